@@ -1,0 +1,50 @@
+"""Parameter-Inverted Image Pyramid Networks: several backbones on several resolutions of one image.
+
+>>> import piip
+>>> piip.list_models("*nano_mask*")
+['piip_nano_mask_rcnn']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from piip.api import PIIP
+    from piip.model import PIIPModel
+    from piip.zoo import list_models
+
+__version__ = "0.1.0"
+__all__ = ["PIIP", "PIIPModel", "__version__", "create_model", "info", "list_models"]
+
+_HOME = {"PIIP": "piip.api", "PIIPModel": "piip.model", "list_models": "piip.zoo"}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `import piip` and `piip --help` need not wait for torch.
+    if name not in _HOME:
+        raise AttributeError(f"module 'piip' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def create_model(name: str, classes: tuple[str, ...] | None = None) -> PIIPModel:
+    """The zoo's model `name` as a module with fresh weights, for `classes` (default: the published ones)."""
+    from piip.model import PIIPModel
+    from piip.zoo import entry
+
+    config = entry(name).config()
+    if classes is not None:
+        config = config.model_copy(update={"classes": tuple(classes), "category_ids": None})
+    return PIIPModel(config)
+
+
+def info(name: str, size: int | tuple[int, int] | None = None) -> dict[str, Any]:
+    """What `piip info NAME --json` prints: parameters and multiply-adds, as published and as run, and known facts.
+
+    `name`: of a model, or a path to weights; `size`: side of the image, or (height, width), None for the published one.
+    """
+    from piip.profile import info as facts_of
+
+    return facts_of(name, size)

@@ -1,0 +1,182 @@
+"""Typed, frozen descriptions of a model: branches, interactions, merge, maps, head, preprocessing.
+
+A config is plain data. It travels as JSON inside a checkpoint and can be written by hand as YAML; whatever
+is wrong with it is refused when it is read, with a message that says what would be valid.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from piip.backbone_config import GROUP_NORM_GROUPS, Backbone, FeatureMaps, Interaction
+from piip.branch_config import Branch, Frozen, Group, Rate, Stage, even_groups
+
+__all__ = [
+    "GROUP_NORM_GROUPS",
+    "Backbone",
+    "Branch",
+    "Classifier",
+    "FeatureMaps",
+    "Frozen",
+    "Group",
+    "Head",
+    "Interaction",
+    "MaskRCNN",
+    "Model",
+    "Preprocess",
+    "Rate",
+    "Stage",
+    "Task",
+    "UperNet",
+    "even_groups",
+]
+
+
+class MaskRCNN(Frozen):
+    """Mask R-CNN head (He et al. 2017) with the reference's settings; without masks it is Faster R-CNN."""
+
+    kind: Literal["mask_rcnn"] = "mask_rcnn"
+    masks: bool = True
+    channels: PositiveInt = 256
+    fc_channels: PositiveInt = 1024
+    anchor_scale: PositiveFloat = 8.0
+    """side of the square anchor over the stride of its level"""
+    anchor_ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0)
+    """height over width"""
+    mask_convs: PositiveInt = 4
+    proposals: PositiveInt = 1000
+    """kept per image, in training and test"""
+    proposals_per_level_train: PositiveInt = 2000
+    proposals_per_level_test: PositiveInt = 1000
+    rpn_batch: PositiveInt = 256
+    """anchors sampled per image for the RPN losses"""
+    roi_batch: PositiveInt = 512
+    """regions sampled per image for the box and mask losses"""
+    score_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    nms_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    detections: PositiveInt = 100
+    """kept per image"""
+
+
+class UperNet(Frozen):
+    """UperNet head (Xiao et al. 2018) with an auxiliary FCN head, as in the reference: semantic segmentation."""
+
+    kind: Literal["upernet"] = "upernet"
+    channels: PositiveInt = 512
+    pool_bins: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3, 6)
+    """sides, in cells, to which the coarsest map is pooled"""
+    dropout: Rate = 0.1
+    """of whole channels before each classifier"""
+    auxiliary_channels: PositiveInt | None = 256
+    """of the head that helps in training only; None: no such head"""
+    auxiliary_map: Annotated[int, Field(ge=0, le=3)] = 2
+    """which feature map it reads, the finest is 0; 2 is stride 16 where all four maps are there"""
+    auxiliary_weight: PositiveFloat = 0.4
+    class_weights: tuple[PositiveFloat, ...] | None = None
+    """one per class, in the losses"""
+    window: PositiveInt | None = None
+    """side of the square windows that a test image is predicted in; None: the whole image at once"""
+    stride: PositiveInt | None = None
+    """from one window to the next; None: two thirds of the window"""
+
+    @property
+    def window_stride(self) -> int:
+        """From one window to the next, in pixels of the network's input."""
+        return self.stride or max(1, (self.window or 1) * 2 // 3)
+
+    @model_validator(mode="after")
+    def _check(self) -> UperNet:
+        if self.stride is not None and (self.window is None or self.stride > self.window):
+            raise ValueError(f"stride {self.stride} leaves gaps between windows of {self.window}; use at most the "
+                             "window, or neither for whole images")  # fmt: skip
+        return self
+
+
+class Classifier(Frozen):
+    """Image classification: a linear head per branch, or one on the merged map."""
+
+    kind: Literal["classifier"] = "classifier"
+    separate_head: bool = True
+    """average the logits of one head per branch, each on one of its tokens, as the released classifiers do; False:
+    merge the branches' maps, one head on the mean of all tokens"""
+    dropout: Rate = 0.0
+
+
+Head = Annotated[MaskRCNN | UperNet | Classifier, Field(discriminator="kind")]
+
+Task = Literal["detection", "segmentation", "classification"]
+
+TASKS: dict[str, Task] = {"mask_rcnn": "detection", "upernet": "segmentation", "classifier": "classification"}
+"""what each kind of head does"""
+
+
+class Preprocess(Frozen):
+    """How an image becomes the network's input: keep-ratio resize, normalise, pad right and below."""
+
+    long_side: PositiveInt
+    """limit of the longer side after the resize, in pixels"""
+    short_side: PositiveInt
+    """limit of the shorter side after the resize, in pixels"""
+    pad_multiple: PositiveInt = 32
+    """both sides are padded with zeros (after normalising) to a multiple of this"""
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    """of RGB values in 0..255"""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (127.5, 127.5, 127.5)
+
+    @model_validator(mode="after")
+    def _check(self) -> Preprocess:
+        if self.short_side > self.long_side:
+            raise ValueError(f"short_side {self.short_side} is larger than long_side {self.long_side}")
+        return self
+
+
+class Model(Frozen):
+    """A backbone, a head, the classes it tells apart and the preprocessing its weights expect."""
+
+    name: str
+    """zoo name, or a name of your own"""
+    backbone: Backbone
+    head: Head = MaskRCNN()
+    classes: tuple[str, ...] = Field(min_length=1)
+    """names, in label order (label 0 is the first)"""
+    category_ids: tuple[int, ...] | None = None
+    """the training data's own ids of the classes, for COCO results; None: labels + 1"""
+    preprocess: Preprocess
+
+    @property
+    def task(self) -> Task:
+        """What the head does."""
+        return TASKS[self.head.kind]
+
+    @model_validator(mode="after")
+    def _check(self) -> Model:
+        if self.category_ids is not None and len(self.category_ids) != len(self.classes):
+            raise ValueError(f"{len(self.category_ids)} category_ids for {len(self.classes)} classes")
+        if self.backbone.maps is None and not isinstance(self.head, Classifier):
+            raise ValueError(f"a head of kind {self.head.kind!r} reads feature maps; the backbone's `maps` are None")
+        if isinstance(self.head, UperNet):
+            self._check_upernet(self.head)
+        if isinstance(self.head, Classifier):
+            self._check_classifier(self.head)
+        return self
+
+    def _check_classifier(self, head: Classifier) -> None:
+        if self.backbone.maps is not None:
+            raise ValueError("a classifier reads the branches, not feature maps: give the backbone `maps=None`")
+        if self.preprocess.long_side != self.preprocess.short_side:
+            raise ValueError(f"a classifier sees square images; long_side {self.preprocess.long_side} and short_side "
+                             f"{self.preprocess.short_side} must be equal")  # fmt: skip
+        narrow = [branch.width for branch in self.backbone.branches if branch.width % GROUP_NORM_GROUPS]
+        if not head.separate_head and narrow:
+            raise ValueError(f"widths {narrow} must be multiples of {GROUP_NORM_GROUPS} (GroupNorm) to be merged")
+
+    def _check_upernet(self, head: UperNet) -> None:
+        maps = len(self.backbone.map_widths)
+        if maps < 2:
+            raise ValueError(f"UperNet needs two feature maps or more; the backbone has {maps}")
+        if head.auxiliary_channels is not None and head.auxiliary_map >= maps:
+            raise ValueError(f"auxiliary_map {head.auxiliary_map}: the backbone has maps 0 to {maps - 1}")
+        if head.class_weights is not None and len(head.class_weights) != len(self.classes):
+            raise ValueError(f"{len(head.class_weights)} class_weights for {len(self.classes)} classes")

@@ -1,0 +1,75 @@
+"""What crosses the borders between data, model and evaluation.
+
+Everywhere in the package: a size is (height, width) in pixels or cells, a box is (x1, y1, x2, y2) in
+continuous pixel coordinates (a box that covers the whole image is (0, 0, width, height)), a class label
+is 0-based and contiguous, lists over branches and feature maps run from fine to coarse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+"""(height, width)"""
+
+Prediction = dict[str, Tensor]
+"""One image's result. Detection: `boxes` [N, 4] in pixels of the original image, `scores` [N],
+`labels` [N] and, with a mask head, `masks` [N, H, W] bool at the original size. Segmentation: `labels` [H, W] and
+`probabilities` [K, H, W] at the original size. Classification: `probs` [K]."""
+
+IGNORED = -1
+"""the label of a pixel that takes part in neither loss nor evaluation; files have values of their own for it"""
+
+
+class BranchState(NamedTuple):
+    """What one branch carries between its groups of blocks."""
+
+    tokens: Tensor
+    """[B, H*W, C], row by row"""
+    size: Size
+    """(H, W) of the token grid; shrinks inside a ConvNeXt"""
+    prefix: Tensor | None = None
+    """[B, K, C]: class and register tokens, where the branch has any"""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The annotated objects of one image, in pixels of the network's input (resized, not yet padded)."""
+
+    boxes: Tensor
+    """[N, 4] float32 (x1, y1, x2, y2)"""
+    labels: Tensor
+    """[N] int64, 0-based"""
+    masks: Tensor | None = None
+    """[N, H, W] uint8 of 0 and 1; None where the data has boxes only"""
+
+    def to(self, device: torch.device | str) -> Instances:
+        """The same objects on `device`."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Instances(self.boxes.to(device), self.labels.to(device), masks)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step, padded right and below with zeros to one size."""
+
+    images: Tensor
+    """[B, 3, H, W] float32, normalised RGB"""
+    image_sizes: list[Size]
+    """the part of each image that is not padding"""
+    original_sizes: list[Size]
+    """of the (upright) files, for predictions in their pixels"""
+    targets: list[Any]
+    """what the task's head takes: `Instances` for detection, label maps [H, W] int64 (of the images without their
+    padding, `IGNORED` where nothing is annotated) for segmentation"""
+    indices: list[int]
+    """positions in the data set, to name an image in an error or a result"""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        targets = [target.to(device) for target in self.targets]
+        return Batch(self.images.to(device), self.image_sizes, self.original_sizes, targets, self.indices)

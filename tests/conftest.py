@@ -1,0 +1,37 @@
+"""Where tests find the reference outputs and the real images, and how they skip without them."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(os.environ.get("PIIP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def shared_folder(*parts: str) -> Path:
+    """A folder of reference or real data; skips the calling test where it is missing."""
+    folder = SHARED.joinpath(*parts)
+    if not folder.exists():
+        pytest.skip(f"needs {'/'.join(('shared', *parts))} beside the checkout (or PIIP_SHARED), which is not here")
+    return folder
+
+
+@pytest.fixture
+def goldens() -> Path:
+    return shared_folder("reference", "goldens")
+
+
+@pytest.fixture
+def coco100() -> Path:
+    return shared_folder("data", "coco100")
+
+
+@pytest.fixture
+def bccd() -> Path:
+    return shared_folder("data", "bccd")
