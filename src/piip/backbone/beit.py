@@ -1,0 +1,64 @@
+"""BEiT and BEiTv2 branches: no absolute positions, but a learned bias per relative position inside each window."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from piip import config
+from piip.backbone.vit import ViTBranch, plain_vit
+
+
+class BEiTBranch(ViTBranch):
+    """A plain ViT without positions whose attention adds a relative position bias in every window."""
+
+    def build(self, branch: config.Branch) -> Any:
+        """timm's ViT with BEiT's attention in every block."""
+        vit = plain_vit(branch)
+        for block, window in zip(vit.blocks, branch.windows, strict=True):
+            assert window is not None
+            block.attn = RelativeBiasAttention(branch.width, branch.heads, window, branch.qkv_bias)
+        return vit
+
+
+class RelativeBiasAttention(nn.Module):
+    """Attention among the cells of one window; keys have no bias, as a constant on all keys changes nothing.
+
+    N = window * window cells, T = (2 * window - 1) ** 2 relative positions.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width)) if qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(width)) if qkv_bias else None
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))  # [T, heads]
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[windows, N, C] -> [windows, N, C]."""
+        bias = None
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+        qkv = F.linear(tokens, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [windows, heads, N, D]
+        index = relative_position_index(self.window, tokens.device)
+        position_bias = self.relative_position_bias_table[index].permute(2, 0, 1)[None]  # [1, heads, N, N]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias.to(q.dtype))
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+@lru_cache(maxsize=16)
+def relative_position_index(window: int, device: torch.device) -> Tensor:
+    """[N, N] row of the bias table for each pair (query cell, key cell) of a window."""
+    with torch.inference_mode(False):  # an inference tensor in the cache would break a later training step
+        rows = torch.arange(window, device=device).repeat_interleave(window)
+        columns = torch.arange(window, device=device).repeat(window)
+        down = rows[:, None] - rows[None] + window - 1
+        right = columns[:, None] - columns[None] + window - 1
+        return down * (2 * window - 1) + right

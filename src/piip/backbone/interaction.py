@@ -1,0 +1,166 @@
+"""The exchange of features between neighbouring branches (paper, section 3.2).
+
+Legend: B batch, Q receiver's tokens, S source tokens, C receiver's channels, H heads, P points.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from piip import config
+from piip.ops.deformable_attention import deformable_attention
+from piip.structures import BranchState, Size
+
+
+class InteractionStage(nn.Module):
+    """All the exchanges after one group of blocks: every pair of neighbours, the finest pair first."""
+
+    def __init__(self, widths: list[int], interaction: config.Interaction) -> None:
+        super().__init__()
+        self.units = nn.ModuleList(InteractionUnit(fine, coarse, interaction) for fine, coarse in pairwise(widths))
+
+    def forward(self, states: list[BranchState]) -> list[BranchState]:
+        """New states of all branches; each later pair sees what the earlier one wrote."""
+        states = list(states)
+        for i, unit in enumerate(self.units):
+            states[i], states[i + 1] = unit(states[i], states[i + 1])
+        return states
+
+
+class InteractionUnit(nn.Module):
+    """Both directions between a fine and a coarse branch."""
+
+    def __init__(self, fine: int, coarse: int, interaction: config.Interaction) -> None:
+        super().__init__()
+        self.to_fine = Injector(fine, coarse, interaction)
+        self.to_coarse = Injector(coarse, fine, interaction)
+
+    def forward(self, fine: BranchState, coarse: BranchState) -> tuple[BranchState, BranchState]:
+        """Both directions read the features from before this unit."""
+        new_coarse = self.to_coarse(coarse, fine)
+        new_fine = self.to_fine(fine, coarse)
+        return new_fine, new_coarse
+
+
+class Injector(nn.Module):
+    """One direction: x + ca_gamma * attention(x, source), then x + cffn_gamma * FFN(x)."""
+
+    def __init__(self, width: int, source_width: int, interaction: config.Interaction) -> None:
+        super().__init__()
+        normalise = interaction.norm == "layernorm"
+        projected = width if interaction.projection else source_width
+        self.projection = nn.Linear(source_width, width) if interaction.projection else nn.Identity()
+        self.query_norm = nn.LayerNorm(width, eps=1e-6) if normalise else nn.Identity()
+        self.source_norm = nn.LayerNorm(projected, eps=1e-6) if normalise else nn.Identity()
+        attention = DeformableCrossAttention if interaction.attention == "deformable" else CrossAttention
+        self.attention = attention(width, projected, interaction)
+        # Both gammas start at 0: at first every branch is the pretrained model it came from.
+        self.ca_gamma = nn.Parameter(torch.zeros(width))
+        self.ffn: ConvFFN | None = None
+        if interaction.ffn_ratio is not None:
+            self.ffn = ConvFFN(width, int(width * interaction.ffn_ratio))
+            self.ffn_norm = nn.LayerNorm(width, eps=1e-6) if normalise else nn.Identity()
+            self.cffn_gamma = nn.Parameter(torch.zeros(width))
+            self.drop_path = DropPath(interaction.drop_path) if interaction.drop_path else nn.Identity()
+
+    def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
+        """The receiver's new state; sizes may differ in any way."""
+        x = receiver.tokens
+        values = self.source_norm(self.projection(source.tokens))
+        x = x + self.ca_gamma * self.attention(self.query_norm(x), receiver.size, values, source.size)
+        if self.ffn is not None:
+            x = x + self.cffn_gamma * self.drop_path(self.ffn(self.ffn_norm(x), receiver.size))
+        return receiver._replace(tokens=x)
+
+
+class DeformableCrossAttention(nn.Module):
+    """Each query samples P points per head around its own place in the other branch's map."""
+
+    def __init__(self, width: int, source_width: int, interaction: config.Interaction) -> None:
+        super().__init__()
+        self.heads, self.points = interaction.heads, interaction.points
+        value_width = interaction.value_width(width)
+        self.sampling_offsets = nn.Linear(width, self.heads * self.points * 2)
+        self.attention_weights = nn.Linear(width, self.heads * self.points)
+        self.value = nn.Linear(source_width, value_width)
+        self.output = nn.Linear(value_width, width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Offsets start on a ring of directions, one per head, the p-th point at distance p; equal weights."""
+        angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
+        directions = torch.stack((angles.cos(), angles.sin()), dim=-1)  # [H, 2]
+        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+        distances = torch.arange(1, self.points + 1, dtype=torch.float32)
+        ring = directions[:, None] * distances[:, None]  # [H, P, 2]
+        with torch.no_grad():
+            nn.init.zeros_(self.sampling_offsets.weight)
+            self.sampling_offsets.bias.copy_(ring.flatten())
+            nn.init.zeros_(self.attention_weights.weight)
+            nn.init.zeros_(self.attention_weights.bias)
+        for linear in (self.value, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
+        """query [B, Q, C] on a grid of `size`, source [B, S, *] on a grid of `source_size` -> [B, Q, C]."""
+        batch, queries, _ = query.shape
+        height, width = source_size
+        value = self.value(source).unflatten(-1, (self.heads, -1))  # [B, S, H, D]
+        offsets = self.sampling_offsets(query).float().reshape(batch, queries, self.heads, 1, self.points, 2)
+        # Offsets are in source cells; positions are kept in float32, see `deformable_attention`.
+        scale = torch.tensor([1.0 / width, 1.0 / height], device=query.device)
+        points = cell_centres(size, query.device)[:, None, None, None] + offsets * scale
+        weights = self.attention_weights(query).reshape(batch, queries, self.heads, self.points)
+        weights = weights.softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
+        return self.output(deformable_attention(value, [source_size], points, weights))
+
+
+class CrossAttention(nn.Module):
+    """Plain multi-head attention from every query to every source token."""
+
+    def __init__(self, width: int, source_width: int, interaction: config.Interaction) -> None:
+        super().__init__()
+        self.heads = interaction.heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(source_width, width, bias=False)
+        self.value = nn.Linear(source_width, width, bias=False)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
+        """query [B, Q, C], source [B, S, *] -> [B, Q, C]; the grids play no part."""
+        q, k, v = (
+            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project, tokens in ((self.query, query), (self.key, source), (self.value, source))
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+class ConvFFN(nn.Module):
+    """Linear, 3x3 depthwise convolution on the token grid, GELU, linear."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor, size: Size) -> Tensor:
+        """[B, H*W, C] on a grid of `size` -> [B, H*W, C]."""
+        grid = self.fc1(tokens).transpose(1, 2).unflatten(2, size)
+        return self.fc2(self.act(self.depthwise(grid)).flatten(2).transpose(1, 2))
+
+
+def cell_centres(size: Size, device: torch.device) -> Tensor:
+    """[H*W, 2] float32: (x, y) in 0..1 of the centre of each cell of a grid, row by row."""
+    height, width = size
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
+    return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)

@@ -1,0 +1,106 @@
+"""What timm knows of its own models: which can be branches, their architecture, their pixel statistics."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import timm
+import torch
+from timm.layers import PatchEmbed
+from timm.models.convnext import ConvNeXt
+from timm.models.eva import Eva, EvaBlock
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
+
+WHAT_WORKS = (
+    "timm's ViTs of pre-norm blocks on plain patches (vit_*, deit_*, deit3_*, eva02_*; CLIP, SigLIP, MAE, DINOv2 and "
+    "DINOv3 weights among them) and its ConvNeXts (convnext_*, convnextv2_*) work, for example "
+    "vit_small_patch14_dinov2, vit_small_patch16_dinov3, deit3_base_patch16_224, convnext_tiny"
+)
+MAP_REDUCTIONS = [4, 8, 16, 32]
+
+
+def architecture(name: str) -> dict[str, Any]:
+    """The `config.Branch` fields of a timm model, read from timm without allocating its weights.
+
+    Raises ValueError for a name that timm does not know, or a model that cannot be a branch.
+    """
+    return dict(_architecture(name))
+
+
+def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that the weights of timm's `name` expect, of RGB values in 0..255."""
+    architecture(name)  # refuses what is no branch, with the reason
+    pretrained = timm.get_pretrained_cfg(name)
+    assert pretrained is not None
+    return tuple(255 * value for value in pretrained.mean), tuple(255 * value for value in pretrained.std)
+
+
+@lru_cache(maxsize=64)
+def _architecture(name: str) -> dict[str, Any]:
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, num_classes=0)
+    except RuntimeError as error:
+        near = timm.list_models(f"*{name.split('.')[0].split('_patch')[0]}*")[:5]
+        raise ValueError(f"timm has no model {name!r}" + (f"; near names: {near}" if near else "")) from error
+    if isinstance(model, ConvNeXt) and model.feature_info and _reductions(model) == MAP_REDUCTIONS:
+        return _convnext(model)
+    if isinstance(model, VisionTransformer | Eva) and _is_plain(model):
+        return _vit(model)
+    raise ValueError(f"{name!r} ({type(model).__name__}) cannot be a branch: {WHAT_WORKS}")
+
+
+def _is_plain(vit: VisionTransformer | Eva) -> bool:
+    """Pre-norm blocks, square patches cut by one convolution, a square grid of positions or none."""
+    grid_is_square = vit.pos_embed is None or len(set(vit.patch_embed.grid_size)) == 1
+    return (
+        all(type(block) in (Block, EvaBlock) for block in vit.blocks)
+        and isinstance(vit.patch_embed, PatchEmbed)
+        and len(set(vit.patch_embed.patch_size)) == 1
+        and grid_is_square
+    )
+
+
+def _vit(vit: Any) -> dict[str, Any]:
+    block: Any = vit.blocks[0]
+    return {
+        "family": "vit",
+        "depth": len(vit.blocks),
+        "width": vit.embed_dim,
+        "heads": block.attn.num_heads,
+        "mlp_ratio": block.mlp.fc2.in_features / vit.embed_dim,
+        "patch": vit.patch_embed.patch_size[0],
+        "position_grid": None if vit.pos_embed is None else vit.patch_embed.grid_size[0],
+        "position_prefix": 0 if vit.no_embed_class or vit.pos_embed is None else vit.num_prefix_tokens,
+        "prefix_tokens": vit.num_prefix_tokens,
+        "layer_scale": _layer_scale(block),
+        "qkv_bias": _has_bias(block.attn),
+    }
+
+
+def _layer_scale(block: Any) -> float | None:
+    value = block.init_values if isinstance(block, EvaBlock) else getattr(block.ls1, "init_values", None)
+    return float(value) if value else None
+
+
+def _has_bias(attention: nn.Module) -> bool:
+    return any(name.split(".")[0] != "proj" and name.endswith("bias") for name, _ in attention.named_parameters())
+
+
+def _reductions(cnn: Any) -> list[int]:
+    return [info["reduction"] for info in cnn.feature_info]
+
+
+def _convnext(cnn: Any) -> dict[str, Any]:
+    scaled = cnn.stages[0].blocks[0].gamma is not None
+    return {
+        "family": "convnext",
+        "stages": tuple(
+            (len(stage.blocks), info["num_chs"]) for stage, info in zip(cnn.stages, cnn.feature_info, strict=True)
+        ),
+        "layer_scale": 1e-6 if scaled else None,
+        "prefix_tokens": 0,
+        "position_grid": None,
+    }

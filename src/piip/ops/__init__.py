@@ -1,0 +1,1 @@
+"""The operations that PIIP exists for, as plain functions of tensors."""
