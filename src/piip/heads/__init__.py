@@ -1,0 +1,1 @@
+"""Feature maps -> losses | predictions. Every head has these two verbs."""

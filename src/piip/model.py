@@ -1,0 +1,88 @@
+"""A model: backbone and head joined. Nothing else joins them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from piip import config
+from piip.backbone import PIIPBackbone
+from piip.heads.classification import ClassifierHead
+from piip.heads.mask_rcnn import MaskRCNNHead
+from piip.heads.upernet import UperNetHead
+from piip.structures import Batch, Prediction, Size
+
+
+class PIIPModel(nn.Module):
+    """Everything between a normalised batch and its losses or predictions."""
+
+    def __init__(self, model: config.Model) -> None:
+        super().__init__()
+        self.config = model
+        self.backbone = PIIPBackbone(model.backbone)
+        self.head: Any = build_head(model)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The head's own output for [B, 3, H, W]: class logits, [B, K] of a classifier, [B, K, h, w] of a segmentor.
+
+        Raises NotImplementedError for a detector, whose output is no one tensor; it has `predict`.
+        """
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> list[Any]:
+        """What the head reads: feature maps, or for a classifier the final states of the branches."""
+        return self.backbone.states(images) if isinstance(self.head, ClassifierHead) else self.backbone(images)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses, weights included: their sum is what training minimises."""
+        features = self.features(batch.images)
+        if isinstance(self.head, MaskRCNNHead):
+            return self.head.loss(features, batch.image_sizes, self._padded_sizes(batch), batch.targets)
+        return self.head.loss(features, batch)
+
+    def predict(self, images: Tensor, image_sizes: list[Size], original_sizes: list[Size]) -> list[Prediction]:
+        """Predictions for each image of a batch.
+
+        Args:
+            images: [B, 3, H, W], normalised and padded right and below.
+            image_sizes: (height, width) of the part of each image that is not padding.
+            original_sizes: (height, width) of each image before its resize; the predictions' pixels.
+
+        Returns:
+            One dict per image, see `structures.Prediction`.
+
+        Raises:
+            ValueError: where the numbers of images and sizes differ.
+        """
+        if not len(images) == len(image_sizes) == len(original_sizes):
+            raise ValueError(
+                f"{len(images)} images, but {len(image_sizes)} image_sizes and {len(original_sizes)} original_sizes"
+            )
+        if isinstance(self.head, UperNetHead):  # may cut the images into windows before the backbone sees them
+            return self.head.predict(self.backbone, images, image_sizes, original_sizes)
+        return self.head.predict(self.features(images), image_sizes, original_sizes)
+
+    def _padded_sizes(self, batch: Batch) -> list[Size]:
+        """Each image with its own padding, but not that of larger images in the batch."""
+        multiple = self.config.preprocess.pad_multiple
+        limit = batch.images.shape[-2:]
+        return [
+            (min(limit[0], _round_up(height, multiple)), min(limit[1], _round_up(width, multiple)))
+            for height, width in batch.image_sizes
+        ]
+
+
+def build_head(model: config.Model) -> nn.Module:
+    """The head that `model.head` describes, with fresh weights."""
+    head, classes = model.head, len(model.classes)
+    if isinstance(head, config.MaskRCNN):
+        return MaskRCNNHead(head, model.backbone.map_widths, classes, model.backbone.map_strides)
+    if isinstance(head, config.UperNet):
+        return UperNetHead(head, model.backbone.map_widths, classes)
+    return ClassifierHead(head, model.backbone, classes)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

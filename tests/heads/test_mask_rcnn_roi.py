@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torchvision.ops import roi_align
+
+from piip.heads.mask_rcnn.roi import STRIDES, _level, align_rois
+
+
+def maps(batch: int = 2, side: int = 512, channels: int = 3) -> list[torch.Tensor]:
+    return [torch.randn(batch, channels, side // stride, side // stride) for stride in STRIDES]
+
+
+@pytest.mark.parametrize(
+    ("side", "level"),
+    [(0, 0), (1, 0), (56, 0), (111.9, 0), (112, 1), (223.9, 1), (224, 2), (447.9, 2), (448, 3), (4000, 3)],
+)
+def test_level_of_a_box(side: float, level: int) -> None:
+    boxes = torch.tensor([[5.0, 7.0, 5 + side, 7 + side], [5.0, 7.0, 5 + side * 2, 7 + side / 2]])
+    assert _level(boxes).tolist() == [level, level]
+
+
+def test_every_region_is_read_from_its_level_and_image() -> None:
+    levels = maps()
+    boxes = [
+        torch.tensor([[10.0, 20.0, 60.0, 55.0], [3.0, 4.0, 500.0, 480.0], [0.0, 0.0, 130.0, 120.0]]),
+        torch.tensor([[100.0, 90.0, 400.0, 300.0], [33.3, 44.4, 34.0, 45.0]]),
+    ]
+    aligned = align_rois(levels, boxes, 7)
+    assert aligned.shape == (5, 3, 7, 7)
+    expected = [(0, 0, 0), (0, 1, 3), (0, 2, 1), (1, 0, 2), (1, 1, 0)]  # image, box, level
+    for region, (image, box, level) in zip(aligned, expected, strict=True):
+        one = [boxes[image][box][None]]
+        torch.testing.assert_close(
+            region[None],
+            roi_align(levels[level][image, None], one, 7, 1 / STRIDES[level], sampling_ratio=0, aligned=True),
+        )
+
+
+def test_no_boxes() -> None:
+    levels = [level.requires_grad_() for level in maps()]
+    aligned = align_rois(levels, [torch.zeros(0, 4), torch.zeros(0, 4)], 14)
+    assert aligned.shape == (0, 3, 14, 14)
+    aligned.sum().backward()
+    assert all((level.grad == 0).all() for level in levels)
+
+
+def test_every_level_has_a_gradient() -> None:
+    levels = [level.requires_grad_() for level in maps(batch=1)]
+    align_rois(levels, [torch.tensor([[0.0, 0.0, 20.0, 20.0]])], 7).sum().backward()
+    assert [bool((level.grad != 0).any()) for level in levels] == [True, False, False, False]
+
+
+# bfloat16 knows 900 and 904, nothing between; half a finest cell further the ramp below is 0.5 higher.
+CORNERS = torch.tensor([[902.0, 902.0, 938.0, 938.0]])
+RAMP = (torch.arange(300.0) - 230)[None, None, None].expand(1, 1, 300, 300)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_corners_are_not_rounded_to_the_levels_dtype(dtype: torch.dtype) -> None:
+    aligned = align_rois([RAMP.to(dtype)] * 4, [CORNERS], 7)
+    assert aligned.dtype == dtype
+    torch.testing.assert_close(aligned.float(), align_rois([RAMP] * 4, [CORNERS], 7), atol=0.04, rtol=0)
+
+
+def test_corners_are_not_rounded_under_autocast() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        aligned = align_rois([RAMP.bfloat16()] * 4, [CORNERS], 7)
+    torch.testing.assert_close(aligned.float(), align_rois([RAMP] * 4, [CORNERS], 7), atol=0.04, rtol=0)
+
+
+def test_other_strides_move_the_levels() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 97.0, 97.0], [0.0, 0.0, 99.0, 99.0]])
+    assert _level(boxes, (3.5, 7, 14, 28)).tolist() == [0, 1]
+    levels = [torch.randn(1, 3, 40, 40) for _ in range(4)]
+    aligned = align_rois(levels, [boxes], 7, (3.5, 7, 14, 28))
+    for index in range(2):
+        torch.testing.assert_close(
+            aligned[index, None],
+            roi_align(levels[index], [boxes[index, None]], 7, 1 / (3.5 * 2**index), sampling_ratio=0, aligned=True),
+        )
