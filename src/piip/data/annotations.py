@@ -1,0 +1,121 @@
+"""An annotated data set in memory, after checking and repairing: what `coco` and `yolo` files become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from piip.data.report import DataError
+from piip.structures import Size
+
+Box = tuple[float, float, float, float]
+"""(x1, y1, x2, y2) in pixels"""
+
+Segmentation = list[list[float]] | dict[str, Any]
+"""An outline in COCO's own forms: polygons [[x, y, x, y, ...], ...], whose union counts, or run lengths
+{"size": [H, W], "counts": [...] or compressed text}. Checked: safe to hand to a rasteriser."""
+
+
+@dataclass(frozen=True, slots=True)
+class CocoObject:
+    """One annotated object, or one crowd region."""
+
+    box: Box
+    label: int
+    """0-based"""
+    segmentation: Segmentation | None
+    crowd: bool
+    """a region of many objects that COCO's rules neither reward nor punish; never a training target"""
+    annotation_id: int
+    area: float
+    """in square pixels: what COCO calls small, medium and large"""
+
+
+@dataclass(frozen=True, slots=True)
+class CocoImage:
+    """One image and its objects."""
+
+    id: int
+    """in the annotation file"""
+    path: Path
+    size: Size
+    """of the frame that the annotations are in"""
+    upright: bool
+    """whether that frame is the image with its EXIF orientation applied, or else the pixels as stored"""
+    objects: tuple[CocoObject, ...] = ()
+
+
+@dataclass(frozen=True)
+class CocoData:
+    """One split of a data set: images in the file's order, classes in the order of their ids."""
+
+    images: list[CocoImage]
+    classes: tuple[str, ...]
+    """names, in label order"""
+    category_ids: tuple[int, ...]
+    """the file's own ids, in label order"""
+    has_masks: bool
+    """then every object that is not a crowd has a segmentation"""
+    source: str = ""
+    """the annotation file, for messages"""
+
+    def with_classes(self, classes: tuple[str, ...], category_ids: tuple[int, ...] | None = None) -> CocoData:
+        """The same data with labels that follow `classes`, matched by name: what a trained model needs.
+
+        `category_ids` are those of `classes`; by default this file's own ids where it has the class, and new
+        ones elsewhere. Raises `DataError` for a class that occurs here and not in `classes`.
+        """
+        used = {obj.label for image in self.images for obj in image.objects}
+        unknown = [self.classes[label] for label in sorted(used) if self.classes[label] not in classes]
+        if unknown:
+            raise DataError(f"{self.source}: classes {unknown} are not among the model's {len(classes)} classes "
+                            f"({_shortened(classes)}); train on data with these classes, or rename them")  # fmt: skip
+        if len(set(classes)) < len(classes) or len(set(self.classes)) < len(self.classes):
+            raise DataError(f"{self.source}: classes cannot be matched by name, as two have the same name")
+        own_ids = dict(zip(self.classes, self.category_ids, strict=True))
+        if category_ids is None:
+            new_id = max(own_ids.values()) + 1
+            category_ids = tuple(own_ids.get(name, new_id + i) for i, name in enumerate(classes))
+        new_label = [classes.index(name) if name in classes else -1 for name in self.classes]
+        images = [
+            replace(image, objects=tuple(replace(obj, label=new_label[obj.label]) for obj in image.objects))
+            for image in self.images
+        ]
+        return replace(self, images=images, classes=tuple(classes), category_ids=tuple(category_ids))
+
+    def to_coco(self) -> dict[str, Any]:
+        """The data as a COCO dictionary in the file's own image and category ids, crowds included.
+
+        Annotations are numbered from 1: COCO's evaluation code takes an annotation id of 0 for "no match".
+        """
+        categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.classes, strict=True)]
+        images = [
+            {"id": image.id, "file_name": image.path.name, "height": image.size[0], "width": image.size[1]}
+            for image in self.images
+        ]
+        pairs = [(image, obj) for image in self.images for obj in image.objects]
+        annotations = [
+            _to_annotation(number, image, obj, self.category_ids[obj.label])
+            for number, (image, obj) in enumerate(pairs, start=1)
+        ]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _to_annotation(number: int, image: CocoImage, obj: CocoObject, category_id: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = obj.box
+    annotation = {
+        "id": number,
+        "image_id": image.id,
+        "category_id": category_id,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": obj.area,
+        "iscrowd": int(obj.crowd),
+    }
+    if obj.segmentation is not None:
+        annotation["segmentation"] = obj.segmentation
+    return annotation
+
+
+def _shortened(names: tuple[str, ...], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

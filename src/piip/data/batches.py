@@ -1,0 +1,127 @@
+"""Samples to padded batches, in an order that a run can be resumed in, on any number of processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from piip.data.samples import Key, Sample, SampleDataset
+from piip.data.seeding import generator
+from piip.structures import Batch, Size
+
+
+def collate(samples: list[Sample], pad_multiple: int) -> Batch:
+    """One batch: images padded right and below with zeros to the largest, rounded up to `pad_multiple`."""
+    sizes: list[Size] = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
+    height, width = (_round_up(max(sides), pad_multiple) for sides in zip(*sizes, strict=True))
+    images = torch.zeros(len(samples), 3, height, width)
+    for image, sample, (h, w) in zip(images, samples, sizes, strict=True):
+        image[:, :h, :w] = sample.image
+    return Batch(
+        images,
+        image_sizes=sizes,
+        original_sizes=[sample.original_size for sample in samples],
+        targets=[sample.target for sample in samples],
+        indices=[sample.index for sample in samples],
+    )
+
+
+class EpochSampler(Sampler[list[Key]]):
+    """The keys of one epoch's batches for one process, from `start_batch` on.
+
+    All processes together take `batch_size * world` consecutive images of one order per step, so that the order
+    does not depend on `world`. Every process has the same number of batches, of the same sizes, as otherwise the
+    processes would wait for each other forever: where the images don't divide by `world`, up to world - 1 of
+    them come twice. The last batch may be smaller; no image is left out.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, seed: int, epoch: int, start_batch: int = 0, rank: int = 0, world: int = 1
+    ) -> None:  # fmt: skip
+        if count < 1:
+            raise ValueError("the data set has no images to train on")
+        if batch_size < 1 or start_batch < 0 or not 0 <= rank < world:
+            raise ValueError(f"batch_size {batch_size} must be at least 1, start_batch {start_batch} not negative "
+                             f"and rank {rank} in 0..{world - 1}")  # fmt: skip
+        self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, epoch
+        self.start_batch, self.rank, self.world = start_batch, rank, world
+
+    @property
+    def batches(self) -> int:
+        """Batches of the whole epoch on each process, skipped ones included."""
+        return -(-self.count // (self.batch_size * self.world))
+
+    def __len__(self) -> int:
+        return max(0, self.batches - self.start_batch)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = torch.randperm(self.count, generator=generator(self.seed, self.epoch)).tolist()
+        missing = -self.count % self.world
+        order += (order * missing)[:missing]
+        step = self.batch_size * self.world
+        for start in range(self.start_batch * step, len(order), step):
+            mine = order[start : start + step][self.rank :: self.world]
+            yield [(self.epoch, index) for index in mine]
+
+
+def train_loader(
+    dataset: SampleDataset,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start_batch: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    pad_multiple: int = 32,
+) -> DataLoader[Batch]:
+    """The batches of one epoch for one process (`batch_size` is per process), from `start_batch` on.
+
+    What comes out depends on neither `workers` nor on what was loaded before, and torch's global generator is not
+    touched.
+    """
+    sampler = EpochSampler(len(dataset), batch_size, seed, epoch, start_batch, rank, world)
+    return _loader(dataset, sampler, workers, pad_multiple)
+
+
+def eval_loader(
+    dataset: SampleDataset,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    pad_multiple: int = 32,
+) -> DataLoader[Batch]:
+    """Every image exactly once over all processes, in the data set's order (process r has r, r + world, ...).
+
+    Processes may differ by one batch, so nothing inside the loop may wait for the others.
+    """
+    mine = [(0, index) for index in range(rank, len(dataset), world)]
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    return _loader(dataset, batches, workers, pad_multiple)
+
+
+def _loader(
+    dataset: SampleDataset, batches: Sampler[list[Key]] | list[list[Key]], workers: int, pad_multiple: int
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=partial(collate, pad_multiple=pad_multiple),
+        worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator(),  # else the loader draws its workers' seeds from the model's generator
+    )
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training process decides, and workers end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

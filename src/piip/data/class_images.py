@@ -1,0 +1,191 @@
+"""Classified images: read, checked and in label order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from piip.data.class_splits import ClassSplit, find_class_splits, list_images
+from piip.data.decode import ImageError, decode_image, read_header
+from piip.data.report import DataError, Findings
+from piip.data.splits import SplitName
+
+THREADS = 8
+"""opening files is mostly waiting, on a network disk above all"""
+
+
+class ClassImage(NamedTuple):
+    """One image and what it shows."""
+
+    path: Path
+    label: int
+    """0-based"""
+
+
+@dataclass(frozen=True)
+class ClassData:
+    """The usable images of one split."""
+
+    source: Path
+    """the folder or table that they were found by"""
+    images: tuple[ClassImage, ...]
+    classes: tuple[str, ...]
+    """names, in label order"""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images per class, in label order."""
+        counted = Counter(image.label for image in self.images)
+        return tuple(counted[label] for label in range(len(self.classes)))
+
+    def with_classes(self, classes: Sequence[str]) -> ClassData:
+        """The same images with the labels of `classes`; DataError where these lack a class of the data."""
+        label_of = {name: label for label, name in enumerate(classes)}
+        unknown = [name for name in self.classes if name not in label_of]
+        if unknown:
+            raise DataError(f"{self.source}: holds classes that the model does not know: {', '.join(unknown[:8])}; "
+                            f"it knows {', '.join(list(classes)[:8])}")  # fmt: skip
+        images = tuple(ClassImage(path, label_of[self.classes[label]]) for path, label in self.images)
+        return ClassData(self.source, images, tuple(classes))
+
+
+class ClassReport(Findings):
+    """All findings of one split of classified images."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`."""
+        return {
+            "file": self.file,
+            "images": self.images,
+            "class_counts": dict(self.class_counts),
+            "findings": self.findings_json(),
+        }
+
+    def table(self, title: str) -> Table:
+        """The findings for `rich.print`."""
+        counts = self.class_counts.values()
+        spread = f", {min(counts)} to {max(counts)} images each" if counts else ""
+        return self.findings_table(title, f"{self.images} images, {len(counts)} classes{spread}")
+
+
+def read_split(split: ClassSplit) -> tuple[ClassData, ClassReport]:
+    """The images of a split that can be opened, and what was found wrong; DataError if there is none."""
+    data, report, _ = _read(split, whole=False)
+    return data, report
+
+
+def open_class_split(path: str | Path, split: str) -> ClassData:
+    """One split ("train", "val" or "test") of the data set at `path`; DataError names the splits there are."""
+    splits = find_class_splits(path)
+    if split not in splits:
+        raise DataError(f"{path}: has no split {split!r}; it has {', '.join(splits)}")
+    return read_split(splits[split])[0]
+
+
+def check_classes(path: str | Path) -> dict[SplitName, ClassReport]:
+    """A report per split of the data set at `path`; every image is decoded and compared with the others.
+
+    A split that cannot be used at all has a report with one finding of severity "error". Raises DataError only where
+    no data set is found. Nothing is changed on disk.
+    """
+    reports: dict[SplitName, ClassReport] = {}
+    usable: dict[SplitName, ClassData] = {}
+    digests: dict[SplitName, list[str]] = {}
+    for name, split in find_class_splits(path).items():
+        try:
+            usable[name], reports[name], digests[name] = _read(split, whole=True)
+        except DataError as error:
+            reports[name] = ClassReport(str(split.source))
+            reports[name].add("error", "cannot be used", str(error))
+    _compare_classes(usable, reports)
+    _find_repeats(usable, digests, reports)
+    return reports
+
+
+def _read(split: ClassSplit, whole: bool) -> tuple[ClassData, ClassReport, list[str]]:
+    """With `whole`, files are decoded and not only opened, and come with a digest of their bytes."""
+    report = ClassReport(str(split.source))
+    listing = list_images(split, report)
+    with ThreadPoolExecutor(THREADS) as pool:
+        opened = list(pool.map(_digest if whole else _open, (path for path, _ in listing.entries)))
+    kept: list[tuple[Path, str]] = []
+    digests: list[str] = []
+    for (path, name), outcome in zip(listing.entries, opened, strict=True):
+        if isinstance(outcome, ImageError):
+            report.add("left out", "file that cannot be read", str(outcome))
+        else:
+            kept.append((path, name))
+            digests.append(outcome)
+    if not kept:
+        raise DataError(f"{split.source}: has no image that can be used ({len(listing.entries)} files listed)")
+    counts = Counter(name for _, name in kept)
+    for name in listing.classes:
+        if not counts[name]:
+            report.add("left out", "class without images", name)
+    classes = tuple(name for name in listing.classes if counts[name])
+    label_of = {name: label for label, name in enumerate(classes)}
+    report.images, report.class_counts = len(kept), {name: counts[name] for name in classes}
+    if len(classes) == 1:
+        report.add("error", "only one class, nothing to tell apart", classes[0])
+    images = tuple(ClassImage(path, label_of[name]) for path, name in kept)
+    return ClassData(split.source, images, classes), report, digests
+
+
+def _open(path: Path) -> str | ImageError:
+    try:
+        read_header(path)
+    except ImageError as error:
+        return error
+    return ""
+
+
+def _digest(path: Path) -> str | ImageError:
+    try:
+        decode_image(path)
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except ImageError as error:
+        return error
+    except OSError as error:
+        return ImageError(f"{path}: {error}")
+
+
+def _compare_classes(usable: dict[SplitName, ClassData], reports: dict[SplitName, ClassReport]) -> None:
+    """Classes that one split has and another lacks; what is not in the first split cannot be learnt."""
+    names = list(usable)
+    for name in names[1:]:
+        first, other = usable[names[0]], usable[name]
+        for missing in (item for item in first.classes if item not in other.classes):
+            reports[name].add("note", f"class of {names[0]} without images", missing)
+        for unknown in (item for item in other.classes if item not in first.classes):
+            reports[name].add("error", f"class that {names[0]} does not have", unknown)
+
+
+def _find_repeats(
+    usable: dict[SplitName, ClassData], digests: dict[SplitName, list[str]], reports: dict[SplitName, ClassReport]
+) -> None:
+    """Images that are there twice, byte by byte."""
+    first: dict[str, tuple[SplitName, str, Path]] = {}
+    for split, data in usable.items():
+        for image, digest in zip(data.images, digests[split], strict=True):
+            name = data.classes[image.label]
+            met = first.setdefault(digest, (split, name, image.path))
+            if met[2] == image.path:
+                continue
+            example = f"{_short(met[2])} and {_short(image.path)}"
+            if met[0] != split:
+                reports[split].add("note", f"same image in {met[0]}", example)
+            elif met[1] != name:
+                reports[split].add("note", "same image in two classes", example)
+            else:
+                reports[split].add("note", "same image twice", example)
+
+
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-2:])

@@ -1,0 +1,83 @@
+"""Images to what a classifier takes: one square, cut from the middle in evaluation and at random in training."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from piip.config import Preprocess
+from piip.data.augmentation import ClassAugmentation
+
+BICUBIC = v2.InterpolationMode.BICUBIC
+BILINEAR = v2.InterpolationMode.BILINEAR
+BINS = 31
+"""steps of strength that torchvision's policies know"""
+AUGMIX_SEVERITIES = 10
+
+
+class ClassTestTransform:
+    """Short side to the model's size (bicubic, antialiased), middle square, normalise."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """uint8 [3, H, W] to float32 [3, S, S]."""
+        return normalised(middle_square(image, self.preprocess.short_side), self.preprocess)
+
+
+class ClassTrainTransform:
+    """Random part, flip, policy, normalise, erase. Draws from torch's global generator only: seed it per sample."""
+
+    def __init__(self, preprocess: Preprocess, augmentation: ClassAugmentation | None = None) -> None:
+        self.preprocess = preprocess
+        self.augmentation = augmentation or ClassAugmentation()
+        self.part: v2.RandomResizedCrop | None = None
+        if self.augmentation.area != (1.0, 1.0):
+            self.part = v2.RandomResizedCrop(
+                preprocess.short_side, scale=self.augmentation.area, interpolation=BICUBIC, antialias=True
+            )
+        self.flip = v2.RandomHorizontalFlip(self.augmentation.flip)
+        self.policy = build_policy(self.augmentation, preprocess)
+        self.erase = v2.RandomErasing(self.augmentation.erase, value="random") if self.augmentation.erase else None
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """uint8 [3, H, W] to float32 [3, S, S]."""
+        if self.part is not None:
+            image = self.part(image)
+        else:
+            image = middle_square(image, self.preprocess.short_side)
+        image = self.flip(image)
+        if self.policy is not None:
+            image = self.policy(image)
+        image = normalised(image, self.preprocess)
+        return image if self.erase is None else self.erase(image)
+
+
+def build_policy(augmentation: ClassAugmentation, preprocess: Preprocess) -> v2.Transform | None:
+    """torchvision's transform for a policy; what it moves into the image is of the mean colour."""
+    fill = [int(value + 0.5) for value in preprocess.mean]
+    strength = augmentation.strength
+    if augmentation.policy == "randaugment":
+        step = round(strength * (BINS - 1))
+        return v2.RandAugment(2, step, BINS, interpolation=BILINEAR, fill=fill)
+    if augmentation.policy == "augmix":
+        return v2.AugMix(max(1, round(strength * AUGMIX_SEVERITIES)), interpolation=BILINEAR, fill=fill)
+    if augmentation.policy == "trivialaugment":
+        return v2.TrivialAugmentWide(BINS, interpolation=BILINEAR, fill=fill)
+    return None
+
+
+def middle_square(image: Tensor, side: int) -> Tensor:
+    """uint8 [3, H, W] -> [3, side, side]: the short side resized to `side`, the middle cut out."""
+    height, width = image.shape[-2:]
+    short = min(height, width)
+    size = [max(side, int(length * side / short)) for length in (height, width)]
+    resized = functional.resize(image, size, interpolation=BICUBIC, antialias=True)
+    return functional.center_crop(resized, [side, side])
+
+
+def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
+    """RGB in 0..255 to float32 with the mean and deviation of the model."""
+    return functional.normalize(image.float(), list(preprocess.mean), list(preprocess.std))

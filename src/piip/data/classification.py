@@ -1,0 +1,93 @@
+"""The data set that training and evaluation of classifiers read: images by (epoch, position), mixed batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from piip.data.augmentation import ClassAugmentation
+from piip.data.class_images import ClassData
+from piip.data.decode import decode_image
+from piip.data.samples import Key, Sample
+from piip.data.seeding import seeded
+
+Transform = Callable[[Tensor], Tensor]
+"""`ClassTrainTransform` or `ClassTestTransform`: uint8 [3, H, W] to the network's input"""
+
+
+class ClassificationDataset(Dataset[Sample]):
+    """Samples whose target is the shares of the classes in the image: float32 [K], summing to 1.
+
+    Whatever is random follows from the seed, the epoch and the images alone: for one image from its position, for the
+    mixtures of a batch from the positions of all its images, which follow from the number of the batch.
+    """
+
+    def __init__(
+        self, data: ClassData, transform: Transform, seed: int = 0, augmentation: ClassAugmentation | None = None
+    ) -> None:
+        """`augmentation`: for its mixtures and smoothed labels, in training."""
+        self.data = data
+        self.transform = transform
+        self.seed = seed
+        self.smoothing = augmentation.label_smoothing if augmentation else 0.0
+        self.mixtures = Mixtures(augmentation) if augmentation and (augmentation.mixup or augmentation.cutmix) else None
+
+    def __len__(self) -> int:
+        return len(self.data.images)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """One image, not mixed. Raises `ImageError`, naming the file, if it cannot be decoded."""
+        epoch, index = key
+        path, label = self.data.images[index]
+        pixels = decode_image(path)
+        with seeded(self.seed, epoch, index):
+            image = self.transform(torch.from_numpy(pixels).permute(2, 0, 1))
+        size = (pixels.shape[0], pixels.shape[1])
+        return Sample(image, smoothed(label, len(self.data.classes), self.smoothing), size, index)
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+        """The images of a batch, mixed with each other; torch's loader asks for batches in this way."""
+        samples = [self[key] for key in keys]
+        if self.mixtures is None:
+            return samples
+        images = torch.stack([sample.image for sample in samples])
+        targets = torch.stack([sample.target for sample in samples])
+        with seeded(self.seed, keys[0][0], *(index for _, index in keys)):
+            images, targets = self.mixtures(images, targets)
+        return [
+            replace(sample, image=image, target=target)
+            for sample, image, target in zip(samples, images, targets, strict=True)
+        ]
+
+    def file_of(self, index: int) -> str:
+        """The file of `Sample.index`, for messages."""
+        return str(self.data.images[index].path)
+
+
+class Mixtures:
+    """Blends neighbouring images of a batch (mixup) or pastes parts of them (cutmix), and their targets alike."""
+
+    def __init__(self, augmentation: ClassAugmentation) -> None:
+        self.share = augmentation.mix
+        kinds = ((v2.MixUp, augmentation.mixup), (v2.CutMix, augmentation.cutmix))
+        self.kinds = [kind(alpha=alpha) for kind, alpha in kinds if alpha]
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, H, W] and [B, K], mixed; drawn from torch's global generator."""
+        if torch.rand(()) >= self.share:
+            return images, targets
+        chosen = self.kinds[int(torch.randint(len(self.kinds), ()))]
+        mixed: tuple[Tensor, Tensor] = chosen(images, targets)
+        return mixed
+
+
+def smoothed(label: int, classes: int, smoothing: float) -> Tensor:
+    """The target [K] of an image: all on its class, but for the share `smoothing` that all classes divide."""
+    target = F.one_hot(torch.tensor(label), classes).float()
+    return target * (1 - smoothing) + smoothing / classes

@@ -1,0 +1,139 @@
+"""The image records of a COCO file and the files they name: found, opened (header only) and compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from piip.data.annotations import CocoImage
+from piip.data.decode import ImageError, read_header
+from piip.data.report import CheckReport
+from piip.data.values import as_id, as_number
+from piip.structures import Size
+
+HEADER_THREADS = 8
+"""opening files is mostly waiting, on a network disk above all"""
+
+_TURNING = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width"""
+
+
+def read_images(records: list[Any], folder: Path, report: CheckReport) -> dict[int, CocoImage]:
+    """The usable images, still without objects, by id; everything else goes to `report`."""
+    named = _without_repeats(_named_records(records, report), report)
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        opened = list(pool.map(lambda pair: _open(folder, pair[1]["file_name"]), named))
+    images: dict[int, CocoImage] = {}
+    named_ids = {image_id: record["file_name"] for image_id, record in named}
+    first_record: dict[Path, int] = {}
+    for (image_id, record), found in zip(named, opened, strict=True):
+        where = f"image {image_id} ({record['file_name']})"
+        if isinstance(found, ImageError):
+            report.add("left out", "image file that is missing or cannot be read", f"image {image_id}: {found}")
+            continue
+        path, stored, orientation = found
+        frame = _frame(record, stored, orientation, where, report)
+        if frame is None:
+            continue
+        if path in first_record:
+            first = first_record[path]
+            if named_ids[first] != record["file_name"]:
+                report.add("left out", "two file names that lead to one file", f"image {first} and {where}")
+                images.pop(first, None)
+                continue
+            report.add("note", "image file listed twice", f"image {first} and {where}")
+        first_record.setdefault(path, image_id)
+        images[image_id] = CocoImage(image_id, path, *frame)
+    return images
+
+
+def _named_records(records: list[Any], report: CheckReport) -> Iterable[tuple[int, dict[str, Any]]]:
+    for position, record in enumerate(records):
+        image_id = as_id(record.get("id")) if isinstance(record, dict) else None
+        if image_id is None:
+            report.add("left out", "image record without an integer id", f"record {position}: {record!r:.80}")
+        elif not isinstance(record.get("file_name"), str) or not record["file_name"].strip():
+            report.add("left out", "image record without a file name", f"image {image_id}")
+        else:
+            yield image_id, record
+
+
+def _without_repeats(
+    named: Iterable[tuple[int, dict[str, Any]]], report: CheckReport
+) -> list[tuple[int, dict[str, Any]]]:
+    """One record per id. Two files under one id are both left out: whose objects are whose cannot be told."""
+    first: dict[int, dict[str, Any]] = {}
+    ambiguous: set[int] = set()
+    for image_id, record in named:
+        kept = first.setdefault(image_id, record)
+        if kept is record:
+            continue
+        names = f"image {image_id} ({kept['file_name']}, {record['file_name']})"
+        if kept["file_name"] == record["file_name"]:
+            report.add("repaired", "image record repeated", names)
+        else:
+            report.add("left out", "image id used for different files", names)
+            ambiguous.add(image_id)
+    return [(image_id, record) for image_id, record in first.items() if image_id not in ambiguous]
+
+
+def _open(folder: Path, name: str) -> tuple[Path, Size, int] | ImageError:
+    try:
+        path = find_image(folder, name)
+        return (path, *read_header(path))
+    except ImageError as error:
+        return error
+
+
+def find_image(folder: Path, name: str) -> Path:
+    """The file that a record's `file_name` means, always inside `folder`.
+
+    Names that begin with other folders (made on another machine, or relative to another root) are tried
+    without these, one after the other. Raises `ImageError` if there is no such file.
+    """
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
+    if ".." in parts:
+        # Never out of the folder, wherever the name points; a plain rest of it may still be found inside.
+        parts = parts[len(parts) - parts[::-1].index("..") :]
+    for start in range(len(parts)):
+        path = folder.joinpath(*parts[start:])
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):  # too long, a NUL byte, not encodable
+            break
+    raise ImageError(f"{name}: there is no such file in {folder}{os.sep}")
+
+
+def _frame(
+    record: dict[str, Any], stored: Size, orientation: int, where: str, report: CheckReport
+) -> tuple[Size, bool] | None:
+    """Size of the frame that the annotations are in, and whether it is the upright one; None if neither fits.
+
+    Where the EXIF orientation turns an image by 90 degrees, the record's width and height tell which way the
+    annotation tool saw it. Where they cannot tell (a square image, a half turn), upright is assumed, since that
+    is what today's tools show.
+    """
+    turned = orientation in _TURNING
+    upright = (stored[1], stored[0]) if turned else stored
+    given = (as_number(record.get("height")), as_number(record.get("width")))
+    if None in given or 0 in given:
+        report.add("repaired", "image record without width and height", where)
+        return upright, True
+    if given == upright:
+        if orientation != 1 and (not turned or stored[0] == stored[1]):
+            report.add("note", "EXIF orientation that the record cannot confirm (upright assumed)", where)
+        return upright, True
+    if given == stored:
+        report.add("note", "annotations in the stored frame of a rotated image (EXIF is not applied)", where)
+        return stored, False
+    example = f"{where}: {_text(given[::-1])} in the annotations, {_text(upright[::-1])} in the file"
+    report.add("left out", "image whose size disagrees with its file", example)
+    return None
+
+
+def _text(size: tuple[Any, Any]) -> str:
+    return f"{size[0]:g} x {size[1]:g}"

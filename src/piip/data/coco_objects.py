@@ -1,0 +1,165 @@
+"""The annotation records of a COCO file: boxes and outlines, checked and repaired one by one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from piip.data.annotations import Box, CocoImage, CocoObject, Segmentation
+from piip.data.outlines import checked_outline, outline_area, outline_bounds
+from piip.data.report import CheckReport
+from piip.data.values import as_id, as_number
+from piip.structures import Size
+
+TOLERANCE = 1.0
+"""pixels that a box may reach beyond its image unchanged: the rounding of annotation tools. Training clips
+boxes after its transforms anyway, and the numbers of an evaluation stay those of the file."""
+
+
+def read_objects(
+    records: list[Any],
+    images: Mapping[int, CocoImage],
+    unusable: set[int],
+    labels: Mapping[int, int],
+    report: CheckReport,
+) -> dict[int, list[CocoObject]]:
+    """The usable objects by image id.
+
+    `images` are the usable images, `unusable` the ids of records that were left out before, `labels` maps
+    category ids to labels.
+    """
+    objects: dict[int, list[CocoObject]] = defaultdict(list)
+    ids = _Ids(records)
+    same_place: set[tuple[Any, ...]] = set()
+    for position, record in enumerate(records):
+        if not isinstance(record, dict):
+            report.add("left out", "annotation that is not an object", f"record {position}: {record!r:.80}")
+            continue
+        image_id = as_id(record.get("image_id"))
+        image = None if image_id is None else images.get(image_id)
+        where = f"annotation {record.get('id')!r:.40} of image {record.get('image_id')!r:.40}"
+        if image is None:
+            known = image_id in unusable
+            kind = "object of an image that is left out" if known else "annotation of an unknown image"
+            report.add("left out", kind, where)
+            continue
+        annotation_id = ids.take(record, where, report)
+        obj = None if annotation_id is None else _object(record, annotation_id, image, labels, where, report)
+        if obj is None:
+            continue
+        place = (image.id, obj.label, obj.box, obj.crowd)
+        if place in same_place:
+            report.add("note", "object annotated twice (same class and box)", where)
+        same_place.add(place)
+        objects[image.id].append(obj)
+    return objects
+
+
+class _Ids:
+    """Gives every annotation an id of its own: the file's where it is good, else a new one."""
+
+    def __init__(self, records: list[Any]) -> None:
+        given = (as_id(record.get("id")) for record in records if isinstance(record, dict))
+        self.next_id = max((i for i in given if i is not None), default=0) + 1
+        self.first: dict[int, dict[str, Any]] = {}
+
+    def take(self, record: dict[str, Any], where: str, report: CheckReport) -> int | None:
+        """The id of `record`; None if the whole record is a repetition."""
+        annotation_id = as_id(record.get("id"))
+        if annotation_id is None:
+            report.add("repaired", "annotation without an integer id", where)
+        elif annotation_id not in self.first:
+            self.first[annotation_id] = record
+            return annotation_id
+        elif record == self.first[annotation_id]:
+            report.add("left out", "annotation record repeated", where)
+            return None
+        else:
+            report.add("repaired", "annotation id used twice", where)
+        self.next_id += 1
+        return self.next_id - 1
+
+
+def _object(
+    record: dict[str, Any],
+    annotation_id: int,
+    image: CocoImage,
+    labels: Mapping[int, int],
+    where: str,
+    report: CheckReport,
+) -> CocoObject | None:
+    where = f"{where} ({image.path.name})"
+    category_id = as_id(record.get("category_id"))
+    label = None if category_id is None else labels.get(category_id)
+    if label is None:
+        report.add("left out", "unknown category", f"{where}: category {record.get('category_id')!r:.40}")
+        return None
+    outline, faults = checked_outline(record.get("segmentation"), image.size)
+    for fault in faults:
+        report.add("repaired" if outline is not None else "left out", fault, where)
+    box = _box(record.get("bbox"), outline, image.size, where, report)
+    if box is None:
+        return None
+    area = _area(record.get("area"), box, outline, where, report)
+    crowd = _is_crowd(record.get("iscrowd", 0), where, report)
+    return CocoObject(box, label, outline, crowd, annotation_id, area)
+
+
+def _box(value: Any, outline: Segmentation | None, size: Size, where: str, report: CheckReport) -> Box | None:
+    """The box as (x1, y1, x2, y2), from the outline where the file's own is of no use; None if neither helps."""
+    numbers = [as_number(number) for number in value] if isinstance(value, list) else []
+    good = [number for number in numbers if number is not None]
+    if len(good) == 4 and any(isinstance(number, str) for number in value):
+        report.add("repaired", "box written as text", f"{where}: {value!r:.80}")
+    height, width = size
+    if len(numbers) != 4 or len(good) != 4:
+        fault = "box that is not four finite numbers" if value else "object without a box"
+    else:
+        x, y, w, h = good
+        if w < 0 or h < 0:
+            fault = "box with a negative side"
+        elif w == 0 or h == 0:
+            fault = "box of zero size"
+        elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            fault = "box wholly outside the image"
+        else:
+            return _within((x, y, x + w, y + h), size, where, report)
+    example = f"{where}: {value!r:.80}"
+    if outline is None:
+        report.add("left out", fault, example)
+        return None
+    report.add("repaired", f"{fault} (taken from the outline)", example)
+    return outline_bounds(outline, size)
+
+
+def _within(box: Box, size: Size, where: str, report: CheckReport) -> Box:
+    x1, y1, x2, y2 = box
+    height, width = size
+    if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
+        example = f"{where}: {_text(box)} in {width} x {height}"
+        report.add("repaired", "box that reaches outside the image (clipped)", example)
+        x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    if x2 - x1 < 1 or y2 - y1 < 1:
+        report.add("note", "box thinner than a pixel", f"{where}: {_text(box)}")
+    return x1, y1, x2, y2
+
+
+def _area(value: Any, box: Box, outline: Segmentation | None, where: str, report: CheckReport) -> float:
+    area = as_number(value)
+    if area is not None and area > 0:
+        return area
+    report.add("repaired", "object without an area (computed)", where)
+    x1, y1, x2, y2 = box
+    return (x2 - x1) * (y2 - y1) if outline is None else outline_area(outline)
+
+
+def _is_crowd(value: Any, where: str, report: CheckReport) -> bool:
+    if value is None or value in (0, 1) or value in ("0", "1"):
+        return bool(int(value or 0))
+    report.add("repaired", "iscrowd that is neither 0 nor 1 (taken as 0)", f"{where}: {value!r:.40}")
+    return False
+
+
+def _text(box: Box) -> str:
+    return "(" + ", ".join(f"{side:.6g}" for side in box) + ")"

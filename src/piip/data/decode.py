@@ -1,0 +1,192 @@
+"""Image files and PIL images to RGB arrays: the one way in for training, evaluation and prediction.
+
+The rules, whatever the file holds:
+
+- The result is uint8 [H, W, 3], RGB, and upright: the EXIF orientation is applied unless asked otherwise.
+- Transparency is laid over white. Of an animation or a multi-page file, the first frame counts.
+- 16-bit grey values are divided by 257, so that 65535 becomes 255. Pixels of 32 bits and floats carry no
+  range of their own: 0..255 is taken as it is; above that, up to 65535, integers count as 16-bit; floats
+  within 0..1 are multiplied by 255. Any other range is refused, because scaling it would be a guess.
+- Sizes are checked before any pixel is decoded, and every failure is an `ImageError`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from piip.structures import Size
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""what is opened, by content and not by file name; JPEG includes MPO, which phones write as .jpg"""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""lower-case file endings of these formats, for listing a folder"""
+MAX_PIXELS = 89_000_000
+"""width x height; just below where Pillow itself begins to warn of decompression bombs"""
+MAX_SIDE = 30_000
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to the operation that sets the image upright"""
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message names it and says why."""
+
+
+def decode_image(source: str | Path | bytes, *, upright: bool = True) -> np.ndarray:
+    """Pixels of an image file (path) or of an encoded image (bytes): uint8 [H, W, 3], RGB.
+
+    `upright=False` leaves the pixels as they are stored, for annotations made in that frame. Raises
+    `ImageError` for whatever is wrong with the file: missing, broken, truncated, too large, not an image.
+    """
+    with _errors_named(_name(source)), _open(source) as image:
+        return _decoded(image, upright)
+
+
+def decode_values(path: str | Path) -> np.ndarray:
+    """The values of a mask file as they are stored: [H, W] uint8, uint16 or int32.
+
+    Of a palette image these are the indices, not the colours. RGB counts only where its channels are equal. Raises
+    `ImageError` as `decode_image` does.
+    """
+    with _errors_named(_name(path)), _open(path) as image:
+        _check_size(image.size)
+        values = np.array(image)
+        if image.mode == "LA":
+            values = values[..., 0]
+        if values.ndim == 3:
+            if not (values[..., :3] == values[..., :1]).all():
+                raise ImageError("a mask in colours; save the class of each pixel as a grey value or a palette index")
+            values = values[..., 0]
+        if not np.issubdtype(values.dtype, np.integer):
+            if values.dtype != np.bool_:
+                raise ImageError(f"a mask of {image.mode} pixels; use whole numbers, such as 8 or 16 bit grey")
+            values = values.astype(np.uint8)
+        return values
+
+
+def rgb_from_pil(image: Image.Image, *, upright: bool = True) -> np.ndarray:
+    """A PIL image of any mode as uint8 [H, W, 3] RGB, by the rules of this module."""
+    with _errors_named("PIL image"):
+        return _decoded(image, upright)
+
+
+def read_header(path: str | Path) -> tuple[Size, int]:
+    """(height, width) as stored and the EXIF orientation (1 = upright); no pixel is decoded.
+
+    Raises `ImageError` like `decode_image`, as far as the header tells.
+    """
+    with _errors_named(_name(path)), _open(path) as image:
+        _check_size(image.size)
+        return (image.height, image.width), exif_orientation(image)
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """1..8; 1, upright, where the image has none or its EXIF data is damaged, and for TIFF.
+
+    Reads nothing beyond the header: Pillow would decode a whole PNG to look for EXIF data behind the pixels,
+    and then training (which decodes) and checking (which does not) could disagree. TIFF is 1 because Pillow
+    itself sets TIFF images upright, and gives the upright size from the start.
+    """
+    if image.format == "TIFF":
+        return 1
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _open(source: str | Path | bytes) -> Image.Image:
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+
+
+def _decoded(image: Image.Image, upright: bool) -> np.ndarray:
+    _check_size(image.size)
+    image.load()
+    transpose = _TRANSPOSE.get(exif_orientation(image)) if upright else None
+    rgb = _to_rgb(image)
+    return np.array(rgb if transpose is None else rgb.transpose(transpose))
+
+
+def _name(source: str | Path | bytes) -> str:
+    return f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+@contextmanager
+def _errors_named(name: str) -> Iterator[None]:
+    # Damaged files make Pillow's parsers raise nearly anything (OSError, SyntaxError, struct.error, IndexError,
+    # OverflowError, zlib.error ...). A caller wants one kind of error, so everything is caught here, on purpose.
+    try:
+        yield
+    except Exception as error:
+        raise ImageError(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "this is a folder, not an image file"
+    if isinstance(error, PermissionError):
+        return "no permission to read this file"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"not an image in one of the formats {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"too large to be decoded safely; the limit is {MAX_PIXELS // 10**6} megapixels"
+    return f"broken or truncated image ({type(error).__name__}: {error})"
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"{width} x {height} pixels, which is empty")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(f"{width} x {height} pixels is too large; the limits are {MAX_PIXELS // 10**6} megapixels "
+                         f"and {MAX_SIDE} pixels a side, so scale it down or cut it in tiles")  # fmt: skip
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        return Image.fromarray(_to_8_bit(np.asarray(image), sixteen=mode.startswith("I;16"))).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image if mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bit(values: np.ndarray, sixteen: bool) -> np.ndarray:
+    """Grey values of 16 or 32 bits, or floats, [H, W] to uint8."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise ImageError("float pixels with NaN or infinity")
+    if low < 0 or high > 65535:
+        raise ImageError(f"pixel values {low:g} to {high:g}; use 0..1 (float), 0..255 or 0..65535")
+    scaled = values.astype(np.float64)
+    if np.issubdtype(values.dtype, np.floating):
+        if high > 255:
+            raise ImageError(f"float pixel values {low:g} to {high:g}; use 0..1 or 0..255")
+        if high <= 1:
+            scaled = scaled * 255
+    elif sixteen or high > 255:
+        scaled = scaled / 257
+    return (scaled + 0.5).astype(np.uint8)

@@ -1,0 +1,86 @@
+"""The data set that training and evaluation of detectors read: one image, decoded, transformed, with targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from piip.data.annotations import CocoData, CocoImage, CocoObject
+from piip.data.decode import ImageError, decode_image
+from piip.data.outlines import rasterise
+from piip.data.samples import Key, Sample
+from piip.data.seeding import seeded
+from piip.data.transforms import Rasterise
+from piip.structures import Instances, Size
+
+Transform = Callable[[Tensor, Tensor, Tensor, Rasterise | None], tuple[Tensor, Instances]]
+"""`TrainTransform` or `TestTransform`: (image, boxes, labels, masks) to (input, targets)"""
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Samples by (epoch, position): whatever is random follows from the seed, the epoch and the image alone.
+
+    A sample's `index` is the image's position in `data.images`, also where empty images are left out.
+    """
+
+    def __init__(
+        self, data: CocoData, transform: Transform, seed: int = 0, keep_empty: bool = True, masks: bool = True
+    ) -> None:
+        """`keep_empty=False` leaves out images without objects; `masks=False` ignores outlines."""
+        self.data = data
+        self.transform = transform
+        self.seed = seed
+        self.masks = masks and data.has_masks
+        self.indices = [i for i, image in enumerate(data.images) if keep_empty or training_objects(image)]
+        """positions in `data.images`"""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """Raises `ImageError`, naming the file, if it cannot be decoded or has changed since the check."""
+        epoch, position = key
+        index = self.indices[position]
+        record = self.data.images[index]
+        pixels = load_image(record)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        objects = training_objects(record)
+        boxes = torch.tensor([obj.box for obj in objects], dtype=torch.float32).reshape(-1, 4)
+        labels = torch.tensor([obj.label for obj in objects], dtype=torch.int64)
+        masks = partial(rasterise_objects, objects, record.size) if self.masks else None
+        with seeded(self.seed, epoch, index):
+            network_input, target = self.transform(image, boxes, labels, masks)
+        return Sample(network_input, target, record.size, index)
+
+    def file_of(self, index: int) -> str:
+        """The file of `Sample.index`, for messages."""
+        return str(self.data.images[index].path)
+
+
+def training_objects(image: CocoImage) -> list[CocoObject]:
+    """The objects to learn from: crowd regions are not."""
+    return [obj for obj in image.objects if not obj.crowd]
+
+
+def load_image(image: CocoImage) -> np.ndarray:
+    """The pixels of a record, uint8 [H, W, 3], in the frame of its annotations."""
+    pixels = decode_image(image.path, upright=image.upright)
+    if pixels.shape[:2] != image.size:
+        raise ImageError(f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {image.size[1]} x "
+                         f"{image.size[0]} when the data was read; has the file changed?")  # fmt: skip
+    return pixels
+
+
+def rasterise_objects(objects: list[CocoObject], size: Size, positions: list[int]) -> Tensor:
+    """Masks of the objects at these positions: uint8 [n, H, W], zeros where an object has no outline."""
+    masks = np.zeros((len(positions), *size), dtype=np.uint8)
+    for mask, position in zip(masks, positions, strict=True):
+        outline = objects[position].segmentation
+        if outline is not None:
+            mask[:] = rasterise(outline, size)
+    return torch.from_numpy(masks)

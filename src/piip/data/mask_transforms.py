@@ -1,0 +1,127 @@
+"""Images and their label maps to what a segmentor takes: resize, crop, flip, distort, normalise, pad.
+
+As in the reference (mmsegmentation's ADE20K recipe): bilinear images and nearest-neighbour labels, all from torch's
+global generator, which the data set seeds per sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from piip.config import Preprocess
+from piip.data.augmentation import CropAugmentation
+from piip.data.transforms import TestTransform, keep_ratio_size, normalised
+from piip.structures import IGNORED, Size
+
+CROP_TRIES = 10
+BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, 0.5, 0.5, 0.1
+"""the photometric distortion's reach: grey levels, factors from 1, and a part of the colour circle"""
+
+
+class MaskTestTransform:
+    """The image as in prediction; the labels stay at the size they were annotated in."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.image = TestTransform(preprocess).image
+
+    def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Image uint8 [3, H, W] and labels [H, W] to the network's input and the same labels."""
+        return self.image(image), labels
+
+
+class MaskTrainTransform:
+    """Random changes, normalise, pad to the crop's size."""
+
+    def __init__(self, preprocess: Preprocess, augmentation: CropAugmentation) -> None:
+        self.preprocess = preprocess
+        self.augmentation = augmentation
+        self.side = augmentation.crop or preprocess.short_side
+
+    def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Image uint8 [3, H, W] and labels [H, W] to the network's input [3, S, S] and its labels [S, S] int64."""
+        size = self._random_size(_size(image))
+        image, labels = resized(image, size), nearest(labels, size)
+        top, left, height, width = self._place(labels)
+        image = functional.crop(image, top, left, height, width)
+        labels = labels[top : top + height, left : left + width]
+        if torch.rand(()) < self.augmentation.flip:
+            image, labels = image.flip(-1), labels.flip(-1)
+        if self.augmentation.distortion:
+            image = distorted(image, self.augmentation.distortion)
+        padding = (0, self.side - width, 0, self.side - height)
+        image = F.pad(normalised(image, self.preprocess), padding)
+        return image, F.pad(labels.long(), padding, value=IGNORED)
+
+    def _random_size(self, size: Size) -> Size:
+        low, high = self.augmentation.resize
+        factor = low + (high - low) * torch.rand(()).item()
+        limits = (max(1, int(side * factor)) for side in (self.preprocess.long_side, self.preprocess.short_side))
+        return keep_ratio_size(size, *limits)
+
+    def _place(self, labels: Tensor) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of a crop in which no class has too large a share, if one is found soon."""
+        height, width = min(self.side, labels.shape[0]), min(self.side, labels.shape[1])
+        limit, tries = self.augmentation.largest_share, 1 + CROP_TRIES
+        top = left = 0
+        for _ in range(tries if limit < 1 else 1):
+            top = int(torch.randint(0, labels.shape[0] - height + 1, ()))
+            left = int(torch.randint(0, labels.shape[1] - width + 1, ()))
+            if limit < 1 and varied(labels[top : top + height, left : left + width], limit):
+                break
+        return top, left, height, width
+
+
+def varied(labels: Tensor, limit: float) -> bool:
+    """Whether there are several classes, none of which has `limit` or more of the annotated pixels."""
+    counts = torch.bincount(labels[labels != IGNORED].long())
+    counts = counts[counts > 0]
+    return len(counts) > 1 and bool(counts.max() / counts.sum() < limit)
+
+
+def distorted(image: Tensor, strength: float) -> Tensor:
+    """uint8 [3, H, W] with other brightness, contrast, saturation and hue, each with a chance of one half.
+
+    The contrast is changed either before or after the colours.
+    """
+    contrast_first, *chosen = (torch.rand(5) < 0.5).tolist()
+    brightness, contrast, saturation, hue = ((torch.rand(4) * 2 - 1) * strength).tolist()
+    with_brightness, with_contrast, with_saturation, with_hue = chosen
+    if with_brightness:
+        image = (image.float() + BRIGHTNESS * brightness).round().clamp(0, 255).to(torch.uint8)
+    if with_contrast and contrast_first:
+        image = scaled_contrast(image, 1 + CONTRAST * contrast)
+    if with_saturation:
+        image = functional.adjust_saturation(image, 1 + SATURATION * saturation)
+    if with_hue:
+        image = functional.adjust_hue(image, HUE * hue)
+    if with_contrast and not contrast_first:
+        image = scaled_contrast(image, 1 + CONTRAST * contrast)
+    return image
+
+
+def scaled_contrast(image: Tensor, factor: float) -> Tensor:
+    """The reference's contrast: grey levels times a factor, from black on."""
+    return (image.float() * factor).round().clamp(0, 255).to(torch.uint8)
+
+
+def resized(image: Tensor, size: Size) -> Tensor:
+    """Bilinear without antialiasing, as everywhere in the recipes."""
+    return functional.resize(image, list(size), v2.InterpolationMode.BILINEAR, antialias=False)
+
+
+def nearest(labels: Tensor, size: Size) -> Tensor:
+    """A label map [H, W] at another size."""
+    if _size(labels) == size:
+        return labels
+    mask = functional.resize(tv_tensors.Mask(labels[None]), list(size), v2.InterpolationMode.NEAREST)
+    return mask.as_subclass(torch.Tensor)[0]
+
+
+def _size(image: Tensor) -> Size:
+    height, width = image.shape[-2:]
+    return height, width

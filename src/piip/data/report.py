@@ -1,0 +1,124 @@
+"""What was found wrong in a data set, and what was done about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+Severity = Literal["error", "repaired", "left out", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "left out", "repaired", "note")
+"""worst first. "error": must be mended by hand before training means anything; "left out": an image, an object or
+an outline that is not used; "repaired": used, after a change; "note": used as it is, worth knowing"""
+
+EXAMPLES = 5
+"""kept per finding"""
+
+_COLOURS = {"error": "bold red", "left out": "yellow", "repaired": "cyan", "note": "dim"}
+
+
+class DataError(ValueError):
+    """A data set that cannot be used at all; the message names the file and says what would work."""
+
+
+@dataclass
+class Finding:
+    """One kind of fault: how often it was met, and where first."""
+
+    severity: Severity
+    kind: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+    """naming ids and files, at most `EXAMPLES`"""
+
+
+@dataclass
+class Findings:
+    """All findings of one part of a data set. The reports of the kinds of data add what remains of it."""
+
+    file: str
+    """the annotation file or folder"""
+    images: int = 0
+    class_counts: dict[str, int] = field(default_factory=dict)
+    """objects (crowds not counted), pixels or images per class, in label order"""
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, severity: Severity, kind: str, example: str) -> None:
+        """Count one more case of `kind`; `example` says where."""
+        finding = self.find(kind, severity)
+        if finding is None:
+            finding = Finding(severity, kind)
+            self.findings.append(finding)
+        finding.count += 1
+        if len(finding.examples) < EXAMPLES:
+            finding.examples.append(printable(example))
+
+    def find(self, kind: str, severity: Severity | None = None) -> Finding | None:
+        """The finding of this kind (and severity, if given), or None if there was no case of it."""
+        for finding in self.findings:
+            if finding.kind == kind and severity in (None, finding.severity):
+                return finding
+        return None
+
+    def sorted_findings(self) -> list[Finding]:
+        """Worst first, then the most frequent."""
+        return sorted(self.findings, key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.kind))
+
+    @property
+    def errors(self) -> int:
+        """Number of cases with severity "error"."""
+        return sum(finding.count for finding in self.findings if finding.severity == "error")
+
+    def findings_json(self) -> list[dict[str, Any]]:
+        """Plain values for `json.dump`."""
+        return [vars(finding) | {"examples": list(finding.examples)} for finding in self.sorted_findings()]
+
+    def findings_table(self, title: str, caption: str) -> Table:
+        """The findings for `rich.print`; an empty table has a row that says so."""
+        table = Table(title=Text(printable(title)), caption=Text(caption), title_justify="left", caption_justify="left")
+        for column in ("", "what", "count", "for example"):
+            table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+        for finding in self.sorted_findings():
+            style = _COLOURS[finding.severity]
+            example = "; ".join(finding.examples[:2])
+            table.add_row(Text(finding.severity, style), Text(finding.kind), str(finding.count), Text(example))
+        if not self.findings:
+            table.add_row(Text("good", "green"), "nothing to remark", "", "")
+        return table
+
+
+@dataclass
+class CheckReport(Findings):
+    """All findings of one COCO annotation file, and what remains of it."""
+
+    objects: int = 0
+    """without crowd regions"""
+    crowds: int = 0
+    masks: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`."""
+        return {
+            "file": self.file,
+            "images": self.images,
+            "objects": self.objects,
+            "crowds": self.crowds,
+            "masks": self.masks,
+            "class_counts": dict(self.class_counts),
+            "findings": self.findings_json(),
+        }
+
+    def table(self, title: str) -> Table:
+        """The findings for `rich.print`."""
+        outlines = "with outlines" if self.masks else "boxes only"
+        caption = (f"{self.images} images, {self.objects} objects ({outlines}), {self.crowds} crowd regions, "
+                   f"{len(self.class_counts)} classes")  # fmt: skip
+        return self.findings_table(title, caption)
+
+
+def printable(text: str) -> str:
+    """`text` without the lone surrogates and control characters that break terminals and JSON files."""
+    clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in clean)

@@ -1,0 +1,35 @@
+"""What every data set for training and evaluation hands out, whatever its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from piip.structures import Size
+
+Key = tuple[int, int]
+"""(epoch, position in the data set): all that a sample may depend on, besides the run's seed"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as the network takes it."""
+
+    image: Tensor
+    """[3, H, W] float32, normalised, not padded"""
+    target: Any
+    """as in `structures.Batch.targets`"""
+    original_size: Size
+    """before the transform, in the frame that the annotations are in"""
+    index: int
+    """position among the images of the data, to name an image in an error or a result"""
+
+
+class SampleDataset(Protocol):
+    """What the loaders take."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key) -> Sample: ...

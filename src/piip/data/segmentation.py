@@ -1,0 +1,42 @@
+"""The data set that training and evaluation of segmentors read: one image with the label of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from piip.data.masks import MaskData, load_pair
+from piip.data.samples import Key, Sample
+from piip.data.seeding import seeded
+
+Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""image uint8 [3, H, W] and labels int16 [H, W] to the network's input and the targets"""
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Samples by (epoch, position): whatever is random follows from the seed, the epoch and the image alone."""
+
+    def __init__(self, data: MaskData, transform: Transform, seed: int = 0) -> None:
+        self.data = data
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.data.images)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """Raises `ImageError`, naming the file, if it cannot be decoded or has changed since the check."""
+        epoch, index = key
+        record = self.data.images[index]
+        pixels, values = load_pair(record, self.data.description)
+        image, labels = torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(values)
+        with seeded(self.seed, epoch, index):
+            network_input, target = self.transform(image, labels)
+        return Sample(network_input, target, record.size, index)
+
+    def file_of(self, index: int) -> str:
+        """The file of `Sample.index`, for messages."""
+        return str(self.data.images[index].path)

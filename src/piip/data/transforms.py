@@ -1,0 +1,196 @@
+"""Images and their objects to what the network takes: resize, crop, flip, normalise.
+
+All geometry is decided first, as a list of steps that depends on the image's size and on torch's random
+numbers only; then the same steps run over the image, the boxes and the masks. So boxes that leave the image
+never cost a mask, and masks can be rasterised, resized and cropped a few at a time: hundreds of objects on a large
+photo need the memory of their final masks, not of all masks at the photo's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from piip.config import Preprocess
+from piip.data.augmentation import Augmentation
+from piip.structures import Instances, Size
+
+Step = Callable[[Tensor], Tensor]
+"""a torchvision v2 operation with its arguments filled in; works on images, boxes and masks alike"""
+
+Rasterise = Callable[[list[int]], Tensor]
+"""the masks of the objects at these positions, uint8 [n, H, W], at the size of the image as it is stored"""
+
+MIN_SIDE = 1.0
+"""pixels of the network's input; narrower boxes (cut off by a crop, say) are dropped from the targets"""
+
+MASK_BYTES = 64 * 2**20
+"""masks at full size in memory at one time, besides at least one"""
+
+
+def keep_ratio_size(size: Size, long_side: int, short_side: int) -> Size:
+    """The largest (height, width) with the same shape whose sides stay within both limits; at least 1 x 1.
+
+    >>> keep_ratio_size((480, 640), long_side=1120, short_side=672)
+    (672, 896)
+    """
+    scale = min(long_side / max(size), short_side / min(size))
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
+
+
+def resize_keep_ratio(image: Tensor, long_side: int, short_side: int) -> Tensor:
+    """An image [..., H, W] (or tv_tensor) resized by `keep_ratio_size`: bilinear without antialiasing, masks
+    by nearest neighbour."""  # fmt: skip
+    height, width = functional.get_size(image)
+    return _resize(keep_ratio_size((height, width), long_side, short_side))(image)
+
+
+class TestTransform:
+    """Resize and normalise: for evaluation and prediction."""
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+
+    def image(self, image: Tensor) -> Tensor:
+        """The network's input for an RGB image without annotations: uint8 [3, H, W] to float32 [3, h, w]."""
+        resized = resize_keep_ratio(image, self.preprocess.long_side, self.preprocess.short_side)
+        return normalised(resized, self.preprocess)
+
+    def __call__(
+        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
+    ) -> tuple[Tensor, Instances]:
+        """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
+        size = keep_ratio_size(_size(image), self.preprocess.long_side, self.preprocess.short_side)
+        image, objects = _apply([_resize(size)], image, boxes, labels, masks)
+        return normalised(image, self.preprocess), objects
+
+
+class TrainTransform:
+    """Random changes, resize and normalise. Draws from torch's global generator only: seed it per sample."""
+
+    def __init__(self, preprocess: Preprocess, augmentation: Augmentation | None = None) -> None:
+        self.preprocess = preprocess
+        self.augmentation = augmentation or Augmentation()
+        colour = self.augmentation.colour
+        self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
+
+    def __call__(
+        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
+    ) -> tuple[Tensor, Instances]:
+        """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
+        image, objects = _apply(self.steps(_size(image)), image, boxes, labels, masks)
+        if self.colour is not None:
+            image = self.colour(image)
+        return normalised(image, self.preprocess), objects
+
+    def steps(self, size: Size) -> list[Step]:
+        """The random geometry for an image of `size`, drawn now. The flip comes last, where it is cheapest."""
+        settings = self.augmentation
+        if settings.zoom is not None:
+            steps = self._zoom(size, settings.zoom)
+        else:
+            steps = self._multi_scale(size)
+        if torch.rand(()) < settings.flip:
+            steps.append(functional.horizontal_flip)
+        return steps
+
+    def _zoom(self, size: Size, factors: tuple[float, float]) -> list[Step]:
+        low, high = factors
+        factor = low + (high - low) * torch.rand(()).item()
+        limit = keep_ratio_size(size, self._long_side, self.preprocess.short_side)
+        height, width = (max(1, int(side * factor + 0.5)) for side in limit)
+        crop, _ = _random_crop((height, width), limit)
+        return [_resize((height, width)), *crop]
+
+    def _multi_scale(self, size: Size) -> list[Step]:
+        settings, steps = self.augmentation, list[Step]()
+        crop = settings.crop
+        if crop is not None and torch.rand(()) < crop.probability:
+            size = keep_ratio_size(size, self._long_side, _choice(crop.scales))
+            low, high = crop.sides
+            part = _integer(min(size[0], low), min(size[0], high)), _integer(min(size[1], low), min(size[1], high))
+            steps.append(_resize(size))
+            cut, size = _random_crop(size, part)
+            steps += cut
+        short_side = _choice(settings.scales) if settings.scales else self.preprocess.short_side
+        size = keep_ratio_size(size, self._long_side, short_side)
+        steps.append(_resize(size))
+        if settings.largest is not None:
+            cut, size = _random_crop(size, (settings.largest, settings.largest))
+            steps += cut
+        return steps
+
+    @property
+    def _long_side(self) -> int:
+        return self.augmentation.long_side or self.preprocess.long_side
+
+
+def _apply(
+    steps: Sequence[Step], image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None
+) -> tuple[Tensor, Instances]:
+    """Image and objects after the steps; objects that the steps leave nothing of are gone."""
+    size = _size(image)
+    image = tv_tensors.Image(image)
+    placed: Tensor = tv_tensors.BoundingBoxes(boxes.reshape(-1, 4), format="XYXY", canvas_size=size)
+    for step in steps:
+        image, placed = step(image), step(placed)
+    placed = functional.clamp_bounding_boxes(placed).as_subclass(torch.Tensor)
+    kept = ((placed[:, 2:] - placed[:, :2]) >= MIN_SIDE).all(dim=1).nonzero()[:, 0]
+    final: Tensor | None = None
+    if masks is not None:
+        final = _masks(steps, masks, kept.tolist(), size, _size(image))
+        visible = final.flatten(1).amax(dim=1) > 0 if len(kept) else torch.ones(0, dtype=torch.bool)
+        if not visible.all():
+            kept, final = kept[visible], final[visible]
+    return image.as_subclass(torch.Tensor), Instances(placed[kept], labels[kept], final)
+
+
+def _masks(steps: Sequence[Step], rasterise: Rasterise, kept: list[int], size: Size, new_size: Size) -> Tensor:
+    final = torch.empty((len(kept), *new_size), dtype=torch.uint8)
+    count = max(1, MASK_BYTES // (size[0] * size[1]))
+    for start in range(0, len(kept), count):
+        masks: Tensor = tv_tensors.Mask(rasterise(kept[start : start + count]))
+        for step in steps:
+            masks = step(masks)
+        final[start : start + count] = masks
+    return final
+
+
+def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
+    """RGB values [3, H, W] to float32 with the model's mean and standard deviation taken out."""
+    return functional.normalize(image.to(torch.float32), list(preprocess.mean), list(preprocess.std))
+
+
+def _resize(size: Size) -> Step:
+    return partial(functional.resize, size=list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+
+
+def _random_crop(size: Size, limit: Size) -> tuple[list[Step], Size]:
+    """A crop of an image of `size` to at most `limit` at a random place, and the size after it."""
+    height, width = min(size[0], limit[0]), min(size[1], limit[1])
+    if (height, width) == size:
+        return [], size
+    top, left = _integer(0, size[0] - height), _integer(0, size[1] - width)
+    return [partial(functional.crop, top=top, left=left, height=height, width=width)], (height, width)
+
+
+def _size(image: Tensor) -> Size:
+    height, width = image.shape[-2:]
+    return height, width
+
+
+def _integer(low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, ()))
+
+
+def _choice(sides: Sequence[int]) -> int:
+    return sides[_integer(0, len(sides) - 1)]

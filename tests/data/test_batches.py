@@ -1,0 +1,149 @@
+"""Padding, order, resuming and sharding of batches."""
+
+import pickle
+
+import pytest
+import torch
+from coco_records import annotation, image
+
+from piip.config import Preprocess
+from piip.data.augmentation import from_scratch
+from piip.data.batches import EpochSampler, collate, eval_loader, train_loader
+from piip.data.coco import read_coco
+from piip.data.decode import ImageError
+from piip.data.detection import DetectionDataset, Sample
+from piip.data.seeding import derived_seed
+from piip.data.transforms import TestTransform, TrainTransform
+from piip.structures import Batch, Instances
+
+FILES = tuple(f"{i}.png" for i in range(1, 8))
+
+
+@pytest.fixture
+def dataset(write) -> DetectionDataset:
+    records = [annotation(i, image_id=i) for i in range(1, 7)]
+    data, _ = read_coco(*write(records, images=[image(i) for i in range(1, 8)], files=FILES))
+    return DetectionDataset(data, TrainTransform(Preprocess(long_side=64, short_side=48), from_scratch()), seed=5)
+
+
+def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.indices == b.indices
+        assert a.image_sizes == b.image_sizes
+        assert torch.equal(a.images, b.images)
+        for x, y in zip(a.targets, b.targets, strict=True):
+            assert torch.equal(x.boxes, y.boxes)
+            assert torch.equal(x.labels, y.labels)
+            assert torch.equal(x.masks, y.masks)
+
+
+def test_collate_pads_right_and_below():
+    nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    samples = [
+        Sample(torch.ones(3, 20, 50), nothing, (40, 100), 3),
+        Sample(torch.ones(3, 33, 10), nothing, (66, 20), 8),
+    ]
+    batch = collate(samples, 32)
+    assert batch.images.shape == (2, 3, 64, 64)
+    assert batch.image_sizes == [(20, 50), (33, 10)]
+    assert batch.original_sizes == [(40, 100), (66, 20)]
+    assert batch.indices == [3, 8]
+    assert batch.images[0, :, :20, :50].eq(1).all()
+    assert batch.images[0].sum() == 3 * 20 * 50
+    assert batch.images[1].sum() == 3 * 33 * 10
+    assert collate(samples[:1], 1).images.shape == (1, 3, 20, 50)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 31])
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_sampler_leaves_nothing_out_and_keeps_step(count, world, batch_size):
+    ranks = [list(EpochSampler(count, batch_size, 0, 4, rank=rank, world=world)) for rank in range(world)]
+    lengths = [[len(batch) for batch in batches] for batches in ranks]
+    assert all(length == lengths[0] for length in lengths), "every process needs the same batches"
+    assert lengths[0][:-1] == [batch_size] * (len(lengths[0]) - 1)
+    keys = [key for batches in ranks for batch in batches for key in batch]
+    assert {epoch for epoch, _ in keys} == {4}
+    positions = [position for _, position in keys]
+    assert set(positions) == set(range(count))
+    assert len(positions) - count < world
+    assert len(EpochSampler(count, batch_size, 0, 4, world=world)) == len(ranks[0])
+
+
+def test_sampler_order_does_not_depend_on_the_number_of_processes():
+    one = list(EpochSampler(24, 4, 7, 2))
+    two = [list(EpochSampler(24, 2, 7, 2, rank=rank, world=2)) for rank in range(2)]
+    for together, first, second in zip(one, *two, strict=True):
+        assert sorted(together) == sorted(first + second)
+
+
+def test_sampler_resumes_and_shuffles():
+    whole = list(EpochSampler(20, 3, seed=1, epoch=0))
+    for start in range(len(whole) + 2):
+        sampler = EpochSampler(20, 3, seed=1, epoch=0, start_batch=start)
+        assert list(sampler) == whole[start:]
+        assert len(sampler) == len(whole[start:])
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return [position for batch in EpochSampler(20, 3, seed, epoch) for _, position in batch]
+
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+
+
+@pytest.mark.parametrize(
+    "arguments", [(0, 1, 0, 0), (5, 0, 0, 0), (5, 1, 0, 0, -1), (5, 1, 0, 0, 0, 2, 2), (5, 1, 0, 0, 0, -1, 2)]
+)
+def test_sampler_refuses_nonsense(arguments):
+    with pytest.raises(ValueError, match=r"no images|must be at least"):
+        EpochSampler(*arguments)
+
+
+def test_workers_change_nothing(dataset):
+    alone = list(train_loader(dataset, 2, seed=3, epoch=1, pad_multiple=16))
+    assert_same(alone, list(train_loader(dataset, 2, seed=3, epoch=1, workers=2, pad_multiple=16)))
+    assert_same(alone[2:], list(train_loader(dataset, 2, seed=3, epoch=1, start_batch=2, workers=2, pad_multiple=16)))
+
+
+def test_global_generator_is_left_alone(dataset):
+    before = torch.get_rng_state()
+    for loader in (train_loader(dataset, 2, 0, 0), eval_loader(dataset, 2)):
+        list(loader)
+    list(train_loader(dataset, 2, 0, 0, workers=1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (2, 0), (3, 0)])
+def test_evaluation_sees_every_image_once_and_in_order(dataset, world, workers):
+    shares = [
+        [index for batch in eval_loader(dataset, 2, workers, rank, world) for index in batch.indices]
+        for rank in range(world)
+    ]
+    assert shares == [list(range(rank, 7, world)) for rank in range(world)]
+
+
+def test_a_batch_of_images_without_objects(write):
+    data, _ = read_coco(*write([annotation(1)]))
+    dataset = DetectionDataset(data, TestTransform(Preprocess(long_side=40, short_side=30)))
+    batch = next(iter(eval_loader(dataset, 2, rank=1, world=2)))
+    assert [target.masks.shape for target in batch.targets] == [(0, 30, 40)]
+    assert batch.to("cpu").targets[0].boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_is_named_also_from_a_worker(dataset, workers):
+    path = dataset.data.images[3].path
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"4\.png"):
+        list(train_loader(dataset, 2, 0, 0, workers=workers))
+
+
+def test_loaders_survive_pickling_for_platforms_that_spawn(dataset):
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[0, 0].image, dataset[0, 0].image)
+
+
+def test_order_is_frozen():
+    """Runs begun with an older version must resume in the same order."""
+    assert derived_seed(11, 2) == 6947954896665523080
+    assert [position for batch in EpochSampler(9, 4, 11, 2) for _, position in batch] == [0, 1, 6, 2, 7, 3, 4, 8, 5]

@@ -1,0 +1,227 @@
+"""Whatever an image file holds, it becomes the right RGB pixels or an ImageError that names the file."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from piip.data.decode import ImageError, decode_image, read_header, rgb_from_pil
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (7, 11, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+ORIENTATION = 0x0112
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def with_orientation(image: Image.Image, orientation: int, format: str) -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return encoded(image, format, exif=exif)
+
+
+def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None] / 255
+    return rgb * share + 255 * (1 - share)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP", "TIFF"])
+def test_lossless_formats_keep_every_pixel(format):
+    options = {"lossless": True} if format == "WEBP" else {}
+    assert np.array_equal(decode_image(encoded(Image.fromarray(RGB), format, **options)), RGB)
+
+
+def test_jpeg_by_path_and_by_bytes(tmp_path):
+    smooth = np.full((16, 24, 3), (200, 90, 30), dtype=np.uint8)
+    (tmp_path / "image.jpg").write_bytes(encoded(Image.fromarray(smooth), "JPEG", quality=95))
+    pixels = decode_image(tmp_path / "image.jpg")
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - smooth).max() <= 3
+    assert np.array_equal(pixels, decode_image((tmp_path / "image.jpg").read_bytes()))
+    assert np.array_equal(pixels, decode_image(str(tmp_path / "image.jpg")))
+
+
+def test_multi_picture_jpeg_of_phones():
+    smooth = Image.fromarray(np.full((16, 24, 3), 90, dtype=np.uint8))
+    data = encoded(smooth, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+    assert np.abs(decode_image(data).astype(int) - 90).max() <= 3
+
+
+def test_gif_gives_the_first_frame():
+    first, second = Image.new("P", (9, 5), 0), Image.new("P", (9, 5), 1)
+    for frame in (first, second):
+        frame.putpalette([10, 20, 30, 200, 100, 50])
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert (decode_image(data) == (10, 20, 30)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied(orientation, format):
+    # What a viewer shows for each orientation of the stored rows and columns, by EXIF's definition.
+    upright = {
+        1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1], 5: RGB.transpose(1, 0, 2),
+        6: np.rot90(RGB, -1), 7: RGB[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(RGB),
+    }[orientation]  # fmt: skip
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(RGB).save(buffer, format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+    assert np.array_equal(decode_image(buffer.getvalue()), upright)
+    if format != "TIFF":  # which is always upright
+        assert np.array_equal(decode_image(buffer.getvalue(), upright=False), RGB)
+
+
+def test_header_tells_size_and_orientation_without_decoding(tmp_path):
+    (tmp_path / "turned.jpg").write_bytes(with_orientation(Image.fromarray(RGB), 6, "JPEG"))
+    assert read_header(tmp_path / "turned.jpg") == ((7, 11), 6)
+    whole = encoded(Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)))
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    assert read_header(tmp_path / "cut.png") == ((64, 64), 1)
+
+
+def test_header_size_of_a_turned_tiff_is_upright(tmp_path):
+    (tmp_path / "turned.tiff").write_bytes(with_orientation(Image.fromarray(RGB), 6, "TIFF"))
+    assert read_header(tmp_path / "turned.tiff") == ((11, 7), 1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_invalid_exif_counts_as_upright():
+    exif = b"Exif\x00\x00" + b"MM\x00\x2a\xff\xff\xff\xff" + b"\x01" * 20
+    assert decode_image(encoded(Image.fromarray(RGB), "JPEG", exif=exif)).shape == RGB.shape
+    assert decode_image(with_orientation(Image.fromarray(RGB), 77, "PNG")).shape == RGB.shape
+
+
+def test_grey_and_one_bit():
+    assert np.array_equal(decode_image(encoded(Image.fromarray(GREY))), np.stack([GREY] * 3, axis=-1))
+    bits = GREY > 127
+    assert np.array_equal(decode_image(encoded(Image.fromarray(bits)))[..., 0], bits * 255)
+
+
+def test_transparency_lies_over_white():
+    alpha = RNG.integers(0, 256, (7, 11), dtype=np.uint8)
+    pixels = decode_image(encoded(Image.fromarray(np.dstack([RGB, alpha]))))
+    assert np.abs(pixels - over_white(RGB, alpha)).max() <= 1
+    pixels = decode_image(encoded(Image.fromarray(np.dstack([GREY, alpha]))))
+    assert np.abs(pixels - over_white(np.dstack([GREY] * 3), alpha)).max() <= 1
+
+
+def test_palette_with_and_without_transparency():
+    indices = GREY % 3
+    image = Image.frombytes("P", (11, 7), indices.astype(np.uint8).tobytes())
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    assert np.array_equal(decode_image(encoded(image)), colours[indices])
+    colours[1] = 255  # transparent
+    assert np.array_equal(decode_image(encoded(image, transparency=1)), colours[indices])
+
+
+def test_cmyk():
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red = decode_image(encoded(image, "TIFF"))
+    assert (red[..., 0] > 200).all()
+    assert (red[..., 1:] < 60).all()
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped():
+    values = np.array([[0, 257, 65535], [32768, 128, 129]], dtype=np.uint16)
+    expected = np.array([[0, 1, 255], [128, 0, 1]])
+    for format in ("PNG", "TIFF"):
+        assert np.array_equal(decode_image(encoded(Image.fromarray(values), format))[..., 0], expected)
+
+
+def test_pixels_of_32_bits_and_floats():
+    def grey_of(values: np.ndarray) -> list:
+        return decode_image(encoded(Image.fromarray(values), "TIFF"))[..., 0].tolist()
+
+    assert grey_of(np.array([[0, 200]], dtype=np.int32)) == [[0, 200]]
+    assert grey_of(np.array([[0, 25700]], dtype=np.int32)) == [[0, 100]]
+    assert grey_of(np.array([[0, 0.2, 1]], dtype=np.float32)) == [[0, 51, 255]]
+    assert grey_of(np.array([[0, 51, 255]], dtype=np.float32)) == [[0, 51, 255]]
+
+
+@pytest.mark.parametrize("values", [[-1.0, 0.5], [0.0, 300.0], [0.0, np.nan], [0.0, np.inf]])
+def test_float_ranges_that_would_be_guesses_are_refused(values):
+    with pytest.raises(ImageError, match=r"float pixel|pixel values"):
+        decode_image(encoded(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF"))
+
+
+def test_pil_images_of_any_mode():
+    image = Image.fromarray(RGB)
+    for mode in ("RGB", "RGBA", "HSV", "YCbCr", "CMYK", "L", "LA", "P", "1", "I", "F"):
+        assert rgb_from_pil(image.convert(mode)).shape == RGB.shape, mode
+    pixels = rgb_from_pil(image)
+    pixels[:] = 0
+    assert np.array_equal(np.asarray(image), RGB), "the result must not share memory with the image"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_extreme_shapes(size):
+    assert decode_image(encoded(Image.new("RGB", size))).shape == (*size[::-1], 3)
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("size", [(60000, 60000), (40000, 10), (12000, 9000)])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bombs_are_refused_before_decoding(size):
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(png_of_size(*size))
+
+
+def test_other_things_than_images(tmp_path):
+    (tmp_path / "page.jpg").write_text("<html>not found</html>")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match=r"page\.jpg.*not an image in one of the formats"):
+        decode_image(tmp_path / "page.jpg")
+    with pytest.raises(ImageError, match=r"empty\.png"):
+        decode_image(tmp_path / "empty.png")
+    with pytest.raises(ImageError, match=r"missing\.png: there is no such file"):
+        decode_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="this is a folder"):
+        decode_image(tmp_path)
+    with pytest.raises(ImageError, match="image of 3 bytes"):
+        decode_image(b"abc")
+    with pytest.raises(ImageError):
+        decode_image("with\0nul.png")
+
+
+def is_refused(data: bytes) -> bool:
+    try:
+        assert decode_image(data).dtype == np.uint8
+    except ImageError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damage_is_an_image_error_or_an_image_and_nothing_else(format):
+    """Cut off at every 5%, and with bytes flipped at random: never another exception."""
+    rng = np.random.default_rng(1)
+    whole = encoded(Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)), format)
+    cut = [whole[: len(whole) * percent // 100] for percent in range(0, 100, 5)]
+    flipped = []
+    for _ in range(150):
+        data = bytearray(whole)
+        for position in rng.integers(0, min(len(data), 400 if rng.random() < 0.7 else len(data)), 4):
+            data[position] ^= 1 << rng.integers(8)
+        flipped.append(bytes(data))
+    refused = sum(is_refused(data) for data in cut + flipped)
+    assert refused >= len(cut) // 2
