@@ -1,0 +1,1 @@
+"""Weights in and out: model files, official configs and checkpoints, pretrained branches."""

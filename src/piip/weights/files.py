@@ -1,0 +1,223 @@
+"""Models as files: one `.safetensors` with the config inside, or a folder with the config beside the weights.
+
+A file is written completely or not at all, and read completely or not at all: every key, shape and value
+is checked before a model is handed out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pydantic
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import piip
+from piip import config
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+
+SUFFIX = ".safetensors"
+FOLDER_WEIGHTS = "model.safetensors"
+FOLDER_CONFIG = "config.json"
+CONFIG_KEY = "piip_config"
+VERSION_KEY = "piip_version"
+TEMPORARY = ".tmp-"
+LISTED = 8
+"""how many keys an error message names"""
+
+
+class WeightsError(ValueError):
+    """A file of weights that cannot be used: what is wrong with it, and with which file."""
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which becomes `path` if the block ends without an exception.
+
+    After a crash or a power cut `path` holds the old content or the new, never a part.
+    """
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors makes its files private
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: Path) -> list[Path]:
+    """Delete what interrupted writes left in `folder`; returns the deleted paths."""
+    stale = sorted(folder.glob(f"*{TEMPORARY}*"))
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
+
+
+def nonfinite_keys(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Keys of the tensors that hold a NaN or an infinity."""
+    return [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+
+
+def save_model(model: PIIPModel, path: str | Path) -> Path:
+    """Write weights and config: to one file for a `.safetensors` path, else to a folder of that name.
+
+    The folder holds `model.safetensors` and `config.json`. Returns the path of the `.safetensors` file.
+    Raises WeightsError for another suffix or non-finite weights, and writes nothing then.
+    """
+    path = Path(path)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    if broken := nonfinite_keys(tensors):
+        raise WeightsError(f"{path}: not written, the model has NaN or infinite weights in {_list(broken)}")
+    text = model.config.model_dump_json()
+    metadata = {"format": "pt", VERSION_KEY: piip.__version__}
+    if path.suffix == SUFFIX:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata | {CONFIG_KEY: text})
+        return path
+    if path.suffix and not path.is_dir():
+        raise WeightsError(f"{path}: models are saved as {SUFFIX} files, or as a folder (a path without suffix)")
+    path.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path / FOLDER_CONFIG) as temporary:
+        temporary.write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="utf-8")
+    with atomic_write(path / FOLDER_WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata)
+    return path / FOLDER_WEIGHTS
+
+
+def find_weights(path: str | Path) -> Path:
+    """The `.safetensors` file that `path` means: itself, a saved folder's, or a run's best (else last).
+
+    Raises WeightsError where there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix != SUFFIX:
+            raise WeightsError(f"{path}: not a {SUFFIX} file; convert other formats first")
+        return path
+    candidates = [
+        FOLDER_WEIGHTS,
+        f"weights/best{SUFFIX}",
+        f"weights/last{SUFFIX}",
+        f"best{SUFFIX}",
+        f"last{SUFFIX}",
+    ]
+    for candidate in candidates:
+        if (path / candidate).is_file():
+            return path / candidate
+    if path.is_dir():
+        raise WeightsError(f"{path}: no weights in this folder; looked for {', '.join(candidates[:3])}")
+    raise WeightsError(f"{path}: no such file or folder")
+
+
+def read_config(path: str | Path) -> config.Model:
+    """The config that belongs to the weights at `path` (anything that `find_weights` takes).
+
+    Raises WeightsError where it is missing or invalid.
+    """
+    file = find_weights(path)
+    beside = file.with_name(FOLDER_CONFIG)
+    with _opened(file) as opened:
+        text = (opened.metadata() or {}).get(CONFIG_KEY)
+    if text is None and beside.is_file():
+        file, text = beside, beside.read_text(encoding="utf-8", errors="replace")
+    if text is None:
+        raise WeightsError(
+            f"{file}: holds no config of a PIIP model, and there is no {FOLDER_CONFIG} beside it; "
+            "was it saved by this package?"
+        )
+    try:
+        return config.Model.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        raise WeightsError(f"{file}: its config is not valid: {error}") from error
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a `.safetensors` file, on the CPU.
+
+    Raises WeightsError for a truncated or damaged file and for NaN or infinite values.
+    """
+    file = find_weights(path)
+    with _opened(file) as opened:
+        try:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+            raise WeightsError(f"{file}: damaged: {error}") from error
+    if broken := nonfinite_keys(tensors):
+        raise WeightsError(f"{file}: NaN or infinite weights in {_list(broken)}")
+    return tensors
+
+
+def load_model(path: str | Path) -> PIIPModel:
+    """The saved model, on the CPU and in eval mode.
+
+    Raises WeightsError where config and weights do not fit exactly. See `find_weights` for `path`.
+    """
+    from piip.model import PIIPModel
+
+    tensors = read_tensors(path)
+    model = PIIPModel(_without_downloads(read_config(path)))
+    load_exactly(model, tensors, str(find_weights(path)))
+    return model.eval()
+
+
+def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `model`, whose keys and shapes must be exactly these; else WeightsError."""
+    wanted = model.state_dict()
+    missing = [key for key in wanted if key not in tensors]
+    extra = [key for key in tensors if key not in wanted]
+    shapes = [
+        f"{key} (file {tuple(tensors[key].shape)}, model {tuple(tensor.shape)})"
+        for key, tensor in wanted.items()
+        if key in tensors and tensors[key].shape != tensor.shape
+    ]
+    problems = {"missing": missing, "not of this model": extra, "of another shape": shapes}
+    found = [f"{len(keys)} weights {kind}: {_list(keys)}" for kind, keys in problems.items() if keys]
+    if found:
+        raise WeightsError(f"{source}: does not fit the model; " + "; ".join(found))
+    model.load_state_dict(tensors)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[safe_open]:
+    try:
+        opened = safe_open(file, framework="pt")
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
+        raise WeightsError(f"{file}: not a readable {SUFFIX} file, perhaps cut off or damaged ({error})") from error
+    with opened:
+        yield opened
+
+
+def _without_downloads(model: config.Model) -> config.Model:
+    """The same model, but its branches do not fetch pretrained weights that would be overwritten at once."""
+    branches = tuple(branch.model_copy(update={"pretrained": False}) for branch in model.backbone.branches)
+    return model.model_copy(update={"backbone": model.backbone.model_copy(update={"branches": branches})})
+
+
+def _sync(path: Path) -> None:
+    """Wait until `path` (a file or folder) is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open folders
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _list(keys: list[str]) -> str:
+    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return ", ".join(keys[:LISTED]) + more
