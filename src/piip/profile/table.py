@@ -1,0 +1,66 @@
+"""A model's facts as people read them: what `piip info` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+LABELS = {
+    "params_m": "million parameters",
+    "gflops": "billion multiply-adds",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+    "miou": "mIoU",
+    "top1": "top-1",
+}
+"""of `zoo.Entry.published`"""
+
+
+def report(facts: dict[str, Any]) -> Iterator[RenderableType]:
+    """The tables and lines of `profile.info`'s result."""
+    yield _branches(facts)
+    yield _counts(facts)
+    yield "as published: the paper's way of counting, with a classifier's light merge; as run: what the backbone does"
+    if published := facts.get("published"):
+        yield "published: " + ", ".join(f"{LABELS[key]} {value:g}" for key, value in published.items())
+    for key in ("official_config", "checkpoint"):
+        if facts.get(key):
+            yield f"{key.replace('_', ' ')}: {facts[key]}"
+    if licences := facts.get("licences"):
+        yield "licences: " + ", ".join(f"{label} {licence}" for label, licence in licences.items())
+    for note in facts.get("notes", ()):
+        yield f"note: {note}"
+
+
+def _branches(facts: dict[str, Any]) -> Table:
+    table = Table("branch", "image", "depth", "width", "began as", title=f"{facts['name']} ({facts['task']})")
+    for index, branch in enumerate(facts["branches"]):
+        name = branch.get("name") or branch["model"] or branch["family"]
+        sizes = (str(branch[key]) for key in ("size", "depth", "width"))
+        table.add_row(f"{index} {name}", *sizes, branch.get("pretraining", "-"))
+    return table
+
+
+def _counts(facts: dict[str, Any]) -> Table:
+    height, width = facts["input"]
+    table = Table(title=f"parameters and multiply-adds at {height} x {width}")
+    table.add_column("part")
+    for column in ("published", "", "as run", ""):
+        table.add_column(column, justify="right")
+    for part in facts["parts"]:
+        _add(table, part["part"], part["published_convention"], part["as_run"])
+    table.add_section()
+    _add(table, "backbone", facts["published_convention"], facts["as_run"])
+    if facts["whole_model"] is not None:
+        _add(table, "with head", None, facts["whole_model"])
+    return table
+
+
+def _add(table: Table, name: str, *columns: dict[str, float] | None) -> None:
+    cells = []
+    for numbers in columns:
+        cells += ["", ""] if numbers is None else [f"{numbers['params'] / 1e6:.1f} M", f"{numbers['gmacs']:.1f} G"]
+    table.add_row(name, *cells)

@@ -1,0 +1,74 @@
+"""Every named model, as a function of its name: branches, resolutions, head, recipe, published facts."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+
+from piip.zoo.branches import PRETRAININGS
+from piip.zoo.classification import CLASSIFICATION
+from piip.zoo.convnext import CONVNEXT
+from piip.zoo.detection import BASELINES, DEIT, PRETRAINED_SBL
+from piip.zoo.entries import Entry, as_dict
+from piip.zoo.internvit import DINO, MASK_RCNN
+from piip.zoo.nano import NANO, NANO_RECIPE, nano_backbone
+from piip.zoo.nano_classifier import NANO_CLASSIFIER
+from piip.zoo.nano_upernet import NANO_UPERNET
+from piip.zoo.segmentation import SEGMENTATION
+
+__all__ = [
+    "MODELS",
+    "NANO_RECIPE",
+    "PRETRAININGS",
+    "Entry",
+    "as_dict",
+    "entry",
+    "list_models",
+    "matching",
+    "nano_backbone",
+]
+
+_FAMILIES = (
+    NANO,
+    NANO_UPERNET,
+    NANO_CLASSIFIER,
+    DEIT,
+    BASELINES,
+    PRETRAINED_SBL,
+    MASK_RCNN,
+    DINO,
+    CONVNEXT,
+    SEGMENTATION,
+    CLASSIFICATION,
+)
+
+MODELS: dict[str, Entry] = {entry.name: entry for family in _FAMILIES for entry in family}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that match a shell-style pattern, such as "*tsb*"; a plain word matches anywhere in the name."""
+    if not any(character in pattern for character in "*?["):
+        pattern = f"*{pattern}*"
+    return [name for name in MODELS if fnmatch.fnmatch(name, pattern)]
+
+
+def matching(pattern: str) -> list[Entry]:
+    """The entries that `list_models` names; ValueError with near names where there are none."""
+    entries = [MODELS[name] for name in list_models(pattern)]
+    if not entries:
+        raise ValueError(f"no model's name matches {pattern!r}; {_hint(pattern)}")
+    return entries
+
+
+def entry(name: str) -> Entry:
+    """The zoo's entry of that name; ValueError with near names for a typing mistake."""
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; {_hint(name)}")
+    return MODELS[name]
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, MODELS, n=4, cutoff=0.5)
+    if not near:  # perhaps a part of a name
+        near = [model for model in MODELS if difflib.get_close_matches(name, [model[: len(name)]], cutoff=0.75)][:4]
+    return f"did you mean {', '.join(near)}?" if near else "`piip models` lists all names"

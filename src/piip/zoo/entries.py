@@ -1,0 +1,94 @@
+"""What the zoo knows of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from piip import config
+from piip.zoo.branches import PRETRAININGS
+
+CHECKPOINT_LICENCE = "MIT"
+"""of the released checkpoints, as their repository states it"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the zoo."""
+
+    name: str
+    task: str
+    """"detection", "segmentation" or "classification" """
+    backbone: Callable[[], config.Backbone]
+    preprocess: config.Preprocess
+    classes: Callable[[], tuple[str, ...]]
+    category_ids: tuple[int, ...] | None = None
+    head: config.Head | None = None
+    """None: a head that this version does not have, see `waits_for`"""
+    waits_for: str | None = None
+    """what is missing, for the message that building the model gives"""
+    official_config: str | None = None
+    """file name of the official config, without `.py`"""
+    checkpoint: str | None = None
+    """released weights: path in the Hugging Face repository OpenGVLab/PIIP"""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """the paper's figures: `params_m` and `gflops` (millions of parameters, billions of multiply-adds), `box_ap`,
+    `mask_ap`, `miou` or `top1`; not measured by this project"""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """where its training differs from the defaults of `training.settings.Settings`"""
+    pretraining: tuple[str, ...] = ()
+    """keys of `zoo.branches.PRETRAININGS`: what each branch starts from, finest first"""
+    letters: tuple[str, ...] = ()
+    """short name of each branch, finest first, such as "ViT-T" """
+
+    paper_backbone: Callable[[], config.Backbone] | None = None
+    """what the paper's figures describe, where the released model differs"""
+    notes: tuple[str, ...] = ()
+    """what a user of this model should know"""
+
+    def published_backbone(self) -> config.Backbone:
+        """What the paper's figures describe."""
+        return (self.paper_backbone or self.backbone)()
+
+    def config(self) -> config.Model:
+        """The model as published (the nano family: with COCO's classes).
+
+        Raises ValueError where its head is not in this version.
+        """
+        if self.head is None:
+            raise ValueError(
+                f"{self.name} cannot be built yet: {self.waits_for} is not in this version. Its backbone is there: "
+                f"piip.zoo.entry({self.name!r}).backbone()"
+            )
+        return config.Model(
+            name=self.name,
+            backbone=self.backbone(),
+            head=self.head,
+            classes=self.classes(),
+            category_ids=self.category_ids,
+            preprocess=self.preprocess,
+        )
+
+    @property
+    def image_sizes(self) -> list[int]:
+        """Side in pixels of each branch's image, finest first."""
+        return [branch.size for branch in self.backbone().branches]
+
+    @property
+    def licences(self) -> dict[str, str]:
+        """Licence of the released checkpoint (if there is one) and of the weights that its branches began as."""
+        known = {"checkpoint": CHECKPOINT_LICENCE} if self.checkpoint else {}
+        return known | {PRETRAININGS[key].label: PRETRAININGS[key].licence for key in self.pretraining}
+
+
+def as_dict(model: Entry) -> dict[str, Any]:
+    """The entry as `piip models --json` prints it."""
+    return {
+        "name": model.name,
+        "task": model.task,
+        "official_config": model.official_config,
+        "image_sizes": model.image_sizes,
+        "published": dict(model.published),
+        "checkpoint": model.checkpoint,
+    }

@@ -1,0 +1,157 @@
+"""The zoo against the resolved official configs, which are not part of the package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from piip import zoo
+from piip.training.settings import Settings
+from piip.training.start import build_settings
+from piip.weights import official_config
+from piip.weights.classification_keys import classifier_config
+from piip.zoo import Entry
+
+PUBLISHED = [entry for entry in zoo.MODELS.values() if entry.official_config is not None]
+DETECTORS = [entry for entry in PUBLISHED if entry.task == "detection"]
+
+
+@pytest.fixture
+def reference(goldens: Path) -> Path:
+    return goldens.parent
+
+
+def official(reference: Path, entry: Entry) -> dict[str, Any]:
+    (path,) = reference.glob(f"configs/*/{entry.official_config}.json")
+    return json.loads(path.read_text())
+
+
+def test_every_official_config_has_one_entry(reference: Path) -> None:
+    files = sorted(path.stem for path in reference.glob("configs/*/*.json"))
+    assert sorted(str(entry.official_config) for entry in PUBLISHED) == files
+    assert len(files) == 41
+
+
+def test_checkpoints_are_the_released_files(reference: Path) -> None:
+    released = (reference / "checkpoints.txt").read_text().split()
+    models = {path for path in released if "res_384.pth" not in path}  # the rest are pretrained branches
+    assert {entry.checkpoint for entry in PUBLISHED if entry.checkpoint} == models
+
+
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.name)
+def test_backbone_is_the_official_one(reference: Path, entry: Entry) -> None:
+    config = official(reference, entry)
+    backbone = config["model"]["backbone"] if "model" in config else config["backbone"]
+    assert entry.backbone() == official_config.backbone_config(backbone)
+
+
+@pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
+def test_preprocessing_is_the_official_one(reference: Path, entry: Entry) -> None:
+    pipeline = official(reference, entry)["test_pipeline"]
+    (step,) = (step for step in pipeline if step["type"] == "MultiScaleFlipAug")
+    inner = {inner["type"]: inner for inner in step["transforms"]}
+    preprocess = entry.preprocess
+    assert [preprocess.long_side, preprocess.short_side] == step["img_scale"]
+    assert preprocess.pad_multiple == inner["Pad"]["size_divisor"]
+    assert list(preprocess.mean) == inner["Normalize"]["mean"]
+    assert list(preprocess.std) == inner["Normalize"]["std"]
+
+
+@pytest.mark.parametrize("entry", [entry for entry in PUBLISHED if entry.head], ids=lambda entry: entry.name)
+def test_model_is_the_official_one(reference: Path, entry: Entry) -> None:
+    config = official(reference, entry) | {"name": entry.name}
+    read = classifier_config if entry.task == "classification" else official_config.model_config
+    assert entry.config() == read(config)
+
+
+@pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
+def test_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
+    config = official(reference, entry)
+    settings = Settings.model_validate(entry.recipe)
+    optimizer, schedule, epochs = config["optimizer"], config["lr_config"], config["runner"]["max_epochs"]
+    assert settings.epochs == epochs
+    assert settings.lr == optimizer["lr"]
+    assert settings.weight_decay == optimizer["weight_decay"]
+    assert settings.layer_decay == optimizer.get("paramwise_cfg", {"layer_decay_rate": 1.0})["layer_decay_rate"]
+    assert [round(part * epochs) for part in settings.milestones] == schedule["step"]
+    assert (settings.warmup_iters, settings.warmup_ratio) == (schedule["warmup_iters"], schedule["warmup_ratio"])
+    clip = config["optimizer_config"].get("grad_clip")
+    assert settings.grad_clip == (clip and clip["max_norm"])
+    assert settings.lr_batch_size == (32 if "bs32" in str(entry.official_config) else 16)
+
+
+@pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
+def test_augmentation_is_the_official_one(reference: Path, entry: Entry) -> None:
+    steps = {step["type"]: step for step in official(reference, entry)["train_pipeline"]}
+    augmentation = Settings.model_validate(entry.recipe).augmentation
+    if "AutoAugment" not in steps:
+        assert augmentation.scales is None
+        assert steps["Resize"]["img_scale"] == [entry.preprocess.long_side, entry.preprocess.short_side]
+        return
+    (resize,), (before, crop, _) = steps["AutoAugment"]["policies"]
+    assert augmentation.scales is not None
+    assert augmentation.crop is not None
+    assert [[side, augmentation.long_side] for side in augmentation.scales] == resize["img_scale"]
+    assert [[side, augmentation.long_side] for side in augmentation.crop.scales] == before["img_scale"]
+    assert list(augmentation.crop.sides) == crop["crop_size"]
+    assert [augmentation.largest] * 2 == steps["RandomCrop"]["crop_size"]
+
+
+def test_published_figures_are_those_of_the_tables(reference: Path) -> None:
+    counts = json.loads((reference / "counts.json").read_text())
+    keys = {"params_m": "params_m", "gflops": "gflops", "mask_map": "mask_ap"}
+    checked = 0
+    for entry in PUBLISHED:
+        figures = counts.get(entry.official_config, {}).get("published", {})
+        main = {"detection": "box_ap", "segmentation": "miou", "classification": "top1"}[entry.task]
+        for key, ours in (keys | {"metric": main}).items():
+            if figures.get(key) is not None:
+                assert entry.published[ours] == figures[key], (entry.name, ours)
+                checked += 1
+    assert checked > 90
+
+
+@pytest.mark.parametrize("name", list(zoo.MODELS))
+def test_every_recipe_is_a_valid_setting(name: str) -> None:
+    build_settings(dict(zoo.entry(name).recipe), {})
+
+
+def test_a_model_whose_head_is_missing_says_so() -> None:
+    waiting = [entry for entry in zoo.MODELS.values() if entry.head is None]
+    for entry in waiting:
+        with pytest.raises(ValueError, match=rf"{entry.name} cannot be built yet.*head"):
+            entry.config()
+        assert entry.backbone().branches
+
+
+def test_typing_mistake_suggests_near_names() -> None:
+    with pytest.raises(ValueError, match=r"did you mean .*piip_tsb_1120_896_448_mask_rcnn"):
+        zoo.entry("piip_tsb_1120_896_488_mask_rcnn")
+    with pytest.raises(ValueError, match="`piip models` lists all names"):
+        zoo.entry("zzz")
+
+
+def test_patterns() -> None:
+    assert "piip_nano_mask_rcnn" in zoo.list_models("nano")
+    assert all("nano" in name for name in zoo.list_models("nano"))
+    assert len(zoo.list_models("*tsb_*mask_rcnn")) == 4
+    assert zoo.list_models("nothing") == []
+    assert zoo.list_models() == list(zoo.MODELS)
+
+
+def test_licences_are_known_for_every_branch() -> None:
+    assert zoo.entry("piip_h6b_1024_512_mask_rcnn").licences == {
+        "checkpoint": "MIT", "MAE": "CC-BY-NC-4.0", "InternViT": "MIT",
+    }  # fmt: skip
+    assert "checkpoint" not in zoo.entry("piip_lh6b_1536_1024_512_mask_rcnn").licences
+    for entry in PUBLISHED:
+        assert len(entry.pretraining) == len(entry.letters) == len(entry.image_sizes)
+
+
+def test_json_has_exactly_the_promised_keys() -> None:
+    for entry in zoo.MODELS.values():
+        assert list(zoo.as_dict(entry)) == [
+            "name", "task", "official_config", "image_sizes", "published", "checkpoint",
+        ]  # fmt: skip
+        json.dumps(zoo.as_dict(entry))
