@@ -1,0 +1,113 @@
+"""Accuracy of a classifier: over all images, per class, and what is taken for what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from piip.data.class_images import ClassData
+from piip.structures import Prediction
+from piip.weights.files import atomic_write
+
+TOP = 5
+CONFUSIONS = 10
+"""pairs of classes that the summary names at most"""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMetrics:
+    """Scores of one model on one set of classified images."""
+
+    classes: tuple[str, ...]
+    confusion: np.ndarray
+    """[K, K] int64: images of class i (rows) taken for class j (columns)"""
+    top5_hits: int
+    """images whose class is among the five most probable"""
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def top1(self) -> float:
+        """Share of the images whose most probable class is right."""
+        return float(np.trace(self.confusion)) / self.images
+
+    @property
+    def top5(self) -> float:
+        """Share of the images whose class is among the five most probable; 1 where there are five classes or fewer."""
+        return self.top5_hits / self.images
+
+    @cached_property
+    def per_class(self) -> tuple[float | None, ...]:
+        """Share of each class's images that is recognised, in label order; None for a class without images."""
+        hits, counts = np.diagonal(self.confusion), self.confusion.sum(axis=1)
+        return tuple(float(hit / count) if count else None for hit, count in zip(hits, counts, strict=True))
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean of `per_class` over the classes with images."""
+        return float(np.mean([accuracy for accuracy in self.per_class if accuracy is not None]))
+
+    def scalars(self) -> dict[str, float]:
+        """The figures for results.csv."""
+        return {"top1": self.top1, "top5": self.top5, "mean_class_accuracy": self.mean_class_accuracy}
+
+    def confusions(self) -> list[tuple[str, str, int]]:
+        """(annotated, predicted, images) of the most frequent mistakes."""
+        wrong = self.confusion - np.diag(np.diagonal(self.confusion))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
+        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+        return [(self.classes[i], self.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `metrics.json` holds."""
+        counts = self.confusion.sum(axis=1).tolist()
+        rows = zip(self.classes, counts, self.per_class, strict=True)
+        return {
+            "images": self.images,
+            **self.scalars(),
+            "classes": [{"class": name, "images": count, "accuracy": value} for name, count, value in rows],
+            "confusion": self.confusion.tolist(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write `to_dict` as JSON."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def summary_table(self) -> Table:
+        """The figures over all images, for `rich.print`."""
+        table = Table("images", "top-1", "top-5", "mean class accuracy", title="accuracy")
+        table.add_row(str(self.images), *(f"{value:.3f}" for value in self.scalars().values()))
+        return table
+
+    def class_table(self) -> Table:
+        """Accuracy of each class, for `rich.print`."""
+        table = Table("class", "images", "accuracy", "mostly taken for", title="accuracy per class")
+        for label, (name, accuracy) in enumerate(zip(self.classes, self.per_class, strict=True)):
+            row = self.confusion[label].copy()
+            count, row[label] = int(row.sum()), 0
+            other = f"{self.classes[int(row.argmax())]} ({row.max()})" if row.max() else ""
+            table.add_row(name, str(count), "-" if accuracy is None else f"{accuracy:.3f}", other)
+        return table
+
+
+def evaluate(predictions: Iterable[Prediction], data: ClassData) -> ClassMetrics:
+    """Accuracy of predictions for all images of `data`, in its order; ValueError if there are not as many."""
+    count = len(data.classes)
+    confusion = np.zeros((count, count), dtype=np.int64)
+    hits = 0
+    for prediction, image in zip(predictions, data.images, strict=True):
+        ranked = prediction["probs"].topk(min(TOP, count)).indices.tolist()
+        confusion[image.label, ranked[0]] += 1
+        hits += image.label in ranked
+    return ClassMetrics(data.classes, confusion, hits)

@@ -1,0 +1,266 @@
+"""COCO average precision of boxes and masks, counted by faster-coco-eval.
+
+Ground truth comes from the checked and repaired annotations in memory (`CocoData`), not from the file. Results
+carry the file's own image and category ids, so that they can go to any other COCO tool as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from piip.data.outlines import rectangle
+from piip.run_lengths import encode_mask
+from piip.structures import Prediction
+from piip.weights.files import atomic_write
+
+if TYPE_CHECKING:
+    from piip.data.annotations import CocoData
+
+CocoResult = dict[str, Any]
+"""One detection as COCO's result files have it: image_id, category_id, bbox (x, y, width, height), score and,
+with masks, segmentation (compressed run lengths)"""
+
+NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""The twelve COCO numbers, in COCO's order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Averages:
+    """Average precision and recall of one kind of shape: boxes or masks."""
+
+    numbers: dict[str, float | None]
+    """the twelve of `NUMBERS`, 0 to 1; None where no annotated object counts (say, no small ones for APs)"""
+    per_class: tuple[float | None, ...]
+    """AP of each class in label order; None for a class without objects, which no mean includes"""
+    precision: np.ndarray
+    """[10 IoU thresholds .50:.05:.95, 101 recalls 0:.01:1, classes]; -1 for a class without objects"""
+
+    @property
+    def ap(self) -> float | None:
+        """Mean over classes and IoU thresholds .50 to .95."""
+        return self.numbers["AP"]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoMetrics:
+    """Scores of one model on one set of annotated images."""
+
+    classes: tuple[str, ...]
+    objects: tuple[int, ...]
+    """annotated objects of each class, crowds not counted"""
+    box: Averages
+    mask: Averages | None
+    """None where the model or the annotations have no masks"""
+
+    def scalars(self) -> dict[str, float]:
+        """All defined numbers by name: box_AP, box_AP50, ..., mask_ARl."""
+        kinds = {"box": self.box} | ({"mask": self.mask} if self.mask is not None else {})
+        named = {f"{kind}_{name}": value for kind, part in kinds.items() for name, value in part.numbers.items()}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `metrics.json` holds; null stands for a number that no annotated object defines."""
+        columns = {"box": self.box} | ({"mask": self.mask} if self.mask is not None else {})
+        classes = [
+            {"class": name, "objects": self.objects[label]}
+            | {f"{kind}_AP": part.per_class[label] for kind, part in columns.items()}
+            for label, name in enumerate(self.classes)
+        ]
+        return {kind: part.numbers for kind, part in columns.items()} | {"classes": classes}
+
+    def save(self, path: str | Path) -> Path:
+        """Write `to_dict` as JSON."""
+        path = Path(path)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return path
+
+    def summary_table(self) -> Table:
+        """The twelve numbers in percent, "-" where undefined."""
+        table = Table(title="COCO average precision and recall")
+        parts = {"box": self.box} | ({"mask": self.mask} if self.mask is not None else {})
+        for name in ("", *parts):
+            table.add_column(name, justify="right")
+        for name in NUMBERS:
+            table.add_row(name, *(_percent(part.numbers[name]) for part in parts.values()))
+        return table
+
+    def class_table(self) -> Table:
+        """AP of every class in percent, "-" for a class without annotated objects."""
+        table = Table(title="Average precision by class")
+        table.add_column("class")
+        for name in ("objects", "box AP") + (("mask AP",) if self.mask is not None else ()):
+            table.add_column(name, justify="right")
+        parts = [part for part in (self.box, self.mask) if part is not None]
+        for label, name in enumerate(self.classes):
+            values = (_percent(part.per_class[label]) for part in parts)
+            table.add_row(name, str(self.objects[label]), *values)
+        return table
+
+
+def evaluate(predictions: Iterable[Prediction], data: CocoData) -> CocoMetrics:
+    """Score `predictions`, one per image of `data` and in its order.
+
+    Predictions are read once, one after the other, and only their run lengths are kept: give a generator for
+    a large set, whose dense masks would not fit into memory. Masks are scored where every prediction and the
+    annotations have them.
+
+    Raises:
+        ValueError: another number of predictions than images, or one that `to_coco_results` refuses
+        ImportError: faster-coco-eval is not installed
+    """
+    with_masks = data.has_masks
+
+    def watched() -> Iterable[Prediction]:
+        nonlocal with_masks
+        for prediction in predictions:
+            with_masks = with_masks and prediction.get("masks") is not None
+            yield prediction
+
+    results = to_coco_results(watched(), data)
+    return evaluate_results(results, data, masks=with_masks)
+
+
+def evaluate_results(results: list[CocoResult], data: CocoData, *, masks: bool) -> CocoMetrics:
+    """Score results in COCO's format, `masks` too if asked (all results must have a segmentation then)."""
+    objects = [0] * len(data.classes)
+    for image in data.images:
+        for item in image.objects:
+            objects[item.label] += not item.crowd
+    box = _score(results, data, "bbox")
+    mask = _score(results, data, "segm") if masks else None
+    return CocoMetrics(tuple(data.classes), tuple(objects), box, mask)
+
+
+def to_coco_results(predictions: Iterable[Prediction], data: CocoData) -> list[CocoResult]:
+    """`predictions`, one per image of `data` and in its order, in COCO's result format.
+
+    Raises:
+        ValueError: another number of predictions than images, a label the data does not have, a box or score
+            that is not finite, masks of another size than the image
+    """
+    results: list[CocoResult] = []
+    count = 0
+    for count, prediction in enumerate(predictions, start=1):
+        if count > len(data.images):
+            raise ValueError(f"more predictions than the {len(data.images)} images of the data")
+        image = data.images[count - 1]
+        masks = prediction.get("masks")
+        if masks is not None and tuple(masks.shape[1:]) != tuple(image.size):
+            raise ValueError(f"image {image.id}: masks of {tuple(masks.shape[1:])} pixels on an image of {image.size}")
+        results += detections_to_coco(prediction, image.id, data.category_ids)
+    if count < len(data.images):
+        raise ValueError(f"{count} predictions for {len(data.images)} images")
+    return results
+
+
+def detections_to_coco(prediction: Prediction, image_id: int, category_ids: tuple[int, ...]) -> list[CocoResult]:
+    """One image's prediction in COCO's result format; `category_ids[label]` is the id written for a label.
+
+    Raises:
+        ValueError: a label without category id, or a box or score that is not finite
+    """
+    boxes = prediction["boxes"].detach().cpu().double().reshape(-1, 4)
+    scores = prediction["scores"].detach().cpu().double()
+    labels = prediction["labels"].tolist()
+    if not (boxes.isfinite().all() and scores.isfinite().all()):
+        raise ValueError(f"image {image_id}: the prediction has a box or score that is not a finite number")
+    if labels and not 0 <= min(labels) <= max(labels) < len(category_ids):
+        raise ValueError(f"image {image_id}: labels from {min(labels)} to {max(labels)}, but there are "
+                         f"{len(category_ids)} classes; use data with the classes of the model")  # fmt: skip
+    sides = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1)
+    results: list[CocoResult] = [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for box, score, label in zip(sides.tolist(), scores.tolist(), labels, strict=True)
+    ]
+    masks = prediction.get("masks")
+    if masks is not None:
+        for result, mask in zip(results, masks.detach().cpu().numpy(), strict=True):
+            result["segmentation"] = encode_mask(mask)
+    return results
+
+
+def _score(results: list[CocoResult], data: CocoData, kind: str) -> Averages:
+    coco, evaluator = _coco_tools()
+    numbers = _image_numbers(data)
+    truth = coco(_ground_truth(data, numbers, kind))
+    run = evaluator(truth, truth.loadRes(_renumbered(results, data, numbers, kind)), iouType=kind)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    scores = {name: _defined(value) for name, value in zip(NUMBERS, run.stats, strict=True)}
+    # [IoU, recall, class, object size, detections per image] -> all sizes, 100 detections
+    precision = np.asarray(run.eval["precision"])[:, :, :, 0, -1]
+    # -1 fills all of a class without objects, so that its mean is -1 as well
+    per_class = tuple(_defined(value) for value in precision.mean(axis=(0, 1)))
+    return Averages(scores, per_class, precision)
+
+
+def _image_numbers(data: CocoData) -> dict[int, int]:
+    """Image id -> 1, 2, ... in the order of the ids, by which COCO breaks ties between equal scores.
+
+    The evaluator works on numbers of our own, since it takes neither negative nor very large ids, and 0 means
+    "unmatched" to it; files have them all.
+    """
+    return {image_id: number for number, image_id in enumerate(sorted(image.id for image in data.images), start=1)}
+
+
+def _renumbered(results: list[CocoResult], data: CocoData, numbers: dict[int, int], kind: str) -> list[CocoResult]:
+    labels = {category_id: label for label, category_id in enumerate(data.category_ids)}
+    # As long as a result has a box, the evaluator takes mask AP by object size by the area of the box: COCO means
+    # the area of the mask.
+    shape = "bbox" if kind == "bbox" else "segmentation"
+    renumbered = []
+    for result in results:
+        number, label = numbers.get(result["image_id"]), labels.get(result["category_id"])
+        if number is None or label is None or shape not in result:
+            raise ValueError(f"no image {result['image_id']} or category {result['category_id']} in the data, or no "
+                             f"{shape} in its result: {result}")  # fmt: skip
+        renumbered.append(
+            {"image_id": number, "category_id": label + 1, "score": result["score"], shape: result[shape]}
+        )
+    return renumbered
+
+
+def _ground_truth(data: CocoData, numbers: dict[int, int], kind: str) -> dict[str, Any]:
+    """The annotations as a COCO data set, with image numbers for image ids and label + 1 for category ids."""
+    truth = data.to_coco()
+    category_numbers = {category_id: label for label, category_id in enumerate(data.category_ids, start=1)}
+    for entry in truth["images"]:
+        entry["id"] = numbers[entry["id"]]
+    for entry in truth["categories"]:
+        entry["id"] = category_numbers[entry["id"]]
+    for entry in truth["annotations"]:
+        entry["image_id"] = numbers[entry["image_id"]]
+        entry["category_id"] = category_numbers[entry["category_id"]]
+        if kind == "segm" and "segmentation" not in entry:  # a crowd region with a box only
+            x, y, width, height = entry["bbox"]
+            entry["segmentation"] = rectangle((x, y, x + width, y + height))
+    return truth
+
+
+def _coco_tools() -> tuple[Any, Any]:
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        raise ImportError('COCO scores need faster-coco-eval: pip install "piip[train]"') from None
+    return COCO, COCOeval_faster
+
+
+def _defined(value: float) -> float | None:
+    return None if value < 0 or math.isnan(value) else float(value)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

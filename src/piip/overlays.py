@@ -1,0 +1,105 @@
+"""Label maps drawn onto images, with a legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from piip.config import Preprocess
+from piip.structures import IGNORED, Batch, Size
+from piip.visualize import class_colour, mosaic, stretched, text_font
+
+OPACITY = 0.55
+IGNORED_COLOUR = (0, 0, 0)
+LEGEND_ROWS = 24
+"""classes that a legend lists at most, the largest ones"""
+
+
+class Row(NamedTuple):
+    """One line of a legend."""
+
+    label: int
+    text: str
+
+
+def draw_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """`image` [H, W, 3] uint8 under the colours of `labels` [H, W], and right of it a legend with each class's share.
+
+    The result is as high as the image, or higher where the legend needs it, and wider by the legend.
+    """
+    return with_legend(tinted(image, labels), legend_rows(labels, names))
+
+
+def draw_label_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str]) -> np.ndarray:
+    """What a segmentor is trained on: the first 16 images of `batch` with their labels, and a legend."""
+    seen: list[np.ndarray] = []
+
+    def draw(pixels: np.ndarray, target: Tensor, size: Size) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        shifted = stretched(target[None] - IGNORED, size, (height, width))[0]  # so that the padding is ignored
+        labels = shifted.numpy().astype(np.int64) + IGNORED
+        seen.append(labels)
+        return tinted(pixels, labels)
+
+    picture = mosaic(batch, preprocess, draw)
+    return with_legend(picture, legend_rows(np.concatenate([labels.ravel() for labels in seen]), names))
+
+
+def tinted(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """`image` mixed with the colour of each pixel's class; outlines are stronger, ignored pixels darker."""
+    colours = np.array([class_colour(label) for label in range(max(int(labels.max()), 0) + 1)] + [IGNORED_COLOUR])
+    layer = colours[labels]  # IGNORED is the last row
+    edge = np.zeros(labels.shape, dtype=bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    strength = np.where(edge, 0.9, OPACITY)[..., None]
+    return np.round(image * (1 - strength) + layer * strength).astype(np.uint8)
+
+
+def shares(labels: np.ndarray) -> dict[int, float]:
+    """Share of the pixels of each label that is there (`IGNORED` left out), the largest first."""
+    present, counts = np.unique(labels, return_counts=True)
+    pairs = [(int(label), count / labels.size) for label, count in zip(present, counts, strict=True)]
+    return dict(sorted((pair for pair in pairs if pair[0] != IGNORED), key=lambda pair: -pair[1]))
+
+
+def legend_rows(labels: np.ndarray, names: Sequence[str]) -> list[Row]:
+    """The classes that are there, the largest first."""
+    found = list(shares(labels).items())
+    rows = [Row(label, f"{_name(label, names)}  {share:.1%}") for label, share in found[:LEGEND_ROWS]]
+    if len(found) > LEGEND_ROWS:
+        rows.append(Row(IGNORED, f"and {len(found) - LEGEND_ROWS} more"))
+    return rows
+
+
+def with_legend(picture: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """`picture` with a legend in a white panel at its right."""
+    if not rows:
+        return picture
+    height, width = picture.shape[:2]
+    font_size = min(max(round(math.sqrt(height * width) / 40), 11), 120)
+    fonts = [text_font(row.text, font_size) for row in rows]
+    line = max(sum(font.getmetrics()) for font in fonts) + font_size // 3
+    margin = font_size // 2
+    longest = max(math.ceil(font.getlength(row.text)) for font, row in zip(fonts, rows, strict=True))
+    panel = longest + font_size + 3 * margin
+    canvas = Image.new("RGB", (width + panel, max(height, line * len(rows) + 2 * margin)), "white")
+    canvas.paste(Image.fromarray(picture), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for number, (row, font) in enumerate(zip(rows, fonts, strict=True)):
+        top = margin + number * line
+        left = width + margin
+        if row.label != IGNORED:
+            colour = class_colour(row.label)
+            draw.rectangle((left, top, left + font_size, top + font_size), fill=colour, outline=(90, 90, 90))
+        draw.text((left + font_size + margin, top), row.text, fill=(0, 0, 0), font=font)
+    return np.array(canvas)
+
+
+def _name(label: int, names: Sequence[str]) -> str:
+    return " ".join(names[label].split()) if label < len(names) else str(label)

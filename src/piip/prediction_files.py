@@ -1,0 +1,71 @@
+"""What `piip predict` writes: annotated pictures, predictions.json, and files of the task's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from piip import tasks
+from piip.predictor import Failure, Predictor
+from piip.weights.files import atomic_write
+
+if TYPE_CHECKING:
+    from piip.api import PIIP
+
+
+@dataclass
+class Written:
+    """What was predicted and written."""
+
+    images: int = 0
+    objects: int | None = None
+    """found in all images; None for tasks without objects"""
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """For the terminal."""
+        return f"{self.images} images" + ("" if self.objects is None else f", {self.objects} objects")
+
+
+def write_predictions(
+    model: PIIP, sources: list[str], output: Path, conf: float, batch_size: int = 1, precision: Any = "fp32"
+) -> Written:
+    """Predict on `sources` one image after the other and write the results to `output`.
+
+    Pictures get the image's name (and a number where two files share one). Broken files are listed in the result.
+    """
+    predictor = Predictor(model.model, model.device, precision)
+    return tasks.of(model.config).write_predictions(predictor, list(sources), output, conf, batch_size)
+
+
+def save_pictures(outcomes: Iterable[Any], output: Path, written: Written) -> Iterator[tuple[Path, Any]]:
+    """Save each result's picture as it comes; yields it with its file, and counts both kinds of outcome."""
+    taken: set[str] = set()
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            written.failures.append(outcome)
+            continue
+        output.mkdir(parents=True, exist_ok=True)
+        written.images += 1
+        yield outcome.save(output / _free_name(outcome, taken)), outcome
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values, completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _free_name(result: Any, taken: set[str]) -> str:
+    stem = result.path.stem if result.path is not None else "image"
+    name, number = f"{stem}.jpg", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.jpg"
+    taken.add(name)
+    return name

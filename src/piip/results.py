@@ -1,0 +1,147 @@
+"""What a prediction on one image returns to the user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from piip.run_lengths import run_lengths
+from piip.structures import Prediction, Size
+from piip.weights.files import atomic_write
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The objects found in one image, best first; everything in pixels of the upright image, on the CPU.
+
+    `len(result)` is the number of objects; `result[0]`, `result[:5]` and `result[result.scores > 0.5]` are
+    results with some of them, and iterating gives one result per object.
+    """
+
+    boxes: Tensor
+    """[N, 4] float32 (x1, y1, x2, y2)"""
+    scores: Tensor
+    """[N] float32, 0 to 1"""
+    labels: Tensor
+    """[N] int64, 0-based: `names[label]` is the class"""
+    names: tuple[str, ...]
+    """class names of the model"""
+    image: np.ndarray
+    """[H, W, 3] uint8 RGB, upright"""
+    masks: Tensor | None = None
+    """[N, H, W] bool; None for a model without masks"""
+    path: Path | None = None
+    """the file, where the image came from one"""
+
+    @property
+    def orig_size(self) -> Size:
+        """(height, width) of the image."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The class of each object."""
+        return [self.names[label] for label in self.labels.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: int | slice | list[int] | list[bool] | Tensor | np.ndarray) -> Result:
+        index = index.numpy() if isinstance(index, Tensor) else index
+        chosen = torch.from_numpy(np.atleast_1d(np.arange(len(self))[index]).copy())
+        masks = None if self.masks is None else self.masks[chosen]
+        kept = (self.boxes[chosen], self.scores[chosen], self.labels[chosen])
+        return Result(*kept, self.names, self.image, masks, self.path)
+
+    def __iter__(self) -> Iterator[Result]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for name in self.class_names:
+            counts[name] = counts.get(name, 0) + 1
+        found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+        height, width = self.orig_size
+        return f"Result({found} in {self.path or 'an image'}, {width}x{height} pixels)"
+
+    def plot(self) -> np.ndarray:
+        """A copy of the image with the objects drawn on it, [H, W, 3] uint8 RGB."""
+        from piip.visualize import draw_detections
+
+        return draw_detections(self.image, self.boxes, self.labels, self.scores, self.masks, self.names)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `plot()` to an image file; the suffix (.jpg, .png, .webp) says which kind.
+
+        Raises:
+            ValueError: a suffix of no image format
+        """
+        return save_picture(self.plot, Path(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings: path, width, height and a list of objects.
+
+        Boxes are rounded to 1/100 pixel, scores to 1/10000. Masks are uncompressed COCO run lengths.
+        """
+        height, width = self.orig_size
+        rows = zip(self.labels.tolist(), self.class_names, self.scores.tolist(), self.boxes.tolist(), strict=True)
+        objects: list[dict[str, Any]] = [
+            {"label": label, "name": name, "score": round(score, 4), "box": [round(side, 2) for side in box]}
+            for label, name, score, box in rows
+        ]
+        if self.masks is not None:
+            for entry, mask in zip(objects, self.masks, strict=True):
+                entry["segmentation"] = {"size": [height, width], "counts": run_lengths(mask.numpy()).tolist()}
+        path = None if self.path is None else str(self.path)
+        return {"path": path, "width": width, "height": height, "objects": objects}
+
+    def to_json(self) -> str:
+        """`to_dict` as a JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def to_coco(self, image_id: int, category_ids: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Entries of a COCO result file; `category_ids[label]` is the id written for a label."""
+        from piip.evaluation.coco import detections_to_coco
+
+        prediction: Prediction = {"boxes": self.boxes, "scores": self.scores, "labels": self.labels}
+        if self.masks is not None:
+            prediction["masks"] = self.masks
+        return detections_to_coco(prediction, image_id, category_ids)
+
+    def to_supervision(self) -> Any:
+        """The objects as `supervision.Detections`.
+
+        Raises:
+            ImportError: supervision is not installed
+        """
+        try:
+            from supervision import Detections
+        except ImportError:
+            raise ImportError('to_supervision needs supervision: pip install "piip[vis]"') from None
+        return Detections(
+            xyxy=self.boxes.numpy(),
+            mask=None if self.masks is None else self.masks.numpy(),
+            confidence=self.scores.numpy(),
+            class_id=self.labels.numpy(),
+            data={"class_name": np.array(self.class_names, dtype=str)},
+        )
+
+
+def save_picture(draw: Callable[[], np.ndarray], path: Path) -> Path:
+    """Write what `draw` gives to an image file of the kind that the suffix says; ValueError for one that is none."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise ValueError(f"{path}: no image format for {path.suffix or 'no suffix'!r}; use .jpg, .png or .webp")
+    picture = Image.fromarray(draw())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format=kind, quality=92)
+    return path

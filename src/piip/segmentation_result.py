@@ -1,0 +1,114 @@
+"""What a segmentation of one image returns to the user."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from piip.overlays import draw_labels, shares
+from piip.results import save_picture
+from piip.structures import Size
+from piip.visualize import class_colour
+from piip.weights.files import atomic_write
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """The class of every pixel of one upright image."""
+
+    labels: np.ndarray
+    """[H, W] int32, 0-based: `names[label]` is the class"""
+    scores: np.ndarray
+    """[H, W] float32: the probability of each pixel's class"""
+    names: tuple[str, ...]
+    """class names of the model"""
+    image: np.ndarray
+    """[H, W, 3] uint8 RGB, upright"""
+    values: tuple[int, ...] | None = None
+    """the value of each class in a mask file; None: the label"""
+    path: Path | None = None
+    """the file, where the image came from one"""
+
+    @property
+    def orig_size(self) -> Size:
+        """(height, width) of the image."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the image of each class that is there, the largest first."""
+        return {self.names[label]: share for label, share in shares(self.labels).items()}
+
+    def mask(self, name: str) -> np.ndarray:
+        """[H, W] bool: the pixels of the class of that name."""
+        if name not in self.names:
+            raise ValueError(f"there is no class {name!r}; the classes are {', '.join(self.names)}")
+        return np.asarray(self.labels == self.names.index(name))
+
+    def plot(self) -> np.ndarray:
+        """The image under the colours of its classes with a legend at its right, [H, W', 3] uint8 RGB."""
+        return draw_labels(self.image, self.labels, self.names)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `plot()` to an image file; the suffix (.jpg, .png, .webp) says which kind.
+
+        Raises:
+            ValueError: a suffix of no image format
+        """
+        return save_picture(self.plot, Path(path))
+
+    def to_mask(self) -> Image.Image:
+        """An index mask: the value of each pixel's class, with a palette where the values are below 256."""
+        values = np.asarray(range(len(self.names)) if self.values is None else self.values)
+        mask = values[self.labels]
+        if values.max() > 255:
+            return Image.fromarray(mask.astype(np.uint16))
+        picture = Image.fromarray(mask.astype(np.uint8), mode="L")
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        for label, value in enumerate(values.tolist()):
+            palette[value] = class_colour(label)
+        picture.putpalette(palette.tobytes())
+        return picture
+
+    def save_mask(self, path: str | Path) -> Path:
+        """Write `to_mask()` as PNG."""
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise ValueError(f"{path}: masks are saved as .png, which keeps every value as it is")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            self.to_mask().save(temporary, format="PNG")
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings: path, width, height, and of each class that is there share and mean score."""
+        height, width = self.orig_size
+        classes = []
+        for label, share in shares(self.labels).items():
+            score = float(self.scores[self.labels == label].mean())
+            value = label if self.values is None else self.values[label]
+            classes.append(
+                {
+                    "label": label,
+                    "value": value,
+                    "name": self.names[label],
+                    "share": round(share, 6),
+                    "score": round(score, 4),
+                }
+            )
+        path = None if self.path is None else str(self.path)
+        return {"path": path, "width": width, "height": height, "classes": classes}
+
+    def to_json(self) -> str:
+        """`to_dict` as a JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares.items())[:5])
+        height, width = self.orig_size
+        return f"SegmentationResult({found} in {self.path or 'an image'}, {width}x{height} pixels)"

@@ -1,0 +1,262 @@
+"""Every kind of source becomes the same image; broken files are skipped, wrong arguments are refused."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from piip.config import Preprocess
+from piip.predictor import Failure, Predictor
+from piip.results import Result
+from piip.structures import Prediction, Size
+
+
+class StandIn(nn.Module):
+    """Finds three objects in every image, with scores 0.2, 0.9 and 0.6; notes what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 3))
+        preprocess = Preprocess(long_side=64, short_side=64, pad_multiple=32)
+        self.config = SimpleNamespace(task="detection", preprocess=preprocess, classes=("cat", "dog", "cow"))
+        self.batches: list[Tensor] = []
+        self.products: list[torch.dtype] = []
+
+    def predict(self, images: Tensor, image_sizes: list[Size], original_sizes: list[Size]) -> list[Prediction]:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.batches.append(images.clone())
+        self.products.append((self.weight @ self.weight.T).dtype)
+        return [self.found(size) for size in original_sizes]
+
+    def found(self, size: Size) -> Prediction:
+        height, width = size
+        masks = torch.zeros(3, height, width, dtype=torch.bool)
+        masks[1] = True
+        boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, width, height], [1, 1, 2, 2]])
+        return {"boxes": boxes, "scores": torch.tensor([0.2, 0.9, 0.6]), "labels": torch.arange(3), "masks": masks}
+
+
+@pytest.fixture
+def model() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+def predictor(model) -> Predictor:
+    return Predictor(model, device="cpu")
+
+
+def noise(height: int = 30, width: int = 40, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_objects_come_best_first_and_above_the_threshold(predictor):
+    (result,) = predictor.predict(noise(), score_threshold=0.5).results
+    assert result.scores.tolist() == pytest.approx([0.9, 0.6])
+    assert result.labels.tolist() == [1, 2]
+    assert result.class_names == ["dog", "cow"]
+    assert result.boxes[0].tolist() == [0, 0, 40, 30]
+    assert result.masks.shape == (2, 30, 40)
+    assert result.masks[0].all()
+    assert len(predictor.predict(noise(), score_threshold=0.0).results[0]) == 3
+    assert len(predictor.predict(noise(), score_threshold=1.0).results[0]) == 0
+
+
+def test_every_kind_of_source_is_the_same_image(predictor, model, tmp_path):
+    pixels = noise()
+    file = png(tmp_path / "a.png", pixels)
+    as_tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    sources = [file, str(file), file.read_bytes(), Image.fromarray(pixels), pixels, as_tensor, as_tensor / 255]
+    results = predictor.predict(sources).results
+    for result, images in zip(results, model.batches, strict=True):
+        assert np.array_equal(result.image, pixels)
+        assert torch.equal(images, model.batches[0])
+    assert [result.path for result in results] == [file, file, None, None, None, None, None]
+
+
+def test_the_network_gets_the_resized_normalised_and_padded_image(predictor, model):
+    white = np.full((20, 40, 3), 255, dtype=np.uint8)
+    predictor.predict(white)
+    (images,) = model.batches
+    assert images.shape == (1, 3, 32, 64)
+    assert torch.equal(images, torch.ones(1, 3, 32, 64))  # (255 - 127.5) / 127.5
+
+    black = np.zeros((20, 20, 3), dtype=np.uint8)
+    predictor.predict([white, black], batch_size=2)
+    images = model.batches[-1]
+    assert images.shape == (2, 3, 64, 64)
+    assert (images[0, :, 32:] == 0).all()  # padding
+    assert (images[1] == -1).all()
+
+
+def test_grey_arrays(predictor):
+    grey = noise()[:, :, 0]
+    for source in (grey, grey[:, :, None]):
+        (result,) = predictor.predict(source).results
+        assert np.array_equal(result.image, np.stack([grey] * 3, axis=2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 10])
+def test_order_and_batches(predictor, model, batch_size):
+    images = [noise(seed=seed) for seed in range(5)]
+    results = predictor.predict(images, batch_size=batch_size).results
+    assert all(np.array_equal(r.image, image) for r, image in zip(results, images, strict=True))
+    assert [len(batch) for batch in model.batches] == {1: [1] * 5, 2: [2, 2, 1], 3: [3, 2], 10: [5]}[batch_size]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_broken_files_are_reported_and_skipped(predictor, tmp_path, batch_size):
+    for name in ("a.png", "c.png", "d.png"):
+        png(tmp_path / name, noise())
+    (tmp_path / "b.jpg").write_bytes(b"this is no image")
+    (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    (tmp_path / "notes.txt").write_text("not looked at")
+    report = predictor.predict(tmp_path, batch_size=batch_size)
+    assert [result.path.name for result in report.results] == ["a.png", "c.png", "d.png"]
+    assert [failure.path.name for failure in report.failures] == ["b.jpg", "e.png"]
+    assert all(str(failure.path) in failure.reason for failure in report.failures)
+    outcomes = list(predictor.stream(tmp_path, batch_size=batch_size))
+    assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False, False, True]
+
+
+def test_only_broken_files(predictor, model, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    report = predictor.predict(tmp_path / "a.jpg")
+    assert report.results == []
+    assert len(report.failures) == 1
+    assert model.batches == []
+
+
+def test_folders_and_patterns(predictor, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    for name in ("b.PNG", "a.png", "deep/c.jpg", "odd[1].png"):
+        Image.fromarray(noise()).save(tmp_path / name)
+
+    def names(source):
+        return [result.path.name for result in predictor.predict(source).results]
+
+    assert names(tmp_path) == ["a.png", "b.PNG", "odd[1].png"]
+    assert names(str(tmp_path / "?.*")) == ["a.png", "b.PNG"]
+    assert names(str(tmp_path / "**" / "c*")) == ["c.jpg"]
+    assert names(tmp_path / "odd[1].png") == ["odd[1].png"]
+    assert names([tmp_path / "deep", tmp_path / "a.png"]) == ["c.jpg", "a.png"]
+
+
+@pytest.mark.parametrize("name", ["missing.jpg", "missing*.jpg", "empty"])
+def test_nothing_behind_a_path_is_an_error_before_any_image_is_run(predictor, model, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder|no images there"):
+        predictor.stream([noise(), str(tmp_path / name)])
+    assert model.batches == []
+
+
+def test_a_generator_is_read_as_it_goes(predictor):
+    read = []
+
+    def frames():
+        for seed in range(4):
+            read.append(seed)
+            yield noise(seed=seed)
+
+    stream = predictor.stream(frames(), batch_size=2)
+    assert read == []
+    first = next(stream)
+    assert isinstance(first, Result)
+    assert read == [0, 1]
+    assert len(list(stream)) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (noise().astype(np.float32), r"array of float32: use uint8"),
+        (np.zeros((30, 40, 4), np.uint8), r"array of shape \(30, 40, 4\): use \[H, W, 3\]"),
+        (np.zeros((2, 30, 40, 3), np.uint8), r"several images go in a list"),
+        (np.zeros((0, 40, 3), np.uint8), r"array of shape \(0, 40, 3\)"),
+        (torch.zeros(1, 3, 30, 40), r"tensor of shape \(1, 3, 30, 40\).*several images go in a list"),
+        (torch.zeros(30, 40, 3), r"tensor of shape \(30, 40, 3\): use \[3, H, W\]"),
+        (torch.zeros(3, 30, 40, dtype=torch.int64), r"tensor of torch.int64"),
+        (torch.full((3, 30, 40), float("nan")), r"NaN or infinite"),
+        (torch.full((3, 30, 40), 200.0), r"values from 200 to 200: use 0 to 1"),
+        (torch.full((3, 30, 40), -1.0), r"not normalised"),
+        (b"no image", r"image of 8 bytes"),
+    ],
+)
+def test_wrong_images_are_refused(predictor, source, message):
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(source)
+
+
+@pytest.mark.parametrize("source", [None, 3, [None]])
+def test_things_that_are_no_images_are_refused(predictor, source):
+    with pytest.raises(TypeError, match="is no image"):
+        predictor.predict(source)
+
+
+@pytest.mark.parametrize("arguments", [{"score_threshold": 1.5}, {"score_threshold": -0.1}, {"batch_size": 0}])
+def test_wrong_arguments_are_refused_at_once(predictor, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        predictor.stream(noise(), **arguments)
+
+
+def test_a_float_image_may_leave_the_range_by_rounding(predictor):
+    (result,) = predictor.predict(torch.full((3, 8, 8), 1.0 + 1e-6)).results
+    assert (result.image == 255).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (15, 15)])
+def test_small_and_narrow_images(predictor, model, size):
+    (result,) = predictor.predict(noise(*size)).results
+    assert result.orig_size == size
+    assert model.batches[0].isfinite().all()
+
+
+def test_the_mode_of_the_model_is_left_as_it_was(predictor, model):
+    for training in (True, False):
+        model.train(training)
+        predictor.predict(noise())
+        assert model.training is training
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_is_that_of_the_matrix_products(model, precision, expected):
+    Predictor(model, device="cpu", precision=precision).predict(noise())
+    assert model.products == [expected]
+
+
+def test_results_are_ordinary_tensors(predictor):
+    (result,) = predictor.predict(noise()).results
+    result.boxes[:, 0] += 1
+    result.scores.mul_(0.5)
+    assert result.boxes[0].tolist() == [1, 0, 40, 30]
+
+
+def test_a_model_without_masks(predictor, model, monkeypatch):
+    def found(size):
+        return {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}
+
+    monkeypatch.setattr(model, "found", found)
+    (result,) = predictor.predict(noise()).results
+    assert result.masks is None
+    assert len(result) == 0
+
+
+def test_real_images(predictor, coco100):
+    report = predictor.predict(coco100 / "val2017", batch_size=4)
+    assert len(report.results) == 50
+    assert report.failures == []
+    for result in report.results[:3]:
+        with Image.open(result.path) as image:
+            assert result.orig_size == (image.height, image.width)
+        assert result.plot().shape == result.image.shape

@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from piip.config import Preprocess
+from piip.overlays import draw_label_batch, draw_labels, shares, tinted
+from piip.segmentation_result import SegmentationResult
+from piip.structures import IGNORED, Batch
+from piip.visualize import class_colour
+
+NAMES = ("ground", "square", "disc")
+
+
+def result(values=None, size=(40, 60)) -> SegmentationResult:
+    labels = np.zeros(size, dtype=np.int32)
+    labels[: size[0] // 2, : size[1] // 2] = 2
+    scores = np.where(labels == 2, 0.9, 0.5).astype(np.float32)
+    image = np.full((*size, 3), 120, dtype=np.uint8)
+    return SegmentationResult(labels, scores, NAMES, image, values)
+
+
+def test_shares_and_masks_by_name():
+    one = result()
+    assert one.shares == {"ground": 0.75, "disc": 0.25}
+    assert one.mask("disc").sum() == 600
+    assert one.mask("square").sum() == 0
+    with pytest.raises(ValueError, match="squire.*ground, square, disc"):
+        one.mask("squire")
+    assert "ground 75%" in repr(one)
+
+
+def test_dictionary():
+    content = json.loads(result(values=(7, 8, 9)).to_json())
+    assert content["width"] == 60
+    assert content["classes"] == [
+        {"label": 0, "value": 7, "name": "ground", "share": 0.75, "score": 0.5},
+        {"label": 2, "value": 9, "name": "disc", "share": 0.25, "score": 0.9},
+    ]
+
+
+@pytest.mark.parametrize(("values", "mode"), [(None, "P"), ((3, 200, 255), "P"), ((3, 200, 256), "I;16")])
+def test_masks_keep_the_values_of_the_training_data(tmp_path, values, mode):
+    one = result(values)
+    path = one.save_mask(tmp_path / "new" / "mask.png")
+    with Image.open(path) as saved:
+        assert saved.mode == mode
+        read = np.array(saved)
+        if mode == "P":
+            value = 2 if values is None else values[2]
+            assert tuple(saved.getpalette()[3 * value : 3 * value + 3]) == class_colour(2)
+    assert np.array_equal(read, np.array(values or range(3))[one.labels])
+
+
+def test_masks_are_png_files_only(tmp_path):
+    with pytest.raises(ValueError, match=r"\.png"):
+        result().save_mask(tmp_path / "mask.jpg")
+    with pytest.raises(ValueError, match="no image format"):
+        result().save(tmp_path / "picture.xyz")
+
+
+@pytest.mark.parametrize("size", [(40, 60), (1, 1), (7, 900), (1500, 1000)])
+def test_pictures_have_the_image_and_a_legend_beside_it(size, tmp_path):
+    one = result(size=size)
+    picture = one.plot()
+    assert picture.dtype == np.uint8
+    assert picture.shape[0] >= size[0]
+    assert picture.shape[1] > size[1]
+    left = picture[: size[0], : size[1]]
+    assert np.array_equal(left, tinted(one.image, one.labels))
+    assert one.save(tmp_path / "picture.jpg").is_file()
+
+
+def test_the_image_shines_through_and_classes_differ():
+    one = result()
+    left = draw_labels(one.image, one.labels, NAMES)[:40, :60].astype(int)
+    assert np.abs(left[5, 5] - left[30, 50]).sum() > 60
+    bright = tinted(np.full_like(one.image, 250), one.labels).astype(int)
+    assert (bright[5, 5] > left[5, 5]).all()
+
+
+def test_ignored_pixels_are_dark_and_in_no_share():
+    labels = np.full((10, 10), IGNORED)
+    assert shares(labels) == {}
+    assert (tinted(np.full((10, 10, 3), 200, dtype=np.uint8), labels) < 100).all()
+
+
+def test_training_batches_show_labels_of_padded_images():
+    preprocess = Preprocess(long_side=64, short_side=64)
+    labels = [torch.ones(64, 64, dtype=torch.int64), torch.full((32, 48), 2)]
+    batch = Batch(torch.zeros(2, 3, 64, 64), [(64, 64), (32, 48)], [(64, 64)] * 2, labels, [0, 1])
+    picture = draw_label_batch(batch, preprocess, NAMES)
+    side = 320
+    assert picture.shape[0] == side
+    assert tuple(picture[100, 100]) != tuple(picture[100, side + 100])
+    assert picture[300, side + 300].max() < picture[100, side + 100].max()

@@ -1,0 +1,145 @@
+"""Drawings stay inside the image, show what they are told to and cope with any size."""
+
+import numpy as np
+import pytest
+import torch
+
+from piip.config import Preprocess
+from piip.structures import Batch, Instances
+from piip.visualize import class_colour, draw_detections, draw_training_batch
+
+
+def grey(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 128, dtype=np.uint8)
+
+
+def test_the_box_has_the_colour_of_its_class_and_its_place():
+    drawn = draw_detections(grey(60, 80), torch.tensor([[10.0, 20.0, 50.0, 40.0]]), torch.tensor([1]))
+    for y, x in ((20, 12), (39, 30), (30, 10), (30, 49)):
+        assert tuple(drawn[y, x]) == class_colour(1)
+    assert (drawn[23:37, 13:47] == 128).all()
+    assert (drawn[41:] == 128).all()
+    assert (drawn[:, 51:] == 128).all()
+
+
+def test_the_mask_is_tinted_and_outlined():
+    mask = torch.zeros(1, 60, 80, dtype=torch.bool)
+    mask[0, 20:40, 30:60] = True
+    drawn = draw_detections(grey(60, 80), torch.zeros(1, 4), torch.tensor([0]), None, mask)
+    colour = np.array(class_colour(0))
+    assert np.allclose(drawn[30, 45], np.round(128 * 0.6 + colour * 0.4), atol=1)
+    assert np.allclose(drawn[20, 45], np.round(128 * 0.15 + colour * 0.85), atol=1)
+    assert (drawn[50:, 60:] == 128).all()
+
+
+def test_the_image_is_not_changed():
+    image = grey(50, 50)
+    draw_detections(image, torch.tensor([[0.0, 0.0, 50.0, 50.0]]), torch.tensor([0]), torch.tensor([0.5]))
+    assert (image == 128).all()
+
+
+def test_a_read_only_image_and_an_image_seen_from_elsewhere():
+    image = grey(50, 100)
+    image.setflags(write=False)
+    drawn = draw_detections(image[:, ::2], torch.tensor([[5.0, 5.0, 45.0, 45.0]]), torch.tensor([0]))
+    assert drawn.shape == (50, 50, 3)
+    assert (drawn != 128).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 20), (5, 900), (900, 5), (300, 200), (2100, 3000)])
+def test_any_size_and_boxes_beyond_the_image(size):
+    height, width = size
+    boxes = torch.tensor(
+        [
+            [-50.0, -50.0, 2.0 * width, 2.0 * height],
+            [0.4 * width, 0.4 * height, 0.4 * width, 0.4 * height],
+            [width + 10.0, height + 10.0, width + 20.0, height + 20.0],
+            [float("nan"), 0.0, float("inf"), 1.0],
+        ]
+    )
+    names = ("a name that is much longer than the image is wide", "line\nbreak", "", "Größe")
+    drawn = draw_detections(grey(*size), boxes, torch.arange(4), torch.linspace(0.1, 1.0, 4), None, names)
+    assert drawn.shape == (height, width, 3)
+    assert (drawn != 128).any()
+
+
+def test_no_objects_and_a_mask_without_pixels():
+    nothing = draw_detections(grey(50, 50), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    assert (nothing == 128).all()
+    empty = torch.zeros(1, 50, 50, dtype=torch.bool)
+    drawn = draw_detections(grey(50, 50), torch.tensor([[5.0, 5, 20, 20]]), torch.tensor([0]), None, empty)
+    assert (drawn[30:, 30:] == 128).all()
+
+
+def test_the_name_is_written_where_there_is_room():
+    box, label = torch.tensor([[100.0, 100.0, 180.0, 180.0]]), torch.tensor([0])
+    plain = draw_detections(grey(300, 300), box, label, None, None, ("x",))
+    named = draw_detections(grey(300, 300), box, label, None, None, ("a longer name",))
+    assert (plain != named).any()
+    assert np.argwhere((plain != named).any(axis=2))[:, 0].max() < 100  # above the box, not in it
+
+
+def test_labels_of_the_same_place_do_not_hide_each_other():
+    boxes = torch.tensor([[100.0, 100.0, 180.0, 180.0]] * 3)
+    drawn = draw_detections(grey(300, 300), boxes, torch.arange(3), torch.tensor([0.9, 0.8, 0.7]), None, "abc")
+    for label in range(3):
+        assert (drawn == np.array(class_colour(label))).all(axis=2).sum() > 100
+
+
+def test_the_best_object_is_on_top():
+    boxes = torch.tensor([[10.0, 10.0, 40.0, 40.0]] * 2)
+    drawn = draw_detections(grey(50, 50), boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.1]))
+    assert tuple(drawn[39, 25]) == class_colour(0)
+
+
+def test_neighbouring_classes_have_different_colours():
+    colours = np.array([class_colour(label) for label in range(90)], dtype=float)
+    assert len({tuple(colour) for colour in colours}) == 90
+    assert np.linalg.norm(colours[1:] - colours[:-1], axis=1).min() > 100
+
+
+PREPROCESS = Preprocess(long_side=64, short_side=64, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0))
+
+
+def batch_of(pixels: np.ndarray, targets: list[Instances]) -> Batch:
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PREPROCESS.mean, PREPROCESS.std))
+    sizes = [pixels.shape[1:3]] * len(pixels)
+    return Batch((images - mean) / std, sizes, sizes, targets, list(range(len(pixels))))
+
+
+def nothing() -> Instances:
+    return Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 32, 48, dtype=torch.uint8))
+
+
+def test_the_mosaic_shows_the_original_pixels_enlarged():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+    mosaic = draw_training_batch(batch_of(pixels, [nothing()] * 3), PREPROCESS)
+    assert mosaic.shape == (2 * 32 * 7, 2 * 48 * 7, 3)
+    small = mosaic[3::7, 3::7]
+    assert np.array_equal(small[:32, :48], pixels[0])
+    assert np.array_equal(small[:32, 48:], pixels[1])
+    assert np.array_equal(small[32:, :48], pixels[2])
+    assert (small[32:, 48:] == 255).all()
+
+
+def test_the_mosaic_shows_the_targets_at_their_place():
+    pixels = np.full((1, 32, 48, 3), 100, dtype=np.uint8)
+    masks = torch.zeros(1, 30, 40, dtype=torch.uint8)  # of an image that was padded to 32 x 48
+    masks[0, 10:20, 10:20] = 1
+    target = Instances(torch.tensor([[8.0, 8.0, 24.0, 24.0]]), torch.tensor([2]), masks)
+    mosaic = draw_training_batch(batch_of(pixels, [target]), PREPROCESS, ("a", "b", "c"))
+    assert tuple(mosaic[7 * 24 - 1, 7 * 16]) == class_colour(2)
+    inside = (mosaic[7 * 10 : 7 * 20, 7 * 10 : 7 * 20] != 100).any(axis=2)
+    assert inside.all()
+    assert (mosaic[7 * 20 : 7 * 23, 7 * 9 : 7 * 23] == 100).all()
+    assert (mosaic[:, 7 * 30 :] == 100).all()
+
+
+def test_a_large_batch_becomes_a_mosaic_of_bounded_size():
+    images = torch.zeros(20, 3, 700, 1000)
+    target = Instances(torch.tensor([[0.0, 0.0, 1000.0, 700.0]]), torch.tensor([0]))
+    batch = Batch(images, [(700, 1000)] * 20, [(700, 1000)] * 20, [target] * 20, list(range(20)))
+    mosaic = draw_training_batch(batch, PREPROCESS)
+    assert max(mosaic.shape) <= 1920
+    assert mosaic.shape[0] == 4 * round(700 * 0.48)
