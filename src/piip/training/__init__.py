@@ -1,0 +1,1 @@
+"""Training: settings, optimizer, one loop for all tasks, checkpoints, curves."""

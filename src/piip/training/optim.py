@@ -1,0 +1,110 @@
+"""AdamW with layer-wise learning rates per branch, the schedule, and the running average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from piip.training.settings import Settings
+
+BETAS = (0.9, 0.999)
+STEP_FACTOR = 0.1
+LONGEST_WARMUP = 0.1
+"""part of the run"""
+CONVNEXT_LAYERS = 12
+"""what the released recipes count where no branch is a ViT"""
+
+
+def build_optimizer(model: nn.Module, settings: Settings, processes: int = 1) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`; `set_learning_rate` must be called before every step."""
+    lr = settings.scaled_lr(processes)
+    groups = parameter_groups(model, lr, settings.weight_decay, settings.layer_decay, settings.new_lr_factor)
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, weight_decay: float, layer_decay: float, new_lr_factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """Every trainable parameter in exactly one group of equal learning rate and weight decay.
+
+    The learning rate is lr times `layer_factors`, and times `new_lr_factor` outside the branches. Parameters with one
+    dimension or none, and biases, have no weight decay. Each group keeps its learning rate before the schedule as
+    `peak_lr`.
+    """
+    factors = layer_factors(model, layer_decay)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = lr * factors.get(name, new_lr_factor)
+        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") else weight_decay
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak_lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def layer_factors(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Learning rate over that of the head, of every parameter of the branches by name.
+
+    With L the depth of the deepest ViT, the k-th block (from 0) of a branch of depth d is layer (k + 1) * L / d
+    and its embedding is layer 0. (L / d is the recipes' `skip_stride`: 2 for 24 over 12 blocks, 1.5 for 48 over 32.)
+    """
+    branches: Any = model.backbone.branches  # type: ignore[union-attr]
+    depths = [branch.config.depth for branch in branches if branch.config.stages is None]  # a ConvNeXt has stages
+    deepest = max(depths, default=CONVNEXT_LAYERS)
+    return {
+        f"backbone.branches.{index}.{name}": layer_factor(branch.layer(name), branch.config.depth, deepest, layer_decay)
+        for index, branch in enumerate(branches)
+        for name, _ in branch.named_parameters()
+    }
+
+
+def layer_factor(layer: int, depth: int, deepest: int, layer_decay: float) -> float:
+    """The factor of layer `layer` (0: the embedding, k + 1: block k) of a branch of `depth` blocks.
+
+    >>> [layer_factor(layer, depth=2, deepest=4, layer_decay=0.5) for layer in (0, 1, 2)]
+    [0.03125, 0.125, 0.5]
+    """
+    return float(layer_decay ** (deepest + 1 - layer * deepest / depth))
+
+
+def schedule_factor(settings: Settings, step: int, total_steps: int) -> float:
+    """Learning rate of optimizer step `step` (0-based) over the peak: linear warm-up times the schedule."""
+    warmup = min(settings.warmup_iters, int(LONGEST_WARMUP * total_steps))
+    factor = 1.0
+    if step < warmup:
+        factor = 1 - (1 - step / warmup) * (1 - settings.warmup_ratio)
+    if settings.schedule == "step":
+        return factor * STEP_FACTOR ** sum(step >= round(part * total_steps) for part in settings.milestones)
+    if settings.schedule == "cosine":
+        cosine = (1 + math.cos(math.pi * min(1.0, step / total_steps))) / 2
+        return factor * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * cosine)
+    if settings.schedule == "poly":
+        remaining = max(0.0, 1 - step / total_steps) ** settings.power
+        return factor * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * remaining)
+    return factor
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give every group `factor` of its peak: a function of the step alone, with no state to save."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def build_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A running average of `model`: call `.update_parameters(model)` after every step; `.module` is the average.
+
+    The decay begins at 0.1 and grows to `decay`, so that the first steps do not linger in short runs.
+    """
+
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        keep = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, 1 - keep)
+
+    return AveragedModel(model, multi_avg_fn=average)

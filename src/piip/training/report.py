@@ -1,0 +1,121 @@
+"""What a training shows while it runs: progress bar, results.csv, curves, TensorBoard, first batches."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from piip import config
+from piip.structures import Batch
+from piip.training.curves import headline, plot_curves
+from piip.training.folder import RunFolder
+from piip.weights.files import atomic_write
+
+DRAW_SECONDS = 60
+"""between two drawings of the curves, which take a third of a second"""
+Row = dict[str, float]
+"""Named numbers. An epoch's are "epoch" (1-based), "step", "seconds", "lr", "loss", each loss, each metric."""
+
+
+class Report:
+    """All that is shown and logged of one run; it does nothing unless `active` (on the main process)."""
+
+    def __init__(self, folder: RunFolder, epochs: int, steps_per_epoch: int, first_step: int, active: bool) -> None:
+        self.folder = folder
+        self.epochs = epochs
+        self.active = active
+        self.drawn = time.monotonic()
+        self.console = Console(stderr=True, quiet=not active)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[losses]}"),
+        )
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not active)
+        self.task = self.bar.add_task("starting", total=epochs * steps_per_epoch, completed=first_step, losses="")
+        self.writer: Any = None
+        if active:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
+
+    def __enter__(self) -> Report:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        self._draw_curves()
+        if self.writer is not None:
+            self.writer.close()
+
+    def step(self, epoch: int, step: int, values: Row) -> None:
+        """After an optimizer step: `values` are its learning rate, gradient norm and losses."""
+        if not self.active:
+            return
+        losses = "  ".join(
+            f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items() if "loss" in name
+        )
+        self.bar.update(self.task, completed=step, description=f"epoch {epoch + 1}/{self.epochs}", losses=losses)
+        for name, value in values.items():
+            self.writer.add_scalar(f"step/{name}", value, step)
+
+    def epoch(self, history: list[Row], metrics: Row) -> None:
+        """After an epoch: the whole `history`, whose last row contains `metrics`."""
+        if not self.active:
+            return
+        row = history[-1]
+        shown = "  ".join(f"{name} {row[name]:.4g}" for name in ("loss", *headline(list(metrics))))
+        self.console.print(f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s", highlight=False)
+        for name, value in row.items():
+            self.writer.add_scalar(f"epoch/{name}", value, row["step"])
+        write_results(history, self.folder.results)
+        if time.monotonic() - self.drawn > DRAW_SECONDS:
+            self._draw_curves()
+
+    def draw_batch(self, index: int, batch: Batch, model: config.Model) -> None:
+        """A picture of a training batch with its targets, as the network sees it."""
+        if not self.active:
+            return
+        from piip import tasks
+
+        picture = tasks.of(model).draw_training_batch(batch, model)
+        Image.fromarray(picture).save(self.folder.training_batch(index))
+
+    def _draw_curves(self) -> None:
+        if self.active and self.folder.results.exists():
+            plot_curves(self.folder.results, self.folder.curves)
+            self.drawn = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """One line above the progress bar."""
+        self.console.print(text, highlight=False)
+
+
+def write_results(history: list[Row], path: Path) -> None:
+    """Write all epochs as CSV; a column that an epoch lacks (a metric between evaluations) is empty there."""
+    columns = dict.fromkeys(name for row in history for name in row)
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(history)

@@ -1,0 +1,193 @@
+"""The objects of one training: built, saved and brought back."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from piip.data.batches import train_loader
+from piip.model import PIIPModel
+from piip.structures import Batch
+from piip.training.checkpoint import load_checkpoint, save_checkpoint
+from piip.training.folder import RunFolder
+from piip.training.optim import build_average, build_optimizer
+from piip.training.report import Row
+from piip.training.settings import Settings, check_resumable, write_run_config
+from piip.weights.files import load_exactly, nonfinite_keys, save_model
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass
+class Position:
+    """Where a run is, and what it has seen: with the weights and the optimizer, all that a resume needs."""
+
+    epoch: int = 0
+    """0-based; the one being trained, or the next"""
+    batch: int = 0
+    """of the epoch, the next to be read by each process"""
+    step: int = 0
+    """optimizer steps taken"""
+    sums: Row = field(default_factory=dict)
+    """of the losses over the epoch's batches so far"""
+    seconds: float = 0.0
+    """of the epoch so far"""
+    best: float | None = None
+    best_epoch: int = 0
+    """epochs that were finished when `best` was found"""
+    history: list[Row] = field(default_factory=list)
+    """a row per finished epoch"""
+
+
+@dataclass
+class Run:
+    """The objects of one training."""
+
+    settings: Settings
+    folder: RunFolder
+    accelerator: Accelerator
+    model: PIIPModel
+    losses: nn.Module
+    """the model's losses as a module, wrapped for precision and several processes"""
+    optimizer: Optimizer
+    average: AveragedModel | None
+    batches: int
+    """per epoch and process"""
+    at: Position
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps; the last of an epoch may have fewer batches."""
+        return math.ceil(self.batches / self.settings.grad_accumulation)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @property
+    def result_model(self) -> PIIPModel:
+        """What is evaluated and given away: the running average, where there is one."""
+        return self.model if self.average is None else cast(PIIPModel, self.average.module)
+
+
+class Losses(nn.Module):
+    """`model.loss` as a forward pass, which is all that mixed precision and DDP wrap."""
+
+    def __init__(self, model: PIIPModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses of a batch."""
+        return self.model.loss(batch)
+
+
+def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, resume: bool) -> Run:
+    """Build the objects of the run; on `resume`, in the state of its checkpoint."""
+    accelerator = build_accelerator(settings)
+    state = load_checkpoint(folder.checkpoint) if resume else None
+    if state is not None:
+        check_resumable(state["settings"], settings, folder.checkpoint)
+    if accelerator.is_main_process:
+        folder.prepare(resume)
+        write_run_config(folder.config, model.config, settings)
+    accelerator.wait_for_everyone()
+    model.to(accelerator.device)
+    optimizer = build_optimizer(model, settings, accelerator.num_processes)
+    average = build_average(model, settings.ema) if settings.ema is not None else None
+    losses, optimizer = accelerator.prepare(Losses(model), optimizer)
+    run = Run(settings, folder, accelerator, model, losses, optimizer, average, 0, Position())
+    run.batches = len(epoch_loader(run, data))
+    if run.batches == 0:
+        raise ValueError(
+            f"{len(data)} training images give no batch of {settings.batch_size} on each of "
+            f"{accelerator.num_processes} processes; use a smaller batch_size"
+        )
+    if state is not None:
+        restore(run, state)
+    return run
+
+
+def build_accelerator(settings: Settings) -> Accelerator:
+    """Device, precision and processes. ValueError where the machine lacks them, ImportError without the extra."""
+    missing = [name for name in ("accelerate", "matplotlib", "tensorboard") if not importlib.util.find_spec(name)]
+    if missing:
+        raise ImportError(f'training needs {", ".join(missing)}: pip install "piip[train]"')
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps the device and precision of the first run in a Python process for all later ones.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = "no" if settings.precision == "fp32" else settings.precision
+    accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=precision)
+    if settings.device not in ("auto", accelerator.device.type):
+        raise ValueError(f'device "{settings.device}" is not available here; use "auto" or "{accelerator.device.type}"')
+    if settings.precision == "fp16" and accelerator.scaler is None:
+        raise ValueError('precision "fp16" needs a GPU; use precision "bf16" or "fp32"')
+    return accelerator
+
+
+def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
+    """The rest of the current epoch's batches, for this process."""
+    return train_loader(
+        data,
+        batch_size=run.settings.batch_size,
+        seed=run.settings.seed,
+        epoch=run.at.epoch,
+        start_batch=run.at.batch,
+        workers=run.settings.workers,
+        rank=run.accelerator.process_index,
+        world=run.accelerator.num_processes,
+        pad_multiple=run.model.config.preprocess.pad_multiple,
+    )
+
+
+def save(run: Run) -> None:
+    """Write the checkpoint and the last weights; if not finite, FloatingPointError and nothing written."""
+    if run.accelerator.is_main_process:
+        state = state_of(run)
+        for name in ("model", "average"):
+            if state[name] is not None and (broken := nonfinite_keys(state[name])):
+                raise FloatingPointError(f"NaN or infinite weights at step {run.at.step}, not saved: {broken[:5]}")
+        save_checkpoint(state, run.folder.checkpoint)
+        save_model(run.result_model, run.folder.last)
+    run.accelerator.wait_for_everyone()
+
+
+def state_of(run: Run) -> dict[str, Any]:
+    """All that a resume needs."""
+    scaler = run.accelerator.scaler
+    return {
+        "settings": run.settings.model_dump(mode="json"),
+        "batches": run.batches,
+        "position": asdict(run.at),
+        "model": run.model.state_dict(),
+        "average": run.average.state_dict() if run.average is not None else None,
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+    }
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Put the run into the state of a checkpoint. ValueError if it is another model's or other data's."""
+    if state["batches"] != run.batches:
+        raise ValueError(
+            f"{run.folder.checkpoint}: was written with {state['batches']} batches per epoch and process, now "
+            f"there are {run.batches}: the data or the number of processes changed"
+        )
+    load_exactly(run.model, state["model"], str(run.folder.checkpoint))
+    if run.average is not None:
+        run.average.load_state_dict(state["average"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    if run.accelerator.scaler is not None:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    run.at = Position(**state["position"])

@@ -1,0 +1,127 @@
+"""How a model is trained: one flat, typed, frozen record, written to `config.yaml` in the run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from piip.config import Frozen, Model
+from piip.data.augmentation import AnyAugmentation, Augmentation
+from piip.weights.files import atomic_write
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Settings(Frozen):
+    """The defaults are the paper's Mask R-CNN recipe (1x: 12 epochs), at any batch size."""
+
+    data: str | None = None
+    """the data set that was trained on, as it was given"""
+    augmentation: AnyAugmentation = Augmentation()
+    """random changes of the training images, by the model's task"""
+    class_weights: Literal["balanced"] | tuple[PositiveFloat, ...] | None = None
+    """segmentation: weight of each class in the losses; "balanced": rare classes count more, see
+    `tasks.segmentation.balanced_weights`"""
+
+    epochs: PositiveInt = 12
+    batch_size: PositiveInt = 2
+    """images per process and forward pass"""
+    grad_accumulation: PositiveInt = 1
+    """forward passes per optimizer step; a step never reaches into the next epoch"""
+
+    lr: PositiveFloat = 1e-4
+    """learning rate for `lr_batch_size` images per optimizer step; the run's own is in proportion to its
+    images per step (batch_size * grad_accumulation * processes)"""
+    lr_batch_size: PositiveInt | None = 16
+    """None: take `lr` as it is, whatever the batch size"""
+    weight_decay: NonNegativeFloat = 0.05
+    """of weights with two or more dimensions, biases excepted"""
+    layer_decay: Fraction = 0.85
+    """factor on the learning rate from one block to the block before it; 1 for training from scratch"""
+    new_lr_factor: PositiveFloat = 1.0
+    """factor on the learning rate of all that no pretraining covers: interactions, merge, maps, head"""
+    warmup_iters: NonNegativeInt = 500
+    """optimizer steps of linear warm-up; at most a tenth of the run"""
+    warmup_ratio: Fraction = 0.001
+    """where the warm-up begins, as a part of the learning rate"""
+    schedule: Literal["step", "cosine", "poly", "constant"] = "step"
+    milestones: tuple[Fraction, ...] = (8 / 12, 11 / 12)
+    """schedule "step": a tenth of the learning rate after each of these parts of the run"""
+    min_lr_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """schedules "cosine" and "poly": where it ends, as a part of the learning rate"""
+    power: PositiveFloat = 1.0
+    """schedule "poly": the learning rate falls like the remaining part of the run to this power; 1 is a line"""
+    grad_clip: PositiveFloat | None = None
+    """largest norm of the gradient"""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """decay per step of a running average of the weights, which then is what is evaluated and given away"""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """choose among several GPUs with CUDA_VISIBLE_DEVICES or `accelerate launch`"""
+    seed: NonNegativeInt = 0
+    workers: NonNegativeInt = 2
+    """processes that read and transform images, for each training process; the results do not depend on it"""
+
+    eval_interval: PositiveInt = 1
+    """epochs between evaluations; the last epoch is always evaluated"""
+    save_interval: PositiveInt | None = None
+    """optimizer steps between checkpoints within an epoch; the end of an epoch writes one in any case"""
+    patience: PositiveInt | None = None
+    """stop after so many epochs without a better result; None: never"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {self.milestones} must grow, for example (0.66, 0.9)")
+        return self
+
+    def scaled_lr(self, processes: int = 1) -> float:
+        """The learning rate of a run on so many processes, before schedule and layer decay."""
+        if self.lr_batch_size is None:
+            return self.lr
+        return self.lr * self.batch_size * self.grad_accumulation * processes / self.lr_batch_size
+
+
+FREE_ON_RESUME = frozenset({"data", "epochs", "device", "workers", "eval_interval", "save_interval", "patience"})
+"""what may differ when a run is resumed; anything else would make it another run"""
+
+
+def check_resumable(saved: dict[str, Any], settings: Settings, source: Path) -> None:
+    """Raise ValueError where `settings` differ from `saved`, a checkpoint's, in more than `FREE_ON_RESUME`."""
+    now = settings.model_dump(mode="json")
+    changed = [key for key in sorted(now.keys() | saved.keys()) if now.get(key) != saved.get(key)]
+    changed = [f"{key} (was {saved.get(key)}, now {now.get(key)})" for key in changed if key not in FREE_ON_RESUME]
+    if changed:
+        raise ValueError(
+            f"{source}: cannot resume with other settings: {', '.join(changed)}; only "
+            f"{', '.join(sorted(FREE_ON_RESUME))} may change. Start a new run instead"
+        )
+
+
+def write_run_config(path: Path, model: Model, settings: Settings) -> None:
+    """Write `config.yaml`: the `model` and the `training` that a run consists of."""
+    content = {"model": model.model_dump(mode="json"), "training": settings.model_dump(mode="json")}
+    with atomic_write(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Settings from a YAML file: a run's `config.yaml`, or just the fields that differ from the defaults.
+
+    Raises ValueError naming the file for unreadable YAML, unknown fields and invalid values.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    if isinstance(content, dict) and "training" in content:
+        content = content["training"]
+    try:
+        return Settings.model_validate({} if content is None else content)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{path}: {error}") from error

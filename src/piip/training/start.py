@@ -1,0 +1,132 @@
+"""From a model and a data set to a finished run: what `piip train` and `PIIP.train` do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+import yaml
+from rich.console import Console
+
+from piip import config, tasks
+from piip.model import PIIPModel
+from piip.predictor import Predictor
+from piip.training.folder import RunFolder, new_run_folder
+from piip.training.loop import RunResult, train
+from piip.training.settings import Settings, read_settings
+from piip.weights.files import load_model
+
+VAL_FOLDER = "val"
+DRAWN_PREDICTIONS = 8
+
+
+def build_settings(recipe: dict[str, Any], given: dict[str, Any]) -> Settings:
+    """A model's recipe with the user's own values over it; ValueError names a wrong one."""
+    values = recipe | {key: value for key, value in given.items() if value is not None}
+    if isinstance(values.get("augmentation"), dict) and "augmentation" in recipe:
+        kind = recipe["augmentation"].get("kind", "detection")  # follows from the model; nobody needs to write it
+        values["augmentation"] = {"kind": kind} | values["augmentation"]
+    try:
+        return Settings.model_validate(values)
+    except pydantic.ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ValueError(f"training settings: {problems}") from error
+
+
+def start_run(
+    base: config.Model,
+    weights: PIIPModel | None,
+    settings: Settings,
+    output: str | Path = "runs",
+    name: str | None = None,
+    image_size: int | None = None,
+) -> tuple[RunResult, PIIPModel]:
+    """Train a model like `base` on `settings.data` in a new folder `<output>/<task>/<name>`.
+
+    `weights`, where given, are kept wherever they fit the new classes. Returns the run and its best model.
+    """
+    assert settings.data is not None
+    tasks.require_pairing(base, settings.data)
+    task = tasks.of(base)
+    data = task.open_split(settings.data, "train")
+    adapted = with_image_size(task.adapted(base, data, settings.class_weights), image_size)
+    torch.manual_seed(settings.seed)
+    model = PIIPModel(adapted)
+    if weights is not None:
+        note_transfer(model, weights)
+    folder = new_run_folder(output, adapted.task, name or adapted.name)
+    return run(model, settings, folder, resume=False)
+
+
+def resume_run(folder: str | Path, epochs: int | None = None) -> tuple[RunResult, PIIPModel]:
+    """Go on with the run in `folder` from its last checkpoint; `epochs`, where given, replaces the run's number."""
+    path = RunFolder(Path(folder)).config
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no run to resume here (there is no {path.name})")
+    settings = read_settings(path)
+    if epochs is not None:
+        settings = settings.model_copy(update={"epochs": epochs})
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    model = PIIPModel(config.Model.model_validate(content["model"]))
+    return run(model, settings, Path(folder), resume=True)
+
+
+def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tuple[RunResult, PIIPModel]:
+    """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`."""
+    assert settings.data is not None
+    task = tasks.of(model.config)
+    train_data = task.training_set(
+        model.config, task.open_split(settings.data, "train"), settings.augmentation, settings.seed
+    )
+    val_data = task.validation_split(settings.data)
+    if val_data is not None:
+        val_data = task.in_label_order(model.config, val_data)
+
+    def evaluate(current: PIIPModel) -> dict[str, float]:
+        assert val_data is not None
+        metrics = task.evaluate(current, val_data, settings.batch_size, settings.workers, settings.precision)
+        return {task.BEST_METRIC: 0.0} | metrics.scalars()
+
+    result = train(
+        model,
+        train_data,
+        settings,
+        folder,
+        evaluate if val_data is not None else None,
+        task.BEST_METRIC,
+        resume=resume,
+    )
+    best = load_model(result.best_weights or result.last_weights)
+    if result.end != "stopped" and val_data is not None:
+        best.to(next(model.parameters()).device)
+        task.evaluate_to_folder(best, val_data, folder / VAL_FOLDER, settings.batch_size, settings.workers)
+        sources = task.image_paths(val_data, DRAWN_PREDICTIONS)
+        report = Predictor(best, next(best.parameters()).device).predict(sources, score_threshold=0.5)
+        for outcome in report.results:
+            assert outcome.path is not None
+            outcome.save(folder / VAL_FOLDER / f"{outcome.path.stem}.jpg")
+    return result, best
+
+
+def with_image_size(model: config.Model, image_size: int | None) -> config.Model:
+    """`model` with another longer side of the input; the shorter side keeps its proportion."""
+    if image_size is None:
+        return model
+    smallest = model.preprocess.pad_multiple
+    if image_size < smallest:
+        raise ValueError(f"image size {image_size}: use at least {smallest} pixels")
+    short = max(1, round(image_size * model.preprocess.short_side / model.preprocess.long_side))
+    preprocess = model.preprocess.model_copy(update={"long_side": image_size, "short_side": short})
+    return model.model_copy(update={"preprocess": preprocess})
+
+
+def note_transfer(model: PIIPModel, weights: PIIPModel) -> None:
+    """Copy the weights whose names and shapes agree, and say which did not."""
+    old, new = weights.state_dict(), model.state_dict()
+    kept = {key: old[key] for key in new if key in old and old[key].shape == new[key].shape}
+    model.load_state_dict(kept, strict=False)
+    fresh = sorted(set(new) - set(kept))
+    if fresh:
+        Console(stderr=True).print(f"starting with fresh weights where they do not fit the classes: {', '.join(fresh)}")

@@ -1,0 +1,197 @@
+"""Learning rates and weight decay against the recipes; schedule; running average."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from toy_training import toy_model
+
+from piip import config
+from piip.backbone.convnext import ConvNeXtBranch
+from piip.training.optim import (
+    build_average,
+    build_optimizer,
+    layer_factor,
+    layer_factors,
+    parameter_groups,
+    schedule_factor,
+    set_learning_rate,
+)
+from piip.training.settings import Settings
+
+
+def test_each_trainable_parameter_is_in_exactly_one_group() -> None:
+    model = toy_model()
+    frozen = model.backbone.branches[0].vit.patch_embed.proj.weight
+    frozen.requires_grad_(False)
+    groups = parameter_groups(model, 1.0, 0.05, 0.85)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(parameter) for parameter in model.parameters()} - {id(frozen)}
+    kinds = [(group["lr"], group["weight_decay"]) for group in groups]
+    assert len(kinds) == len(set(kinds))
+
+
+def test_learning_rates_of_a_toy_by_hand() -> None:
+    """Depths 2 and 4: L = 4; the shallow branch's blocks are layers 2 and 4, embeddings layer 0."""
+    model = toy_model()
+    rates = {
+        id(parameter): group["lr"]
+        for group in parameter_groups(model, 10.0, 0.05, 0.5)
+        for parameter in group["params"]
+    }
+    expected = {
+        "backbone.branches.0.vit.pos_embed": 10 * 0.5**5,
+        "backbone.branches.0.vit.patch_embed.proj.weight": 10 * 0.5**5,
+        "backbone.branches.0.vit.blocks.0.attn.qkv.weight": 10 * 0.5**3,
+        "backbone.branches.0.vit.blocks.1.norm2.bias": 10 * 0.5,
+        "backbone.branches.1.vit.patch_embed.proj.bias": 10 * 0.5**5,
+        "backbone.branches.1.vit.blocks.0.ls1.gamma": 10 * 0.5**4,
+        "backbone.branches.1.vit.blocks.1.mlp.fc1.weight": 10 * 0.5**3,
+        "backbone.branches.1.vit.blocks.3.mlp.fc2.bias": 10 * 0.5,
+        "head.rpn.conv.weight": 10,
+    }
+    named = dict(model.named_parameters())
+    for name, rate in expected.items():
+        assert rates[id(named[name])] == pytest.approx(rate, rel=1e-12), name
+    for name, parameter in named.items():
+        if not name.startswith("backbone.branches."):
+            assert rates[id(parameter)] == 10, name
+
+
+def test_no_weight_decay_on_vectors_and_biases() -> None:
+    model = toy_model()
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in parameter_groups(model, 1.0, 0.05, 0.85)
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        plain = parameter.ndim <= 1 or name.endswith("bias")
+        assert decays[id(parameter)] == (0.0 if plain else 0.05), name
+    assert decays[id(model.backbone.branches[0].vit.pos_embed)] == 0.05  # of a branch, so not a top-level name
+
+
+def test_layers_equal_the_official_configs(goldens: Path) -> None:
+    """`skip_stride` of the official recipes is L / depth, also where that is no integer; factor as in SPEC.md."""
+    seen = set()
+    for file in (goldens.parent / "configs" / "mmdetection").glob("*.json"):
+        content = json.loads(file.read_text())
+        recipe = content["optimizer"].get("paramwise_cfg", {})
+        branches = content["model"]["backbone"]
+        names = sorted(name for name in branches if name.startswith("branch") and isinstance(branches[name], dict))
+        depths = [branches[name].get("depth") for name in names]  # the largest model first
+        if not depths or None in depths:
+            continue
+        rate, deepest = recipe["layer_decay_rate"], recipe["num_layers"]
+        assert deepest == max(depths)
+        for depth, stride in zip(depths, [1, *recipe["skip_stride"]], strict=True):
+            seen.add(stride)
+            assert math.isclose(layer_factor(0, depth, deepest, rate), rate ** (deepest + 1))
+            for block in range(depth):
+                expected = rate ** (deepest + 1 - (block + 1) * stride)
+                assert math.isclose(layer_factor(block + 1, depth, deepest, rate), expected), file
+    assert seen == {1, 1.5, 2}
+
+
+def test_convnext_branches() -> None:
+    """Blocks of a ConvNeXt are spread over the ViT's layers; its unused classifier norm is not trained."""
+    vit = toy_model().backbone.branches[1]
+    stages = ((1, 8), (1, 16), (2, 32), (1, 32))
+    branch = config.Branch(family="convnext", size=64, stages=stages, groups=((0, 3), (4, 7)))
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.branches = nn.ModuleList([ConvNeXtBranch(branch), vit])
+    factors = layer_factors(model, 0.5)  # depths 8 and 4
+    names = {
+        "backbone.branches.0.convnext.stem.0.weight": 0.5**5,
+        "backbone.branches.0.convnext.stages.0.blocks.0.conv_dw.weight": 0.5**4.5,
+        "backbone.branches.0.convnext.stages.3.blocks.0.conv_dw.weight": 0.5,
+        "backbone.branches.1.vit.blocks.3.attn.qkv.weight": 0.5,
+    }
+    for name, factor in names.items():
+        assert factors[name] == pytest.approx(factor), name
+    grouped = {id(parameter) for group in parameter_groups(model, 1.0, 0.05, 0.5) for parameter in group["params"]}
+    assert grouped == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+
+def test_step_schedule_is_the_papers() -> None:
+    """12 epochs of 1000 steps: warm-up over 500 from a thousandth, a tenth from epoch 8 and again from epoch 11."""
+    settings = Settings()
+    factor = [schedule_factor(settings, step, 12_000) for step in range(12_000)]
+    assert factor[0] == pytest.approx(0.001)
+    assert factor[250] == pytest.approx((0.001 + 1) / 2)
+    assert factor[500] == factor[7999] == 1.0
+    assert factor[8000] == factor[10_999] == pytest.approx(0.1)
+    assert factor[11_000] == factor[-1] == pytest.approx(0.01)
+
+
+def test_short_runs_have_a_short_warmup() -> None:
+    settings = Settings(schedule="constant")
+    factor = [schedule_factor(settings, step, 40) for step in range(40)]
+    assert factor[0] == pytest.approx(0.001)
+    assert factor[3] < 1.0
+    assert factor[4:] == [1.0] * 36
+    assert schedule_factor(Settings(schedule="constant", warmup_iters=0), 0, 40) == 1.0
+    assert schedule_factor(settings, 0, 3) == 1.0
+
+
+def test_cosine_schedule() -> None:
+    settings = Settings(schedule="cosine", warmup_iters=0, min_lr_ratio=0.1)
+    assert schedule_factor(settings, 0, 100) == 1.0
+    assert schedule_factor(settings, 50, 100) == pytest.approx(0.55)
+    assert schedule_factor(settings, 100, 100) == pytest.approx(0.1)
+
+
+def test_poly_schedule() -> None:
+    settings = Settings(schedule="poly", warmup_iters=0, power=2.0, min_lr_ratio=0.2)
+    assert schedule_factor(settings, 0, 100) == 1.0
+    assert schedule_factor(settings, 50, 100) == pytest.approx(0.2 + 0.8 * 0.25)
+    assert schedule_factor(settings, 100, 100) == pytest.approx(0.2)
+
+
+def test_new_parameters_may_learn_faster() -> None:
+    model = toy_model()
+    rates = {
+        id(parameter): group["lr"]
+        for group in parameter_groups(model, 1.0, 0.05, 0.5, new_lr_factor=7.0)
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        assert (rates[id(parameter)] == 7.0) == (not name.startswith("backbone.branches.")), name
+
+
+def test_learning_rate_follows_the_images_per_step() -> None:
+    assert Settings(lr=1e-4, batch_size=16).scaled_lr() == pytest.approx(1e-4)
+    assert Settings(lr=1e-4, batch_size=2, grad_accumulation=4).scaled_lr(2) == pytest.approx(1e-4)
+    assert Settings(lr=1e-4, batch_size=4).scaled_lr() == pytest.approx(0.25e-4)
+    assert Settings(lr=1e-4, batch_size=4, lr_batch_size=None).scaled_lr(8) == 1e-4
+
+
+def test_set_learning_rate_keeps_the_ratios() -> None:
+    model = toy_model()
+    optimizer = build_optimizer(model, Settings(lr=1e-3, lr_batch_size=None, layer_decay=0.5))
+    set_learning_rate(optimizer, 0.1)
+    set_learning_rate(optimizer, 0.2)
+    rates = sorted({group["lr"] for group in optimizer.param_groups})
+    assert rates == pytest.approx([0.2e-3 * 0.5**power for power in (5, 4, 3, 2, 1, 0)])
+
+
+def test_running_average_against_the_formula() -> None:
+    model = nn.Linear(3, 3)
+    average = build_average(model, 0.5)
+    history = []
+    for step in range(30):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+        average.update_parameters(model)
+        history.append(average.module.weight[0, 0].item())
+    expected = 0.0
+    for update in range(1, 30):
+        keep = min(0.5, (1 + update) / (10 + update))
+        expected = keep * expected + (1 - keep) * update
+        assert history[update] == pytest.approx(expected, rel=1e-5)
+    assert not any(a is b for a, b in zip(model.parameters(), average.module.parameters(), strict=True))

@@ -1,0 +1,49 @@
+"""Two processes train as one: the same weights, and they stop together."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_training import PlainModel, ToyData, toy_metric, toy_settings
+
+from piip.training.folder import RunFolder
+from piip.training.loop import train
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+
+
+def launch(folder: Path, kind: str) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    command += [f"--master-port={port}", str(Path(__file__).with_name("toy_training.py")), str(folder), "0", kind]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
+    done = launch(tmp_path / "two", "plain")
+    assert done.returncode == 0, done.stderr
+    settings = toy_settings(batch_size=4, grad_accumulation=2, epochs=2)
+    result = train(PlainModel(), ToyData(12), settings, tmp_path / "one", toy_metric)  # type: ignore[arg-type]
+    two, one = (load_file(RunFolder(tmp_path / name).last) for name in ("two", "one"))
+    assert not torch.equal(one["head.weight"], PlainModel().head.weight)
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-5, atol=2e-6)
+    lines = RunFolder(tmp_path / "two").results.read_text().splitlines()
+    assert len(lines) == 3
+    header = lines[0].split(",")
+    losses = [float(line.split(",")[header.index("loss")]) for line in lines[1:]]
+    assert losses == pytest.approx([row["loss"] for row in result.history], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_broken_number_in_one_process_ends_both(tmp_path: Path) -> None:
+    done = launch(tmp_path, "nan")
+    assert done.returncode != 0
+    assert done.stderr.count("FloatingPointError: the loss is not finite at step") == 2
+    assert not RunFolder(tmp_path).best.exists()

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from toy_training import toy_config
+
+from piip import config
+from piip.training.settings import Settings, check_resumable, read_settings, write_run_config
+
+
+def test_config_yaml_holds_model_and_settings(tmp_path: Path) -> None:
+    settings = Settings(epochs=3, ema=0.99, precision="bf16", milestones=(0.5,), patience=7)
+    write_run_config(tmp_path / "config.yaml", toy_config(), settings)
+    assert read_settings(tmp_path / "config.yaml") == settings
+    content = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert config.Model.model_validate(content["model"]) == toy_config()
+
+
+def test_a_file_with_some_fields(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 5\nlr: 0.001\n")
+    assert read_settings(file) == Settings(epochs=5, lr=1e-3)
+    file.write_text("")
+    assert read_settings(file) == Settings()
+
+
+@pytest.mark.parametrize("text", ["epoch: 5", "epochs: 0", "precision: fp8", "- 1", "a: [", "milestones: [0.9, 0.5]"])
+def test_mistakes_name_the_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.yaml: "):
+        read_settings(file)
+
+
+def test_frozen_and_strict() -> None:
+    with pytest.raises(ValidationError):
+        Settings(learning_rate=1.0)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError):
+        Settings().epochs = 3  # type: ignore[misc]
+
+
+def test_what_may_change_on_resume() -> None:
+    saved = Settings().model_dump(mode="json")
+    check_resumable(saved, Settings(), Path("last.ckpt"))
+    check_resumable(saved, Settings(epochs=24, workers=0, patience=3, device="cpu"), Path("last.ckpt"))
+    with pytest.raises(ValueError, match=r"last\.ckpt: .*other settings: ema \(was None, now 0\.9\), lr \(was "):
+        check_resumable(saved, Settings(lr=1.0, ema=0.9, workers=0), Path("last.ckpt"))

@@ -1,0 +1,150 @@
+"""A model and data small enough to train for a few steps in a test.
+
+As a script, `toy_training.py FOLDER WORKERS MODEL` is a run for tests that need processes of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from piip import config
+from piip.data.detection import Sample
+from piip.model import PIIPModel
+from piip.structures import Batch, Instances
+from piip.training.settings import Settings
+
+SIDE = 64
+
+
+def toy_branch(width: int, depth: int, size: int) -> config.Branch:
+    return config.Branch(
+        size=size,
+        width=width,
+        depth=depth,
+        heads=2,
+        groups=config.even_groups(depth, 2),
+        windows=None,
+        position_grid=4,
+        drop_path=0.3,
+    )
+
+
+def toy_config(masks: bool = True) -> config.Model:
+    """Two branches of different depth, with everything random that a real model has."""
+    return config.Model(
+        name="toy",
+        backbone=config.Backbone(
+            branches=(toy_branch(16, 2, 64), toy_branch(32, 4, 32)),
+            interaction=config.Interaction(heads=4),
+        ),
+        head=config.MaskRCNN(
+            masks=masks,
+            channels=16,
+            fc_channels=32,
+            mask_convs=1,
+            anchor_scale=4.0,
+            proposals=32,
+            proposals_per_level_train=64,
+            proposals_per_level_test=64,
+            rpn_batch=32,
+            roi_batch=16,
+        ),
+        classes=("dark", "bright"),
+        preprocess=config.Preprocess(long_side=SIDE, short_side=SIDE, pad_multiple=32),
+    )
+
+
+def toy_model(seed: int = 0, masks: bool = True) -> PIIPModel:
+    torch.manual_seed(seed)
+    return PIIPModel(toy_config(masks))
+
+
+class ToyData(Dataset[Sample]):
+    """Squares on a plain image. Image and objects follow from (epoch, index), as in the real data sets."""
+
+    def __init__(self, length: int = 10, masks: bool = True, nan_at: int | None = None) -> None:
+        self.length = length
+        self.masks = masks
+        self.nan_at = nan_at
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        generator = torch.Generator().manual_seed(1000 * epoch + index)
+        image = 0.1 * torch.randn(3, SIDE, SIDE, generator=generator)
+        corners = torch.randint(0, SIDE // 2, (2, 2), generator=generator)
+        labels = torch.tensor([0, 1])
+        masks = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
+        for (x, y), label, mask in zip(corners.tolist(), labels.tolist(), masks, strict=True):
+            mask[y : y + 24, x : x + 24] = 1
+            image[:, y : y + 24, x : x + 24] += 2.0 * label - 1.0
+        if index == self.nan_at:
+            image[0, 0, 0] = float("nan")
+        boxes = torch.cat([corners, corners + 24], dim=1).float()
+        target = Instances(boxes, labels, masks if self.masks else None)
+        return Sample(image, target, (SIDE, SIDE), index)
+
+
+def toy_metric(model: PIIPModel) -> dict[str, float]:
+    """A deterministic number that changes with the weights; not in training mode, or the test would notice."""
+    assert not model.training
+    weights: Tensor = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return {"AP": 1.0 - float(weights.abs().mean()), "other": float(weights.std())}
+
+
+class PlainModel(nn.Module):
+    """Stands in for a PIIPModel where a test must know the gradient: the loss is a mean over images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = toy_config()
+        self.backbone = nn.Module()
+        self.backbone.branches = nn.ModuleList()
+        self.head = nn.Linear(3 * SIDE * SIDE, 2)
+        nn.init.constant_(self.head.weight, 1e-3)
+        nn.init.zeros_(self.head.bias)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        values = self.head(batch.images.flatten(1))
+        return {"loss_a": (values[:, 0] - 1).square().mean(), "loss_b": (values[:, 1] + 1).square().mean()}
+
+
+def toy_settings(**changes: object) -> Settings:
+    """Four batches of two or three images in an epoch and, with the accumulation, two steps."""
+    fields = {
+        "epochs": 3,
+        "batch_size": 3,
+        "grad_accumulation": 3,
+        "lr": 1e-3,
+        "lr_batch_size": None,
+        "ema": 0.9,
+        "schedule": "cosine",
+        "grad_clip": 1.0,
+        "save_interval": 1,
+        "workers": 0,
+        "device": "cpu",
+    }
+    return Settings.model_validate(fields | changes)
+
+
+def main(folder: str, workers: str, kind: str) -> None:
+    from piip.training.loop import train
+
+    torch.set_num_threads(1)
+    if kind == "piip":
+        train(toy_model(), ToyData(11), toy_settings(workers=int(workers)), Path(folder), toy_metric)
+        return
+    data = ToyData(12, nan_at=3 if kind == "nan" else None)
+    settings = toy_settings(batch_size=2, grad_accumulation=2, epochs=2)
+    train(PlainModel(), data, settings, Path(folder), toy_metric)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
