@@ -1,0 +1,198 @@
+"""The object that users hold: a named or saved model that trains, evaluates and predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from piip import config, tasks, zoo
+from piip.model import PIIPModel
+from piip.predictor import Precision, PredictionReport, Predictor, Source
+from piip.results import Result
+from piip.weights.files import find_weights, load_model, save_model
+
+if TYPE_CHECKING:
+    from piip.tasks import Metrics
+    from piip.training.loop import RunResult
+
+
+class PIIP:
+    """A PIIP model by name, from saved weights, or from a config.
+
+    Args:
+        model: a name of the zoo (`piip models`): a model with fresh weights; or a path: a run folder, a
+            `.safetensors` file or a saved model folder; or a `config.Model`; or a `PIIPModel`.
+        device: where it predicts and evaluates; None for the first GPU if there is one, else the CPU.
+
+    >>> import piip
+    >>> piip.PIIP("piip_nano_mask_rcnn").config.task
+    'detection'
+    """
+
+    def __init__(self, model: str | Path | config.Model | PIIPModel, device: str | None = None) -> None:
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.recipe: dict[str, Any] = {}
+        self._model: PIIPModel | None = None
+        if isinstance(model, PIIPModel):
+            self._model, self.config = model, model.config
+        elif isinstance(model, config.Model):
+            self.config = model
+        elif _is_path(model):
+            self._model = load_model(find_weights(model))
+            self.config = self._model.config
+        else:
+            self.config = zoo.entry(str(model)).config()
+        self.recipe = dict(tasks.of(self.config).DEFAULTS)
+        if self.config.name in zoo.MODELS:
+            self.recipe |= zoo.entry(self.config.name).recipe
+
+    @property
+    def model(self) -> PIIPModel:
+        """The module; built with fresh weights on first use unless weights were loaded."""
+        if self._model is None:
+            self._model = PIIPModel(self.config)
+        return self._model.to(self.device)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return self.config.classes
+
+    def predict(
+        self,
+        source: Source | Iterable[Source],
+        conf: float = 0.25,
+        save: str | Path | None = None,
+        batch_size: int = 1,
+        precision: Precision = "fp32",
+    ) -> Result | list[Result]:
+        """Objects in one image (one `Result`) or in several (a list).
+
+        Args:
+            source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a list of these; a
+                folder or a glob pattern also gives a list.
+            conf: lowest score that counts, 0 to 1.
+            save: a folder for annotated pictures.
+            batch_size: images per forward pass.
+            precision: "fp32", "bf16" or "fp16".
+
+        Raises:
+            ImageError: an image cannot be read (in a folder or list: after the others were done).
+            FileNotFoundError: there is no such file, or no image in the folder.
+        """
+        report = self.predict_report(source, conf, save, batch_size, precision)
+        if report.failures:
+            from piip.data.decode import ImageError
+
+            failed = "; ".join(f"{path}: {reason}" for path, reason in report.failures[:5])
+            raise ImageError(f"{len(report.failures)} unreadable images: {failed}")
+        return report.results[0] if _is_single(source) else report.results
+
+    def predict_report(
+        self,
+        source: Source | Iterable[Source],
+        conf: float = 0.25,
+        save: str | Path | None = None,
+        batch_size: int = 1,
+        precision: Precision = "fp32",
+    ) -> PredictionReport:
+        """As `predict`, but broken files are listed beside the results instead of raising."""
+        predictor = Predictor(self.model, self.device, precision)
+        report = predictor.predict(source, conf, batch_size)
+        if save is not None:
+            for number, result in enumerate(report.results):
+                stem = result.path.stem if result.path is not None else f"image{number}"
+                result.save(Path(save) / f"{stem}.jpg")
+        return report
+
+    def train(
+        self,
+        data: str | Path,
+        epochs: int | None = None,
+        *,
+        output: str | Path = "runs",
+        name: str | None = None,
+        image_size: int | None = None,
+        device: str | None = None,
+        **settings: Any,
+    ) -> RunResult:
+        """Train on `data` (its split "train"), evaluate on its "val" after every epoch, and hold the best weights.
+
+        The classes come from the data. Weights that were loaded stay where they fit; a model by name starts fresh.
+
+        Args:
+            data: a data set folder or file, see `piip data check`.
+            epochs: None: as in the model's recipe.
+            output: parent of the run's folder, `<output>/<task>/<name>`.
+            name: of the run; None: the model's.
+            image_size: longer side of the network's input; None: the model's own.
+            device: None: this object's.
+            settings: any field of `piip.training.settings.Settings`.
+
+        Returns:
+            What the run left behind; its `folder` holds results.csv, pictures and weights.
+        """
+        from piip.training.start import build_settings, start_run
+
+        given = {"data": str(data), "epochs": epochs, "device": device or self.device, **settings}
+        result, self._model = start_run(
+            self.config, self._model, build_settings(self.recipe, given), output, name, image_size
+        )
+        self.config = self._model.config
+        return result
+
+    @classmethod
+    def resume(cls, folder: str | Path, epochs: int | None = None) -> tuple[PIIP, RunResult]:
+        """Go on with the interrupted run in `folder`, to the same result as if it had not been interrupted."""
+        from piip.training.start import resume_run
+
+        result, model = resume_run(folder, epochs)
+        return cls(model), result
+
+    def val(
+        self,
+        data: str | Path,
+        split: str = "val",
+        output: str | Path | None = None,
+        batch_size: int = 1,
+        workers: int = 2,
+        precision: Precision = "fp32",
+    ) -> Metrics:
+        """Evaluate on a split of `data`; with `output`, write metrics, COCO results and pictures there."""
+        tasks.require_pairing(self.config, data)
+        task = tasks.of(self.config)
+        opened = task.open_split(data, split)
+        if output is None:
+            return task.evaluate(self.model, opened, batch_size, workers, precision)
+        return task.evaluate_to_folder(self.model, opened, Path(output), batch_size, workers, precision)
+
+    evaluate = val
+
+    def info(self) -> dict[str, Any]:
+        """Branches, resolutions and parameters, as `piip info --json` prints them."""
+        from piip.profile import model_info
+
+        return model_info(self.config)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the weights with their config: a `.safetensors` file, or a folder if `path` has no suffix."""
+        return save_model(self.model, path)
+
+    def __repr__(self) -> str:
+        sizes = "/".join(str(branch.size) for branch in self.config.backbone.branches)
+        return f"PIIP({self.config.name}: {self.config.task}, {sizes}, {len(self.names)} classes)"
+
+
+def _is_path(model: str | Path) -> bool:
+    return isinstance(model, Path) or Path(model).exists() or "/" in model or model.endswith(".safetensors")
+
+
+def _is_single(source: Any) -> bool:
+    if isinstance(source, str | Path):
+        return Path(source).is_file()
+    return not (
+        isinstance(source, Iterable) and not hasattr(source, "__array__") and not isinstance(source, bytes)
+    ) or (hasattr(source, "shape") or hasattr(source, "size"))

@@ -1,0 +1,248 @@
+"""The command line: `piip train | val | predict | models | info | data check | demo`.
+
+Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done, 1 some images
+could not be read, 2 wrong use or wrong input (one line says what), 128 + n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Parameter-Inverted Image Pyramid Networks: train, evaluate and use detectors, segmentors and classifiers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+out = Console()
+err = Console(stderr=True)
+
+Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; default: a GPU if there is one.')]
+Weights = Annotated[Path, typer.Option(help="A run folder, a .safetensors file or a saved model folder.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+
+
+@app.command()
+def train(
+    model: Annotated[str | None, typer.Option(help="Name of a model, see `piip models`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set: a folder or a COCO json file.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: the model's recipe.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Start from these weights instead of --model.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step and process.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Longer side of the network's input in pixels.")] = None,
+    device: Device = None,
+    output: Annotated[Path, typer.Option(help="Parent folder of the run: OUTPUT/TASK/NAME.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the model's.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better result.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other training setting as KEY=VALUE; may be repeated.")
+    ] = None,
+) -> None:
+    """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
+    from piip import tasks
+    from piip.api import PIIP
+
+    if resume is not None:
+        trained, result = PIIP.resume(resume, epochs)
+    else:
+        if data is None or (model is None) == (weights is None):
+            raise ValueError("give --data and one of --model and --weights (or --resume RUN alone)")
+        given: dict[str, Any] = {
+            "batch_size": batch_size,
+            "lr": lr,
+            "workers": workers,
+            "seed": seed,
+            "precision": precision,
+            "grad_accumulation": accumulate,
+            "ema": ema,
+            "patience": patience,
+        } | _key_values(set_ or [])
+        chosen = model if weights is None else weights
+        assert chosen is not None
+        trained = PIIP(chosen)
+        result = trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **given)
+    metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
+    best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
+    out.print(f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
+    if result.signal is not None:
+        raise typer.Exit(128 + result.signal)
+
+
+@app.command()
+def val(
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="Data set: a folder or a COCO json file.")],
+    split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
+    output: Annotated[Path | None, typer.Option(help="Folder for results; default: beside the weights.")] = None,
+    batch_size: int = 1,
+    workers: int = 2,
+    device: Device = None,
+    precision: Precision = "fp32",
+) -> None:
+    """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
+    from piip import tasks
+    from piip.api import PIIP
+    from piip.weights.files import find_weights
+
+    folder = output or find_weights(weights).parent / f"{split}-{data.resolve().stem}"
+    model = PIIP(weights, device)
+    metrics = model.val(data, split, folder, batch_size, workers, precision)  # type: ignore[arg-type]
+    for table in tasks.of(model.config).tables(metrics):
+        out.print(table)
+    out.print(f"metrics, results and pictures are in {folder}")
+
+
+@app.command()
+def predict(
+    sources: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    weights: Weights,
+    output: Annotated[Path, typer.Option(help="Folder for pictures and JSON.")] = Path("runs/predict"),
+    conf: Annotated[float, typer.Option(help="Lowest score that counts, 0 to 1.")] = 0.25,
+    batch_size: int = 1,
+    device: Device = None,
+    precision: Precision = "fp32",
+) -> None:
+    """Predict on images: annotated pictures, and JSON and other files that depend on the model's task."""
+    from piip.api import PIIP
+    from piip.prediction_files import write_predictions
+
+    model = PIIP(weights, device)
+    written = write_predictions(model, sources, output, conf, batch_size, precision)
+    for path, reason in written.failures:
+        err.print(f"skipped {path}: {reason}", style="yellow", markup=False)
+    out.print(f"{written.summary}; pictures and JSON are in {output}")
+    if written.failures:
+        err.print(f"{len(written.failures)} images could not be read")
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help='Part of a name, or a pattern such as "*tsb*".')] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """List the named models: task, branches, resolutions, counts, published figures, weights and licences."""
+    from piip import zoo
+    from piip.zoo.table import tables
+
+    entries = zoo.matching(pattern)
+    if as_json:
+        print(json.dumps([zoo.as_dict(entry) for entry in entries], indent=2))
+        return
+    for table in tables(entries):
+        out.print(table)
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="Name of a model, or a path to weights.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    size: Annotated[int | None, typer.Option(help="Side of the image in pixels; default: as published.")] = None,
+) -> None:
+    """Show a model's branches, parameters and multiply-adds, as the paper counts them and as it runs."""
+    from piip import profile
+    from piip.profile.table import report
+
+    facts = profile.info(name, size)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for part in report(facts):
+        out.print(part, highlight=False)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="An official .pth or .pt file; with --to-official, our weights.")],
+    target: Annotated[Path, typer.Argument(help="A new folder; with --to-official, a new .pth file.")],
+    official: Annotated[Path | None, typer.Option("--config", help="The official config, resolved, as JSON.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model instead, see `piip models`.")] = None,
+    to_official: Annotated[bool, typer.Option("--to-official", help="Convert ours to the official layout.")] = False,
+) -> None:
+    """Convert official weights (mmdetection, mmsegmentation, classification, DeepSpeed) to ours, or back."""
+    from piip.weights import convert as conversion
+
+    if to_official and (official is not None or model is not None):
+        raise ValueError("--to-official takes no --config and no --model: our weights hold their config")
+    done = (
+        conversion.to_official(source, target) if to_official else conversion.to_ours(source, target, official, model)
+    )
+    out.print(
+        f"{done.model.name}: {done.tensors} tensors, {done.parameters / 1e6:.1f} million numbers, in to {done.path}"
+    )
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(help="Data set: a folder or a COCO json file.")],
+    json_file: Annotated[Path, typer.Option("--json", help="Where to write the findings.")] = Path("data_check.json"),
+) -> None:
+    """Say what is in a data set, what was repaired and what was left out; exit code 1 if there are errors."""
+    from piip.tasks import check_data
+
+    reports = check_data(path)
+    for split, report in reports.items():
+        out.print(report.table(split))
+    json_file.write_text(json.dumps({split: report.to_json() for split, report in reports.items()}, indent=2))
+    out.print(f"written to {json_file}")
+    if any(report.errors for report in reports.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the data and the run.")] = Path("runs/demo"),
+    epochs: Annotated[int | None, typer.Option(help="Fewer are faster and worse.")] = None,
+) -> None:
+    """Generate a small data set, train the nano Mask R-CNN on it, evaluate it and draw what it finds."""
+    from piip.demo import run_demo
+
+    run_demo(output, epochs)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Print the version."""
+    if show:
+        from piip import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `piip` command: wrong input is one line on standard error and exit code 2, not a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, ImportError) as error:
+        err.print(f"Error: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(2)
+
+
+def _key_values(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE with the value read as YAML."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9")
+        values[key.replace("-", "_")] = yaml.safe_load(text)
+    return values

@@ -1,0 +1,33 @@
+"""The demo: a data set made on the spot, a nano Mask R-CNN trained on it, its score and its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from piip import tasks
+from piip.api import PIIP
+from piip.data.synthetic import make_scenes
+
+MODEL = "piip_nano_mask_rcnn"
+IMAGE_SIZE = 192
+TRAIN_IMAGES, VAL_IMAGES = 160, 40
+EPOCHS = 12
+
+
+def run_demo(output: Path, epochs: int | None = None) -> None:
+    """Everything below `output`: the data in `scenes`, the run in `detection/demo`."""
+    console = Console()
+    console.print(f"[1/3] drawing {TRAIN_IMAGES + VAL_IMAGES} scenes into {output / 'scenes'}")
+    data = make_scenes(output / "scenes", train=TRAIN_IMAGES, val=VAL_IMAGES, seed=0, size=(IMAGE_SIZE, IMAGE_SIZE))
+    console.print(f"[2/3] training {MODEL} on them")
+    model = PIIP(MODEL)
+    result = model.train(data, epochs or EPOCHS, output=output, name="demo", image_size=IMAGE_SIZE, eval_interval=4)
+    console.print("[3/3] evaluating the best weights")
+    metrics = model.val(data, output=result.folder / "val")
+    for table in tasks.of(model.config).tables(metrics):
+        console.print(table)
+    console.print(f"curves:      {result.folder / 'curves.png'}")
+    console.print(f"predictions: {result.folder / 'val'}/*.jpg")
+    console.print(f"weights:     {result.best_weights or result.last_weights}")

@@ -1,0 +1,182 @@
+"""Image classification: class folders or tables in, accuracy out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import RenderableType
+from torch import Tensor
+
+from piip import config
+from piip.classification_result import ClassificationResult
+from piip.data.augmentation import ClassAugmentation
+from piip.data.batches import eval_loader
+from piip.data.class_images import ClassData, ClassReport, check_classes, open_class_split
+from piip.data.class_splits import find_class_splits
+from piip.data.class_transforms import ClassTestTransform, ClassTrainTransform
+from piip.data.classification import ClassificationDataset
+from piip.data.report import DataError
+from piip.evaluation import classification as evaluation
+from piip.evaluation.classification import ClassMetrics
+from piip.predictor import Precision, Predictor
+from piip.structures import Batch, Prediction
+from piip.weights.files import atomic_write
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+    from piip.prediction_files import Written
+
+BEST_METRIC = "top1"
+DEFAULTS: Mapping[str, Any] = {
+    "augmentation": {"kind": "classification"},
+    "epochs": 20,
+    "lr": 3e-5,
+    "lr_batch_size": None,
+    "new_lr_factor": 10.0,
+    "weight_decay": 0.1,
+    "schedule": "cosine",
+    "min_lr_ratio": 1 / 3,
+    "warmup_ratio": 1 / 30,
+    "ema": 0.9999,
+    "batch_size": 32,
+}
+"""the released classifiers' fine-tuning; there a step has 1024 images"""
+
+open_split = open_class_split
+
+
+def check(path: str | Path) -> Mapping[str, ClassReport]:
+    """A report per split of the data set at `path`; DataError where there is none."""
+    return {str(split): report for split, report in check_classes(path).items()}
+
+
+def validation_split(path: str | Path) -> ClassData | None:
+    """The split that a training is evaluated on: "val", else "test", else None."""
+    splits = find_class_splits(path)
+    return next((open_split(path, split) for split in ("val", "test") if split in splits), None)
+
+
+def in_label_order(model: config.Model, data: ClassData) -> ClassData:
+    """`data` with the model's labels; DataError where it has classes that the model does not know."""
+    return data if data.classes == model.classes else data.with_classes(model.classes)
+
+
+def image_paths(data: ClassData, count: int) -> list[Path]:
+    """Some images of `data`, of all classes where possible, to draw predictions on."""
+    step = max(1, len(data.images) // count)
+    return [image.path for image in data.images[::step][:count]]
+
+
+def adapted(model: config.Model, data: ClassData, class_weights: Any = None) -> config.Model:
+    """`model` for the classes of `data`; DataError if there are not at least two."""
+    if class_weights is not None:
+        raise ValueError("class_weights are for segmentation; classifiers have none")
+    if len(data.classes) < 2:
+        raise DataError(f"{data.source}: has only the class {data.classes[0]!r}; there is nothing to tell apart")
+    return model.model_copy(update={"classes": data.classes, "category_ids": None})
+
+
+def training_set(
+    model: config.Model, data: ClassData, augmentation: ClassAugmentation, seed: int
+) -> ClassificationDataset:
+    """`data` as augmented training samples, mixed batch by batch."""
+    transform = ClassTrainTransform(model.preprocess, augmentation)
+    return ClassificationDataset(in_label_order(model, data), transform, seed, augmentation)
+
+
+def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
+    """A mosaic of images with the classes in their targets, [H, W, 3] uint8."""
+    from piip.captions import draw_class_batch
+
+    return draw_class_batch(batch, model.preprocess, model.classes)
+
+
+def predict_all(predictor: Predictor, data: ClassData, batch_size: int, workers: int) -> Iterator[Prediction]:
+    """Predictions for every image of `data`, in its order."""
+    preprocess = predictor.model.config.preprocess
+    dataset = ClassificationDataset(data, ClassTestTransform(preprocess))
+    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=preprocess.pad_multiple):
+        yield from predictor.run(batch)
+
+
+def evaluate(
+    model: PIIPModel, data: ClassData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+) -> ClassMetrics:
+    """Accuracy of `model` on `data`, on the model's device."""
+    data = in_label_order(model.config, data)
+    predictor = Predictor(model, next(model.parameters()).device, precision)
+    return evaluation.evaluate(predict_all(predictor, data, batch_size, workers), data)
+
+
+def evaluate_to_folder(
+    model: PIIPModel,
+    data: ClassData,
+    output: Path,
+    batch_size: int = 1,
+    workers: int = 2,
+    precision: Precision = "fp32",
+) -> ClassMetrics:
+    """Evaluate and write `metrics.json`, `predictions.json` (five classes per image) and the confusions as PNG."""
+    from piip.evaluation.plots import plot_matrix
+
+    data = in_label_order(model.config, data)
+    predictor = Predictor(model, next(model.parameters()).device, precision)
+    predictions = list(predict_all(predictor, data, batch_size, workers))
+    metrics = evaluation.evaluate(predictions, data)
+    output.mkdir(parents=True, exist_ok=True)
+    metrics.save(output / "metrics.json")
+    with atomic_write(output / "predictions.json") as temporary:
+        temporary.write_text(json.dumps(_listed(predictions, data), ensure_ascii=False) + "\n", encoding="utf-8")
+    plot_matrix(metrics.confusion, data.classes, output / "confusion_matrix.png")
+    return metrics
+
+
+def tables(metrics: ClassMetrics) -> list[RenderableType]:
+    """What `piip val` prints."""
+    return [metrics.summary_table(), metrics.class_table()]
+
+
+def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
+    """From an RGB image, uint8 [3, H, W], to the network's input, float32 [3, S, S]."""
+    return ClassTestTransform(preprocess)
+
+
+def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
+    """The probabilities of all classes of each image."""
+    return model.predict(batch.images, batch.image_sizes, batch.original_sizes)
+
+
+def result(
+    model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None, threshold: float
+) -> ClassificationResult:
+    """The probabilities of all classes; `threshold` plays no part, since every image has a most probable class."""
+    return ClassificationResult(prediction["probs"], model.classes, image, path)
+
+
+def write_predictions(
+    predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
+) -> Written:
+    """Pictures with a caption, and `predictions.json` with the five most probable classes of every image."""
+    from piip.prediction_files import Written, save_pictures, write_json
+
+    written, predictions = Written(), list[Any]()
+    for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):
+        predictions.append({"id": written.images, "picture": picture.name, **outcome.to_dict()})
+    write_json(output / "predictions.json", predictions)
+    return written
+
+
+def _listed(predictions: Iterable[Prediction], data: ClassData) -> list[dict[str, Any]]:
+    rows = []
+    for prediction, image in zip(predictions, data.images, strict=True):
+        values, labels = prediction["probs"].topk(min(evaluation.TOP, len(data.classes)))
+        top = [
+            {"label": label, "name": data.classes[label], "probability": round(value, 4)}
+            for label, value in zip(labels.tolist(), values.tolist(), strict=True)
+        ]
+        rows.append({"path": str(image.path), "class": data.classes[image.label], "top": top})
+    return rows

@@ -1,0 +1,193 @@
+"""Object detection and instance segmentation: COCO data in, COCO average precision out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import RenderableType
+from torch import Tensor
+
+from piip import config
+from piip.data.batches import eval_loader
+from piip.data.check import check as check_coco
+from piip.data.coco import CocoData, read_coco
+from piip.data.detection import DetectionDataset
+from piip.data.report import CheckReport, DataError
+from piip.data.splits import find_splits
+from piip.data.transforms import Augmentation, TestTransform, TrainTransform
+from piip.evaluation import coco as evaluation
+from piip.evaluation.coco import CocoMetrics
+from piip.predictor import Precision, Predictor
+from piip.results import Result
+from piip.structures import Batch, Prediction
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+    from piip.prediction_files import Written
+
+BEST_METRIC = "box_AP"
+DEFAULTS: Mapping[str, Any] = {}
+
+
+def check(path: str | Path) -> Mapping[str, CheckReport]:
+    """A report per split of the data set at `path`; DataError where there is none."""
+    return {str(split): report for split, report in check_coco(path).items()}
+
+
+def open_split(path: str | Path, split: str) -> CocoData:
+    """The checked annotations of one split ("train", "val" or "test"); DataError names the splits there are."""
+    splits = find_splits(path)
+    if split not in splits:
+        raise DataError(f"{path}: has no split {split!r}; it has {', '.join(splits)}")
+    data, _ = read_coco(splits[split].annotation_file, splits[split].image_folder)
+    return data
+
+
+def validation_split(path: str | Path) -> CocoData | None:
+    """The split that a training is evaluated on: "val", else "test", else None."""
+    splits = find_splits(path)
+    return next((open_split(path, split) for split in ("val", "test") if split in splits), None)
+
+
+def adapted(model: config.Model, data: CocoData, class_weights: Any = None) -> config.Model:
+    """`model` for the classes of `data`, without a mask head where the data has no masks."""
+    if class_weights is not None:
+        raise ValueError("class_weights are for segmentation; detectors have none")
+    head = _head(model)
+    head = head.model_copy(update={"masks": head.masks and data.has_masks})
+    update = {"head": head, "classes": data.classes, "category_ids": data.category_ids}
+    return model.model_copy(update=update)
+
+
+def training_set(model: config.Model, data: CocoData, augmentation: Augmentation, seed: int) -> DetectionDataset:
+    """`data` as augmented training samples."""
+    _check_kind(model, data)
+    return DetectionDataset(data, TrainTransform(model.preprocess, augmentation), seed=seed, masks=_head(model).masks)
+
+
+def predict_all(predictor: Predictor, data: CocoData, batch_size: int, workers: int) -> Iterator[Prediction]:
+    """Predictions for every image of `data`, in its order."""
+    dataset = DetectionDataset(data, TestTransform(predictor.model.config.preprocess), seed=0, masks=False)
+    multiple = predictor.model.config.preprocess.pad_multiple
+    for batch in eval_loader(dataset, batch_size=batch_size, workers=workers, pad_multiple=multiple):
+        yield from predictor.run(batch)
+
+
+def evaluate(
+    model: PIIPModel, data: CocoData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+) -> CocoMetrics:
+    """COCO average precision of `model` on `data`, on the model's device."""
+    data = in_label_order(model.config, data)
+    device = next(model.parameters()).device
+    predictor = Predictor(model, device, precision)
+    return evaluation.evaluate(predict_all(predictor, data, batch_size, workers), data)
+
+
+def evaluate_to_folder(
+    model: PIIPModel, data: CocoData, output: Path, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+) -> CocoMetrics:
+    """Evaluate and write `metrics.json`, `predictions.json` (COCO results), and the curves and confusions as PNG."""
+    from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
+
+    data = in_label_order(model.config, data)
+    predictor = Predictor(model, next(model.parameters()).device, precision)
+    results = evaluation.to_coco_results(predict_all(predictor, data, batch_size, workers), data)
+    metrics = evaluation.evaluate_results(results, data, masks=data.has_masks and _head(model.config).masks)
+    output.mkdir(parents=True, exist_ok=True)
+    metrics.save(output / "metrics.json")
+    (output / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
+    plot_precision_recall(metrics.box, data.classes, output / "box_precision_recall.png")
+    if metrics.mask is not None:
+        plot_precision_recall(metrics.mask, data.classes, output / "mask_precision_recall.png")
+    plot_confusion(confusion_matrix(results, data), data.classes, output / "confusion_matrix.png")
+    return metrics
+
+
+def tables(metrics: CocoMetrics) -> list[RenderableType]:
+    """What `piip val` prints."""
+    return [metrics.summary_table(), metrics.class_table()]
+
+
+def in_label_order(model: config.Model, data: CocoData) -> CocoData:
+    """`data` with the model's labels; DataError where it has classes that the model does not know."""
+    if data.classes == model.classes:
+        return data
+    return data.with_classes(model.classes, model.category_ids)
+
+
+def _check_kind(model: config.Model, data: CocoData) -> None:
+    if _head(model).masks and not data.has_masks:
+        raise DataError("the model has a mask head, but the data has no masks; use tasks.detection.adapted")
+
+
+def summary(data: CocoData) -> dict[str, Any]:
+    """Figures of a data set for the log."""
+    objects = sum(len(image.objects) for image in data.images)
+    return {"images": len(data.images), "objects": objects, "classes": len(data.classes), "masks": data.has_masks}
+
+
+def image_paths(data: CocoData, count: int) -> list[Path]:
+    """The first images of `data`, to draw predictions on."""
+    return [image.path for image in data.images[:count]]
+
+
+def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
+    """A mosaic of images with their boxes, masks and names, [H, W, 3] uint8."""
+    from piip.visualize import draw_training_batch
+
+    return draw_training_batch(batch, model.preprocess, model.classes)
+
+
+def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
+    """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
+    return TestTransform(preprocess).image
+
+
+def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
+    """`boxes`, `scores`, `labels` and, with a mask head, `masks` of each image."""
+    return model.predict(batch.images, batch.image_sizes, batch.original_sizes)
+
+
+def result(
+    model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None, threshold: float
+) -> Result:
+    """The objects of one image with a score of at least `threshold`, best first."""
+    scores = prediction["scores"].float()
+    order = scores.argsort(descending=True, stable=True)
+    order = order[scores[order] >= threshold]
+    boxes, labels, masks = prediction["boxes"].float(), prediction["labels"], prediction.get("masks")
+    masks = None if masks is None else masks[order]
+    return Result(boxes[order], scores[order], labels[order], model.classes, image, masks, path)
+
+
+def write_predictions(
+    predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
+) -> Written:
+    """Pictures, `predictions.json`, and `coco_results.json`.
+
+    In the latter an image's id is its position in `predictions.json`, counted from 1, and categories have the training
+    data's own ids.
+    """
+    from piip.prediction_files import Written, save_pictures, write_json
+
+    model = predictor.model.config
+    category_ids = model.category_ids or tuple(range(1, len(model.classes) + 1))
+    written, predictions, coco = Written(objects=0), list[Any](), list[Any]()
+    found = 0
+    for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):
+        found += len(outcome)
+        predictions.append({"id": written.images, "picture": picture.name, **outcome.to_dict()})
+        coco.extend(outcome.to_coco(written.images, category_ids))
+    written.objects = found
+    write_json(output / "predictions.json", predictions)
+    write_json(output / "coco_results.json", coco)
+    return written
+
+
+def _head(model: config.Model) -> config.MaskRCNN:
+    assert isinstance(model.head, config.MaskRCNN)
+    return model.head

@@ -1,0 +1,189 @@
+"""Semantic segmentation: images with label masks in, mean intersection over union out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+from torch import Tensor
+
+from piip import config
+from piip.data.augmentation import CropAugmentation
+from piip.data.batches import eval_loader
+from piip.data.mask_folders import find_mask_splits
+from piip.data.mask_transforms import MaskTestTransform, MaskTrainTransform
+from piip.data.masks import MaskData, MaskReport, check_masks, open_masks
+from piip.data.segmentation import SegmentationDataset
+from piip.data.transforms import TestTransform
+from piip.evaluation import segmentation as evaluation
+from piip.evaluation.segmentation import SegmentationMetrics
+from piip.predictor import Precision, Predictor
+from piip.segmentation_result import SegmentationResult
+from piip.structures import Batch, Prediction
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+    from piip.prediction_files import Written
+
+BEST_METRIC = "mIoU"
+DEFAULTS: Mapping[str, Any] = {"augmentation": {"kind": "segmentation"}, "schedule": "poly"}
+
+BALANCED_RANGE = (0.5, 5.0)
+"""least and largest weight that `balanced_weights` gives"""
+
+open_split = open_masks
+
+
+def check(path: str | Path) -> Mapping[str, MaskReport]:
+    """A report per split of the data set at `path`; DataError where there is none."""
+    return {str(split): report for split, report in check_masks(path).items()}
+
+
+def validation_split(path: str | Path) -> MaskData | None:
+    """The split that a training is evaluated on: "val", else "test", else None."""
+    splits = find_mask_splits(path)
+    return next((open_split(path, split) for split in ("val", "test") if split in splits), None)
+
+
+def in_label_order(model: config.Model, data: MaskData) -> MaskData:
+    """`data` with the model's labels; DataError where it has classes that the model does not know."""
+    return data.with_classes(model.classes)
+
+
+def image_paths(data: MaskData, count: int) -> list[Path]:
+    """Images from all over `data`: neighbours in the list are often frames of one scene."""
+    step = max(1, len(data.images) // count)
+    return [image.path for image in data.images[::step][:count]]
+
+
+# -- training
+
+
+def adapted(model: config.Model, data: MaskData, class_weights: Any = None) -> config.Model:
+    """`model` for the classes of `data`; `class_weights`: None, one number per class, or "balanced"."""
+    assert isinstance(model.head, config.UperNet)
+    if class_weights == "balanced":
+        class_weights = balanced_weights(data)
+    if class_weights is not None and len(class_weights) != len(data.classes):
+        raise ValueError(f"{len(class_weights)} class_weights for the {len(data.classes)} classes of the data")
+    head = model.head.model_copy(update={"class_weights": class_weights and tuple(class_weights)})
+    update = {"head": head, "classes": data.classes, "category_ids": data.description.values}
+    return model.model_copy(update=update)
+
+
+def balanced_weights(data: MaskData) -> tuple[float, ...]:
+    """Larger weights for rare classes: the root of the median frequency over the class's, within `BALANCED_RANGE`.
+
+    A class's frequency is its share of the pixels of those images that have it. The root keeps the frequent classes
+    from being given up for the rare ones.
+    """
+    frequency = np.array(data.pixels) / np.maximum(data.containing, 1)
+    median = np.median(frequency[frequency > 0])
+    weights = np.sqrt(median / np.where(frequency > 0, frequency, median)).clip(*BALANCED_RANGE)
+    return tuple(round(weight, 4) for weight in weights.tolist())
+
+
+def training_set(model: config.Model, data: MaskData, augmentation: CropAugmentation, seed: int) -> SegmentationDataset:
+    """`data` as augmented training samples."""
+    return SegmentationDataset(data, MaskTrainTransform(model.preprocess, augmentation), seed)
+
+
+def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
+    """A mosaic of images with their labels and a legend, [H, W, 3] uint8."""
+    from piip.overlays import draw_label_batch
+
+    return draw_label_batch(batch, model.preprocess, model.classes)
+
+
+# -- evaluation
+
+
+def predict_all(
+    predictor: Predictor, data: MaskData, batch_size: int, workers: int
+) -> Iterator[tuple[int, np.ndarray, Prediction]]:
+    """(position in `data`, annotated labels, prediction) of every image, in its order."""
+    dataset = SegmentationDataset(data, MaskTestTransform(predictor.model.config.preprocess))
+    multiple = predictor.model.config.preprocess.pad_multiple
+    for batch in eval_loader(dataset, batch_size=batch_size, workers=workers, pad_multiple=multiple):
+        for index, labels, prediction in zip(batch.indices, batch.targets, predictor.run(batch), strict=True):
+            yield index, labels.numpy(), prediction
+
+
+def evaluate(
+    model: PIIPModel, data: MaskData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+) -> SegmentationMetrics:
+    """Overlap of `model`'s labels with those of `data`, at the images' own size, on the model's device."""
+    data = in_label_order(model.config, data)
+    predictor = Predictor(model, next(model.parameters()).device, precision)
+    found = predict_all(predictor, data, batch_size, workers)
+    pairs = ((labels, prediction["labels"].numpy()) for _, labels, prediction in found)
+    return evaluation.evaluate(pairs, data.classes)
+
+
+def evaluate_to_folder(
+    model: PIIPModel, data: MaskData, output: Path, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+) -> SegmentationMetrics:
+    """Evaluate and write `metrics.json`, `confusion_matrix.png`, and the predicted masks into `masks`."""
+    from piip.evaluation.plots import plot_matrix
+
+    data = in_label_order(model.config, data)
+    predictor = Predictor(model, next(model.parameters()).device, precision)
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for index, labels, prediction in predict_all(predictor, data, batch_size, workers):
+            image = data.images[index]
+            blank = np.zeros((*image.size, 3), dtype=np.uint8)
+            result(model.config, prediction, blank, image.path).save_mask(output / "masks" / image.mask.name)
+            yield labels, prediction["labels"].numpy()
+
+    metrics = evaluation.evaluate(pairs(), data.classes)
+    output.mkdir(parents=True, exist_ok=True)
+    metrics.save(output / "metrics.json")
+    plot_matrix(metrics.confusion, data.classes, output / "confusion_matrix.png", percent=True)
+    return metrics
+
+
+def tables(metrics: SegmentationMetrics) -> list[RenderableType]:
+    """What `piip val` prints."""
+    return [metrics.summary_table(), metrics.class_table()]
+
+
+# -- prediction
+
+
+def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
+    """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
+    return TestTransform(preprocess).image
+
+
+def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
+    """`labels` [H, W] and `scores` [H, W], the probability of each pixel's class, at the original sizes."""
+    found: list[Prediction] = model.head.segment(model.backbone, batch.images, batch.image_sizes, batch.original_sizes)
+    return found
+
+
+def result(
+    model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None = None, threshold: float = 0.0
+) -> SegmentationResult:
+    """The label map of one image. The threshold is for tasks with objects: here every pixel has its best class."""
+    labels, scores = prediction["labels"].to(torch.int32).numpy(), prediction["scores"].float().numpy()
+    return SegmentationResult(labels, scores, model.classes, image, model.category_ids, path)
+
+
+def write_predictions(
+    predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
+) -> Written:
+    """Pictures, index masks in `masks` (with the values of the training data's masks) and `predictions.json`."""
+    from piip.prediction_files import Written, save_pictures, write_json
+
+    written, predictions = Written(), list[Any]()
+    for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):
+        mask = outcome.save_mask(output / "masks" / f"{picture.stem}.png")
+        files = {"picture": picture.name, "mask": f"masks/{mask.name}"}
+        predictions.append({"id": written.images, **files, **outcome.to_dict()})
+    write_json(output / "predictions.json", predictions)
+    return written

@@ -1,0 +1,149 @@
+"""The contract of a task: what training, evaluation, prediction and the command line ask of it.
+
+A task is a module (`detection`, `segmentation`, `classification`) with these functions and constants. `Data` stands for
+what the task's own `open_split` returns and the others take; nothing else looks into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from rich.console import RenderableType
+from torch import Tensor
+
+from piip import config
+from piip.structures import Batch, Prediction
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+    from piip.prediction_files import Written
+    from piip.predictor import Predictor
+
+Data = Any
+"""one opened split of a data set of the task's kind"""
+
+
+class Metrics(Protocol):
+    """What an evaluation measured."""
+
+    def scalars(self) -> dict[str, float]:
+        """Named numbers for results.csv, `BEST_METRIC` among them if it is defined; larger is better."""
+
+    def save(self, path: Path) -> Any:
+        """Write all that was measured as JSON."""
+
+
+class Report(Protocol):
+    """What a check found in one split."""
+
+    @property
+    def errors(self) -> int:
+        """Cases that must be mended before training means anything."""
+
+    def table(self, title: str) -> RenderableType:
+        """For the terminal."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+
+
+class Result(Protocol):
+    """One image's prediction as users get it."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the image came from one."""
+
+    def plot(self) -> np.ndarray:
+        """The image with the prediction drawn on it, [H, W, 3] uint8."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write `plot()` to an image file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+
+
+class Task(Protocol):
+    """See the module."""
+
+    @property
+    def BEST_METRIC(self) -> str:  # noqa: N802 - a constant of the module
+        """The metric that decides which epoch's weights are the best."""
+
+    @property
+    def DEFAULTS(self) -> Mapping[str, Any]:  # noqa: N802
+        """Where training differs from the defaults of `Settings` for every model of this task."""
+
+    # -- data
+
+    def open_split(self, path: str | Path, split: str) -> Data:
+        """The checked data of one split ("train", "val" or "test"); DataError names the splits there are."""
+
+    def validation_split(self, path: str | Path) -> Data | None:
+        """The split that a training is evaluated on: "val", else "test", else None."""
+
+    def check(self, path: str | Path) -> Mapping[str, Report]:
+        """A report per split; DataError where no data set is found."""
+
+    def in_label_order(self, model: config.Model, data: Data) -> Data:
+        """`data` with the labels of `model`; DataError where it has classes that the model does not know."""
+
+    def image_paths(self, data: Data, count: int) -> list[Path]:
+        """Some images of `data`, to draw predictions on."""
+
+    # -- training
+
+    def adapted(self, model: config.Model, data: Data, class_weights: Any = None) -> config.Model:
+        """`model` for the classes of `data`; `class_weights` as in `Settings`."""
+
+    def training_set(self, model: config.Model, data: Data, augmentation: Any, seed: int) -> Any:
+        """A data set of augmented samples by (epoch, index), each with `image`, `target`, `original_size`, `index`.
+
+        `data.batches.collate` makes batches of them; the head takes the targets as they are.
+        """
+
+    def draw_training_batch(self, batch: Batch, model: config.Model) -> np.ndarray:
+        """What the network is trained on: a mosaic of images with their targets, [H, W, 3] uint8."""
+
+    # -- evaluation
+
+    def evaluate(
+        self, model: PIIPModel, data: Data, batch_size: int = 1, workers: int = 2, precision: Any = "fp32"
+    ) -> Metrics:
+        """Measure `model` on `data`, on the model's device."""
+
+    def evaluate_to_folder(
+        self,
+        model: PIIPModel,
+        data: Data,
+        output: Path,
+        batch_size: int = 1,
+        workers: int = 2,
+        precision: Any = "fp32",
+    ) -> Metrics:
+        """Evaluate and write metrics, predictions and pictures into `output`."""
+
+    def tables(self, metrics: Any) -> list[RenderableType]:
+        """What `piip val` prints."""
+
+    # -- prediction
+
+    def input_transform(self, preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
+        """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
+
+    def run(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
+        """What the predictor calls: the prediction of each image, as `result` and the evaluation take it."""
+
+    def result(
+        self, model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None, threshold: float
+    ) -> Any:
+        """One image's prediction for users; `threshold` is the lowest score that counts, where the task has scores."""
+
+    def write_predictions(
+        self, predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int
+    ) -> Written:
+        """Predict on `sources` one image after the other and write pictures and files to `output`."""
