@@ -1,0 +1,87 @@
+"""Both paths of deformable attention at the shapes of the released detectors: rows against grid_sample.
+
+    python benchmarks/deformable_attention.py [--rounds 7] [--threads 1] [--cpu-time]
+
+Medians of alternate calls in one run, fp32, batch 1, 16 heads, 4 points. "training" is forward and backward. The
+choice in `piip.ops.deformable_attention` rests on this table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from piip.backbone.interaction import cell_centres
+from piip.ops.deformable_attention import deformable_attention_reference, deformable_attention_rows
+
+HEADS, POINTS = 16, 4
+SHAPES = (  # receiver's grid, source's grid, channels per head
+    ("TSB 1120/896/448: T from S", 70, 56, 6),
+    ("TSB 1120/896/448: S from T", 56, 70, 12),
+    ("TSB 1120/896/448: S from B", 56, 28, 12),
+    ("TSB 1120/896/448: B from S", 28, 56, 24),
+    ("SBL 1568/1120/672: S from B", 98, 70, 12),
+    ("SBL 1568/1120/672: B from S", 70, 98, 24),
+    ("SBL 1568/1120/672: B from L", 70, 42, 24),
+    ("SBL 1568/1120/672: L from B", 42, 70, 32),
+    ("nano at 192 pixels", 12, 8, 4),
+)
+Path = Callable[..., Tensor]
+Clock = Callable[[], float]
+
+
+def inputs(grid: int, source: int, channels: int) -> tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]:
+    """As in the models: around the receiver's cells, a few source cells away."""
+    value = torch.randn(1, source**2, HEADS, channels)
+    offsets = torch.randn(1, grid**2, HEADS, 1, POINTS, 2) * 2 / source
+    points = cell_centres((grid, grid), value.device)[:, None, None, None] + offsets
+    weights = torch.randn(1, grid**2, HEADS, 1, POINTS).softmax(-1)
+    return value, [(source, source)], points, weights
+
+
+def infer(path: Path, value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> None:
+    with torch.inference_mode():
+        path(value, sizes, points, weights)
+
+
+def train(path: Path, value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> None:
+    leaves = [tensor.detach().requires_grad_() for tensor in (value, points, weights)]
+    path(leaves[0], sizes, leaves[1], leaves[2]).sum().backward()
+
+
+def milliseconds(step: Callable[..., None], shape: tuple[int, int, int], rounds: int, clock: Clock) -> list[float]:
+    """Medians of the reference and of rows, called in turn."""
+    paths = (deformable_attention_reference, deformable_attention_rows)
+    arguments = inputs(*shape)
+    times: list[list[float]] = [[], []]
+    for _ in range(rounds + 1):
+        for path, taken in zip(paths, times, strict=True):
+            began = clock()
+            step(path, *arguments)
+            taken.append(clock() - began)
+    return [statistics.median(taken[1:]) * 1e3 for taken in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-time", action="store_true", help="on a busy machine: CPU seconds of one thread")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1 if arguments.cpu_time else arguments.threads)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    print(f"{'milliseconds':28} {'inference':^30} {'training':^30}")
+    print(f"{'':28} {'reference':>10} {'rows':>10} {'ratio':>8} {'reference':>10} {'rows':>10} {'ratio':>8}")
+    for name, *shape in SHAPES:
+        figures = [milliseconds(step, tuple(shape), arguments.rounds, clock) for step in (infer, train)]
+        columns = " ".join(f"{slow:10.2f} {fast:10.2f} {slow / fast:7.1f}x" for slow, fast in figures)
+        print(f"{name:28} {columns}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
