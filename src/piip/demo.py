@@ -12,8 +12,8 @@ from piip.data.synthetic import make_scenes
 
 MODEL = "piip_nano_mask_rcnn"
 IMAGE_SIZE = 192
-TRAIN_IMAGES, VAL_IMAGES = 160, 40
-EPOCHS = 12
+TRAIN_IMAGES, VAL_IMAGES = 200, 40
+EPOCHS = 7
 
 
 def run_demo(output: Path, epochs: int | None = None) -> None:
@@ -23,7 +23,16 @@ def run_demo(output: Path, epochs: int | None = None) -> None:
     data = make_scenes(output / "scenes", train=TRAIN_IMAGES, val=VAL_IMAGES, seed=0, size=(IMAGE_SIZE, IMAGE_SIZE))
     console.print(f"[2/3] training {MODEL} on them")
     model = PIIP(MODEL)
-    result = model.train(data, epochs or EPOCHS, output=output, name="demo", image_size=IMAGE_SIZE, eval_interval=4)
+    result = model.train(
+        data,
+        epochs or EPOCHS,
+        output=output,
+        name="demo",
+        image_size=IMAGE_SIZE,
+        augmentation={"flip": 0.5},  # there is no shortage of scenes, so nothing harder than the scenes themselves
+        eval_interval=4,
+        workers=0,
+    )
     console.print("[3/3] evaluating the best weights")
     metrics = model.val(data, output=result.folder / "val")
     for table in tasks.of(model.config).tables(metrics):

@@ -193,9 +193,8 @@ def test_stochastic_depth_drops_the_ffn_only() -> None:
     receiver, source = state(32, (3, 3), batch=1), state(64, (2, 2), batch=1)
     injector = awake(Injector(32, 64, tiny.interaction(drop_path=0.5)))
     expected = injector(receiver, source).tokens
-    attended = receiver.tokens + injector.ca_gamma * injector.attention(
-        injector.query_norm(receiver.tokens), receiver.size, injector.source_norm(injector.projection(source.tokens)), source.size
-    )  # fmt: skip
+    query, values = injector.query_norm(receiver.tokens), injector.source_norm(injector.projection(source.tokens))
+    attended = receiver.tokens + injector.ca_gamma * injector.attention(query, receiver.size, values, source.size)
     injector.train()
     outputs = [injector(receiver, source).tokens for _ in range(20)]
     kept = attended + (expected - attended) / 0.5

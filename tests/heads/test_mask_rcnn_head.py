@@ -46,8 +46,12 @@ SCENES = {
     "an object as large as the image": lambda: [
         Instances(torch.tensor([[0.0, 0.0, 128.0, 96.0]]), torch.tensor([1]), torch.ones(1, *SIZE, dtype=torch.uint8))
     ],
-    "the same object twice": lambda: [Instances(*(torch.cat((t, t)) for t in (o.boxes, o.labels, o.masks))) for o in [objects(1)]],
-}  # fmt: skip
+    "the same object twice": lambda: [twice(objects(1))],
+}
+
+
+def twice(one: Instances) -> Instances:
+    return Instances(*(torch.cat((part, part)) for part in (one.boxes, one.labels, one.masks)))
 
 
 def losses_of(head: MaskRCNNHead, targets: list[Instances], maps: list[Tensor] | None = None) -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ def test_targets_of_the_objects_own_box() -> None:
 
 
 def test_data_without_masks_are_refused() -> None:
-    with pytest.raises(ValueError, match="no masks.*masks=False"):
+    with pytest.raises(ValueError, match=r"no masks.*masks=False"):
         mask_targets(torch.zeros(1, 4), torch.zeros(1), Instances(torch.zeros(1, 4), torch.zeros(1)))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 from tests.mask_sets import CLASSES, make_masks
+from typer.testing import CliRunner
 
 import piip
 from piip.cli import app

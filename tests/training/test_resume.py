@@ -79,8 +79,7 @@ def crash() -> None:
     raise Crash
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("crash_after", [2, 4])
+@pytest.mark.parametrize(("workers", "crash_after"), [(0, 2), (0, 4), (2, 4)])
 def test_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: dict[str, Any], workers: int, crash_after: int
 ) -> None:

@@ -99,6 +99,7 @@ def train(
                 break
             finish_epoch(run, report, evaluate, best_metric)
             save(run)
+    run.accelerator.end_training()
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
     best = run.folder.best if at.best is not None else None
     return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, stop.signal)
