@@ -184,7 +184,7 @@ def convert(
         conversion.to_official(source, target) if to_official else conversion.to_ours(source, target, official, model)
     )
     out.print(
-        f"{done.model.name}: {done.tensors} tensors, {done.parameters / 1e6:.1f} million numbers, in to {done.path}"
+        f"{done.model.name}: {done.tensors} tensors, {done.parameters / 1e6:.1f} million values, written to {done.path}"
     )
 
 
