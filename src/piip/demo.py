@@ -13,7 +13,7 @@ from piip.data.synthetic import make_scenes
 MODEL = "piip_nano_mask_rcnn"
 IMAGE_SIZE = 192
 TRAIN_IMAGES, VAL_IMAGES = 200, 40
-EPOCHS = 7
+EPOCHS = 4
 
 
 def run_demo(output: Path, epochs: int | None = None) -> None:
@@ -30,7 +30,7 @@ def run_demo(output: Path, epochs: int | None = None) -> None:
         name="demo",
         image_size=IMAGE_SIZE,
         augmentation={"flip": 0.5},  # there is no shortage of scenes, so nothing harder than the scenes themselves
-        eval_interval=4,
+        eval_interval=2,
         workers=0,
     )
     console.print("[3/3] evaluating the best weights")
