@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def train(path: Path, value: Tensor, sizes: list[tuple[int, int]], points: Tenso
     path(leaves[0], sizes, leaves[1], leaves[2]).sum().backward()
 
 
-def milliseconds(step: Callable[..., None], shape: tuple[int, int, int], rounds: int, clock: Clock) -> list[float]:
+def milliseconds(step: Callable[..., None], shape: Sequence[int], rounds: int, clock: Clock) -> list[float]:
     """Medians of the reference and of rows, called in turn."""
     paths = (deformable_attention_reference, deformable_attention_rows)
     arguments = inputs(*shape)
@@ -78,7 +78,7 @@ def main() -> None:
     print(f"{'milliseconds':28} {'inference':^30} {'training':^30}")
     print(f"{'':28} {'reference':>10} {'rows':>10} {'ratio':>8} {'reference':>10} {'rows':>10} {'ratio':>8}")
     for name, *shape in SHAPES:
-        figures = [milliseconds(step, tuple(shape), arguments.rounds, clock) for step in (infer, train)]
+        figures = [milliseconds(step, shape, arguments.rounds, clock) for step in (infer, train)]
         columns = " ".join(f"{slow:10.2f} {fast:10.2f} {slow / fast:7.1f}x" for slow, fast in figures)
         print(f"{name:28} {columns}", flush=True)
 

@@ -65,7 +65,8 @@ class Batch:
     """of the (upright) files, for predictions in their pixels"""
     targets: list[Any]
     """what the task's head takes: `Instances` for detection, label maps [H, W] int64 (of the images without their
-    padding, `IGNORED` where nothing is annotated) for segmentation"""
+    padding, `IGNORED` where nothing is annotated) for segmentation, shares of the
+    classes [K], summing to 1, for classification"""
     indices: list[int]
     """positions in the data set, to name an image in an error or a result"""
 

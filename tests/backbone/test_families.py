@@ -145,6 +145,19 @@ def test_checkpointing_changes_no_gradient(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FIELDS)
+def test_half_precision_is_near_and_keeps_prefix_and_patches_in_one_type(kind: str) -> None:
+    branch = make(toy(kind))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        exact = branch.run(branch.embed(images), 0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            embedded = branch.embed(images)
+            near = branch.run(embedded, 0, 1)
+    assert embedded.prefix is None or embedded.prefix.dtype == embedded.tokens.dtype
+    assert (near.tokens.float() - exact.tokens).abs().max() < 0.05 * exact.tokens.abs().max()
+
+
+@pytest.mark.parametrize("kind", FIELDS)
 def test_an_image_too_small_for_a_token_is_refused(kind: str) -> None:
     branch = make(toy(kind))
     with pytest.raises(ValueError, match="at least"):

@@ -52,7 +52,9 @@ def test_an_object_that_nothing_overlaps_enough_gets_no_candidate() -> None:
     assert match(tall(4), tall(10), *BOX).tolist() == [BACKGROUND]
 
 
-def test_the_later_of_two_equal_objects_claims_the_earlier_keeps_the_rest() -> None:
+@pytest.mark.parametrize("at_a_time", [1, 32])
+def test_the_later_of_two_equal_objects_claims_the_earlier_keeps_the_rest(monkeypatch, at_a_time: int) -> None:
+    monkeypatch.setattr(matching, "OBJECTS_AT_A_TIME", at_a_time)
     candidates, objects = tall(9, 8), tall(10, 10)
     assert match(candidates, objects, *RPN).tolist() == [1, 0]
 
@@ -76,6 +78,7 @@ def test_equals_the_reference_one_box_at_a_time(monkeypatch, at_a_time: int, thr
     corner = torch.randint(0, 6, (60, 2))
     candidates = torch.cat((corner, corner + torch.randint(1, 7, (60, 2))), dim=1).float()
     objects = candidates[torch.randint(0, 60, (10,))] + torch.tensor([0.0, 0.0, 1.0, 0.0])
+    objects = torch.cat((objects, objects[:5]))
     actual = match(candidates, objects, *thresholds)
     assert actual.tolist() == in_order(candidates, objects, *thresholds)
     assert len(actual.unique()) > 3

@@ -195,3 +195,19 @@ def test_running_average_against_the_formula() -> None:
         expected = keep * expected + (1 - keep) * update
         assert history[update] == pytest.approx(expected, rel=1e-5)
     assert not any(a is b for a, b in zip(model.parameters(), average.module.parameters(), strict=True))
+
+
+def test_new_parts_may_learn_faster() -> None:
+    """The classifiers' recipe: ten times the rate of the pretrained branches for interactions, merge and head."""
+    model = toy_model()
+    usual, faster = (_rates(model, factor) for factor in (1.0, 10.0))
+    assert any(name.startswith("head.") for name in faster)
+    for name, rate in faster.items():
+        factor = 1.0 if name.startswith("backbone.branches.") else 10.0
+        assert rate == pytest.approx(usual[name] * factor), name
+
+
+def _rates(model: nn.Module, new_lr_factor: float) -> dict[str, float]:
+    groups = parameter_groups(model, 1.0, 0.05, 0.85, new_lr_factor)
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    return {name: rate[id(parameter)] for name, parameter in model.named_parameters()}

@@ -13,7 +13,10 @@ from toy_training import PlainModel, ToyData, toy_metric, toy_settings
 from piip.training.folder import RunFolder
 from piip.training.loop import train
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+pytestmark = [
+    pytest.mark.slow,  # three processes import everything
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed"),
+]
 
 
 def launch(folder: Path, kind: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +44,6 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     assert losses == pytest.approx([row["loss"] for row in result.history], rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_broken_number_in_one_process_ends_both(tmp_path: Path) -> None:
     done = launch(tmp_path, "nan")
     assert done.returncode != 0

@@ -18,7 +18,7 @@ from piip.training.loop import RunResult, train
 from piip.training.report import Report
 
 
-class Crash(Exception):  # noqa: N818 - no error
+class Crash(Exception):
     """Instead of a power cut."""
 
 

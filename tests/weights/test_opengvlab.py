@@ -238,13 +238,14 @@ def test_round_trip_is_exact_to_the_bit(kind: str) -> None:
 def test_a_missing_an_unknown_and_a_misshapen_weight_are_named(kind: str) -> None:
     weights = opengvlab.to_official(opengvlab.build(OFFICIAL[kind]))
     floating = [key for key, value in weights.items() if value.is_floating_point()]
-    for key in (floating[0], floating[len(floating) // 2], floating[-1]):
-        with pytest.raises(KeyMismatch, match=f"1 missing: {key.replace('.', '[.]')}$"):
-            opengvlab.load(OFFICIAL[kind], {name: value for name, value in weights.items() if name != key})
-        with pytest.raises(KeyMismatch, match=f"1 unknown: {key.replace('.', '[.]')}_extra$"):
-            opengvlab.load(OFFICIAL[kind], weights | {f"{key}_extra": weights[key]})
-        with pytest.raises(KeyMismatch, match=f"1 of another shape: {key.replace('.', '[.]')} "):
-            opengvlab.load(OFFICIAL[kind], weights | {key: torch.cat((weights[key].reshape(-1), torch.zeros(3)))})
+    key = floating[len(floating) // 2]
+    named = key.replace(".", "[.]")
+    with pytest.raises(KeyMismatch, match=f"1 missing: {named}$"):
+        opengvlab.load(OFFICIAL[kind], {name: value for name, value in weights.items() if name != key})
+    with pytest.raises(KeyMismatch, match=f"1 unknown: {named}_extra$"):
+        opengvlab.load(OFFICIAL[kind], weights | {f"{key}_extra": weights[key]})
+    with pytest.raises(KeyMismatch, match=f"1 of another shape: {named} "):
+        opengvlab.load(OFFICIAL[kind], weights | {key: torch.cat((weights[key].reshape(-1), torch.zeros(3)))})
 
 
 def test_names_are_the_official_ones() -> None:

@@ -53,12 +53,22 @@ class RelativeBiasAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
-@lru_cache(maxsize=16)
 def relative_position_index(window: int, device: torch.device) -> Tensor:
     """[N, N] row of the bias table for each pair (query cell, key cell) of a window."""
+    if torch.compiler.is_compiling():
+        return _relative_position_index(window, device)
+    return _cached_relative_position_index(window, device)
+
+
+def _relative_position_index(window: int, device: torch.device) -> Tensor:
+    rows = torch.arange(window, device=device).repeat_interleave(window)
+    columns = torch.arange(window, device=device).repeat(window)
+    down = rows[:, None] - rows[None] + window - 1
+    right = columns[:, None] - columns[None] + window - 1
+    return down * (2 * window - 1) + right
+
+
+@lru_cache(maxsize=16)
+def _cached_relative_position_index(window: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # an inference tensor in the cache would break a later training step
-        rows = torch.arange(window, device=device).repeat_interleave(window)
-        columns = torch.arange(window, device=device).repeat(window)
-        down = rows[:, None] - rows[None] + window - 1
-        right = columns[:, None] - columns[None] + window - 1
-        return down * (2 * window - 1) + right
+        return _relative_position_index(window, device)

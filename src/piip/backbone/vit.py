@@ -59,7 +59,9 @@ class ViTBranch(nn.Module):
         if positions is not None:
             tokens = tokens + positions.to(tokens.dtype)
         prefix = self._prefix(len(images))
-        return BranchState(self.vit.norm_pre(tokens), size, None if prefix is None else self.vit.norm_pre(prefix))
+        if prefix is not None:
+            prefix = self.vit.norm_pre(prefix.to(tokens.dtype))
+        return BranchState(self.vit.norm_pre(tokens), size, prefix)
 
     def positions(self, size: Size) -> Tensor | None:
         """The position embedding of a grid of `size`: [1, H*W, C], or None."""
