@@ -29,15 +29,29 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOME[name]), name)
 
 
-def create_model(name: str, classes: tuple[str, ...] | None = None) -> PIIPModel:
-    """The zoo's model `name` as a module with fresh weights, for `classes` (default: the published ones)."""
+def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: bool = False) -> PIIPModel:
+    """The zoo's model `name` as a module, for `classes` (default: the published ones).
+
+    With fresh weights; with `pretrained`, with the released ones where they fit the classes.
+    """
     from piip.model import PIIPModel
     from piip.zoo import entry
 
     config = entry(name).config()
     if classes is not None:
         config = config.model_copy(update={"classes": tuple(classes), "category_ids": None})
-    return PIIPModel(config)
+    if not pretrained:
+        return PIIPModel(config)
+    from piip.training.start import note_transfer
+    from piip.weights.files import load_model
+    from piip.weights.hub import official_weights
+
+    released = load_model(official_weights(name))
+    if released.config.classes == config.classes:
+        return released
+    model = PIIPModel(config)
+    note_transfer(model, released)
+    return model
 
 
 def info(name: str, size: int | tuple[int, int] | None = None) -> dict[str, Any]:

@@ -11,31 +11,38 @@ import torch
 from piip import config, tasks, zoo
 from piip.model import PIIPModel
 from piip.predictor import Precision, PredictionReport, Predictor, Source
-from piip.results import Result
 from piip.weights.files import find_weights, load_model, save_model
+from piip.weights.hub import HubMethods, official_weights
 
 if TYPE_CHECKING:
     from piip.tasks import Metrics
     from piip.training.loop import RunResult
 
 
-class PIIP:
+class PIIP(HubMethods):
     """A PIIP model by name, from saved weights, or from a config.
 
     Args:
         model: a name of the zoo (`piip models`): a model with fresh weights; or a path: a run folder, a
             `.safetensors` file or a saved model folder; or a `config.Model`; or a `PIIPModel`.
         device: where it predicts and evaluates; None for the first GPU if there is one, else the CPU.
+        pretrained: for a name: its released weights, fetched from the Hugging Face Hub on first use.
 
     >>> import piip
     >>> piip.PIIP("piip_nano_mask_rcnn").config.task
     'detection'
     """
 
-    def __init__(self, model: str | Path | config.Model | PIIPModel, device: str | None = None) -> None:
+    def __init__(
+        self, model: str | Path | config.Model | PIIPModel, device: str | None = None, pretrained: bool = False
+    ) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe: dict[str, Any] = {}
         self._model: PIIPModel | None = None
+        if pretrained:
+            if not isinstance(model, str):
+                raise ValueError("pretrained=True needs the name of a published model, see piip.list_models()")
+            model = official_weights(model)
         if isinstance(model, PIIPModel):
             self._model, self.config = model, model.config
         elif isinstance(model, config.Model):
@@ -68,13 +75,16 @@ class PIIP:
         save: str | Path | None = None,
         batch_size: int = 1,
         precision: Precision = "fp32",
-    ) -> Result | list[Result]:
-        """Objects in one image (one `Result`) or in several (a list).
+    ) -> Any:
+        """The result of one image, or a list of results for several.
+
+        A result is a `piip.results.Result` (objects), a `SegmentationResult` (a class for every pixel) or a
+        `ClassificationResult` (probabilities), by the model's task.
 
         Args:
             source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a list of these; a
                 folder or a glob pattern also gives a list.
-            conf: lowest score that counts, 0 to 1.
+            conf: lowest score of an object that counts, 0 to 1; the other tasks have no use for it.
             save: a folder for annotated pictures.
             batch_size: images per forward pass.
             precision: "fp32", "bf16" or "fp16".
@@ -170,6 +180,22 @@ class PIIP:
         return task.evaluate_to_folder(self.model, opened, Path(output), batch_size, workers, precision)
 
     evaluate = val
+
+    def use_windows(self, window: int | None, stride: int | None = None) -> PIIP:
+        """Segment images in square windows of `window` pixels of the network's input; None: whole images.
+
+        Args:
+            window: a model trained on crops often does best with windows of the crops' size.
+            stride: from one window to the next; None: two thirds of the window.
+
+        Raises:
+            ValueError: the model is no segmentor, or the stride is larger than the window.
+        """
+        from piip.tasks import segmentation
+
+        segmentation.set_windows(self.model, window, stride)
+        self.config = self.model.config
+        return self
 
     def info(self) -> dict[str, Any]:
         """Branches, resolutions and parameters, as `piip info --json` prints them."""

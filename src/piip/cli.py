@@ -27,16 +27,31 @@ out = Console()
 err = Console(stderr=True)
 
 Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; default: a GPU if there is one.')]
-Weights = Annotated[Path, typer.Option(help="A run folder, a .safetensors file or a saved model folder.")]
+Weights = Annotated[
+    Path,
+    typer.Option(help='A run folder, a .safetensors file or a saved model folder; or "official", with --model NAME.'),
+]
+OfficialModel = Annotated[str | None, typer.Option("--model", help="With --weights official: whose released weights.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Window = Annotated[
+    int | None,
+    typer.Option(help="Segmentation: side of sliding windows in pixels, 0 for whole images; default: the model's own."),
+]
 
 
 @app.command()
 def train(
     model: Annotated[str | None, typer.Option(help="Name of a model, see `piip models`.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data set: a folder or a COCO json file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: the model's recipe.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Start from these weights instead of --model.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help='Start from these weights instead of --model; "official": released ones of --model.'),
+    ] = None,
+    branch_weights: Annotated[
+        list[str] | None,
+        typer.Option(help='Start branches as pretrained backbones: "0=FILE,1=timm:NAME", or "published".'),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step and process.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -57,10 +72,12 @@ def train(
     """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
     from piip import tasks
     from piip.api import PIIP
+    from piip.weights.pretrained import branch_sources
 
     if resume is not None:
         trained, result = PIIP.resume(resume, epochs)
     else:
+        weights, model = _official(weights, model)
         if data is None or (model is None) == (weights is None):
             raise ValueError("give --data and one of --model and --weights (or --resume RUN alone)")
         given: dict[str, Any] = {
@@ -76,6 +93,9 @@ def train(
         chosen = model if weights is None else weights
         assert chosen is not None
         trained = PIIP(chosen)
+        if branch_weights:
+            for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
+                err.print(str(report), markup=False, highlight=False)
         result = trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **given)
     metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
@@ -87,21 +107,27 @@ def train(
 @app.command()
 def val(
     weights: Weights,
-    data: Annotated[Path, typer.Option(help="Data set: a folder or a COCO json file.")],
+    data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
     split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
     output: Annotated[Path | None, typer.Option(help="Folder for results; default: beside the weights.")] = None,
     batch_size: int = 1,
     workers: int = 2,
     device: Device = None,
     precision: Precision = "fp32",
+    window: Window = None,
+    model_name: OfficialModel = None,
 ) -> None:
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
     from piip import tasks
     from piip.api import PIIP
     from piip.weights.files import find_weights
 
-    folder = output or find_weights(weights).parent / f"{split}-{data.resolve().stem}"
-    model = PIIP(weights, device)
+    released = _official(weights, model_name)[0] or weights
+    home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
+    folder = output or home / f"{split}-{data.resolve().stem}"
+    model = PIIP(released, device)
+    if window is not None:
+        model.use_windows(window or None)
     metrics = model.val(data, split, folder, batch_size, workers, precision)  # type: ignore[arg-type]
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)
@@ -113,16 +139,20 @@ def predict(
     sources: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
     weights: Weights,
     output: Annotated[Path, typer.Option(help="Folder for pictures and JSON.")] = Path("runs/predict"),
-    conf: Annotated[float, typer.Option(help="Lowest score that counts, 0 to 1.")] = 0.25,
+    conf: Annotated[float, typer.Option(help="Detection: lowest score that counts, 0 to 1.")] = 0.25,
     batch_size: int = 1,
     device: Device = None,
     precision: Precision = "fp32",
+    window: Window = None,
+    model_name: OfficialModel = None,
 ) -> None:
     """Predict on images: annotated pictures, and JSON and other files that depend on the model's task."""
     from piip.api import PIIP
     from piip.prediction_files import write_predictions
 
-    model = PIIP(weights, device)
+    model = PIIP(_official(weights, model_name)[0] or weights, device)
+    if window is not None:
+        model.use_windows(window or None)
     written = write_predictions(model, sources, output, conf, batch_size, precision)
     for path, reason in written.failures:
         err.print(f"skipped {path}: {reason}", style="yellow", markup=False)
@@ -190,7 +220,7 @@ def convert(
 
 @data_app.command("check")
 def data_check(
-    path: Annotated[Path, typer.Argument(help="Data set: a folder or a COCO json file.")],
+    path: Annotated[Path, typer.Argument(help="Data set: a folder, or a COCO json or CSV file.")],
     json_file: Annotated[Path, typer.Option("--json", help="Where to write the findings.")] = Path("data_check.json"),
 ) -> None:
     """Say what is in a data set, what was repaired and what was left out; exit code 1 if there are errors."""
@@ -233,6 +263,15 @@ def main() -> None:
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, ImportError) as error:
         err.print(f"Error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
+
+
+def _official(weights: Path | None, model: str | None) -> tuple[Path | None, str | None]:
+    """`--weights official --model NAME` as the path of the released weights; anything else as it is."""
+    from piip.weights import hub
+
+    if weights is None or str(weights) != hub.OFFICIAL:
+        return weights, model
+    return hub.resolve(weights, model), None
 
 
 def _key_values(pairs: list[str]) -> dict[str, Any]:

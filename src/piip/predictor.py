@@ -23,7 +23,7 @@ from piip.structures import Batch, Instances, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.results import Result
+    from piip.tasks import Result
 
 Source = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
 """An image: a file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a tensor

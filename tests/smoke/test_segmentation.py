@@ -83,6 +83,17 @@ def test_val_gives_the_run_s_numbers_again(run: RunResult, masks: Path) -> None:
     assert saved["mIoU"] == pytest.approx(run.best, abs=1e-9)
 
 
+def test_windows_are_a_choice(run: RunResult, masks: Path) -> None:
+    model = piip.PIIP(run.folder)
+    whole = model.predict(masks / "images" / "val" / "000.png")
+    sliding = model.use_windows(48).predict(masks / "images" / "val" / "000.png")
+    assert not np.array_equal(whole.scores, sliding.scores)
+    assert model.config.head.window_stride == 32
+    assert np.array_equal(model.use_windows(None).predict(masks / "images" / "val" / "000.png").scores, whole.scores)
+    with pytest.raises(ValueError, match="segmentation"):
+        piip.PIIP("piip_nano_mask_rcnn").use_windows(48)
+
+
 def test_written_masks_score_as_the_metrics_say(run: RunResult, masks: Path) -> None:
     saved = json.loads((run.folder / "val" / "metrics.json").read_text())
     right = counted = 0

@@ -152,6 +152,16 @@ def tables(metrics: SegmentationMetrics) -> list[RenderableType]:
     return [metrics.summary_table(), metrics.class_table()]
 
 
+def set_windows(model: PIIPModel, window: int | None, stride: int | None = None) -> None:
+    """Predict in windows of `window` pixels from now on, or whole images; ValueError where that cannot be."""
+    head = model.config.head
+    if not isinstance(head, config.UperNet):
+        raise ValueError(f"{model.config.name} is a {model.config.task} model; windows are for segmentation")
+    head = config.UperNet.model_validate(head.model_dump() | {"window": window, "stride": stride})
+    model.config = model.config.model_copy(update={"head": head})
+    model.head.config = head
+
+
 # -- prediction
 
 

@@ -64,6 +64,28 @@ PRETRAININGS = {
 }
 
 
+SIZES = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
+
+TIMM_NAMES = {
+    "deit": "deit_{size}_patch16_224.fb_in1k",
+    "deit3": "deit3_{size}_patch16_{pixels}.fb_in22k_ft_in1k",
+    "augreg": "vit_{size}_patch16_{pixels}.augreg_in21k_ft_in1k",
+    "mae": "vit_{size}_patch{patch}_224.mae",
+    "dinov2": "vit_{size}_patch14_dinov2.lvd142m",
+    "beitv2": "beitv2_{size}_patch16_224.in1k_ft_in22k",
+    "convnext": "convnext_{size}.fb_in1k",
+}
+"""the same weights in timm, where it has them"""
+
+
+def timm_name(pretraining: str, letter: str, grid: int | None) -> str | None:
+    """timm's name for the weights that a published branch began as, or None where timm does not have them."""
+    if pretraining not in TIMM_NAMES:
+        return None
+    pixels, patch = 384 if grid == 24 else 224, 14 if letter == "h" else 16
+    return TIMM_NAMES[pretraining].format(size=SIZES[letter], pixels=pixels, patch=patch)
+
+
 def groups_of(lengths: Sequence[int]) -> tuple[config.Group, ...]:
     """First and last block of consecutive groups of these lengths.
 

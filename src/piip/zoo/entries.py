@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from piip import config
-from piip.zoo.branches import PRETRAININGS
+from piip.zoo.branches import PRETRAININGS, timm_name
 
 CHECKPOINT_LICENCE = "MIT"
 """of the released checkpoints, as their repository states it"""
@@ -74,6 +74,26 @@ class Entry:
     def image_sizes(self) -> list[int]:
         """Side in pixels of each branch's image, finest first."""
         return [branch.size for branch in self.backbone().branches]
+
+    def branch_weights(self) -> dict[int, str]:
+        """The weights that the published model's branches began as, for `weights.pretrained.load_branches`.
+
+        Raises ValueError where timm does not have them all.
+        """
+        sources = {}
+        for index, (branch, pretraining) in enumerate(zip(self.backbone().branches, self.pretraining, strict=False)):
+            # Classifiers store positions at their own grid, whatever the weights' own; AugReg's are of 224 pixels then.
+            grid = branch.position_grid if self.task == "detection" else None
+            letter = self.letters[index][-1].lower()
+            name = timm_name(pretraining, letter, grid)
+            if name is None:
+                label = PRETRAININGS[pretraining].label
+                raise ValueError(f"{self.name}: branch {index} began as {label} {self.letters[index]}, which timm does "
+                                 f"not have; give files, for example --branch-weights {index}=FILE.pth")  # fmt: skip
+            sources[index] = f"timm:{name}"
+        if not sources:
+            raise ValueError(f"{self.name}: was not published, so its branches began as nothing")
+        return sources
 
     @property
     def licences(self) -> dict[str, str]:

@@ -1,0 +1,249 @@
+"""Branches that start from pretrained backbones: timm's by name, or local files in the formats of the released models.
+
+Every tensor of the file is accounted for. What the branch has no place for may only be a classifier, a decoder or a
+token; a block that is left over or missing is an error, so that a wrong file cannot pass for a right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from piip.model import PIIPModel
+from piip.weights.branch_formats import normalised, read_branch_file
+from piip.weights.files import WeightsError, nonfinite_keys
+
+TIMM_PREFIX = "timm:"
+PUBLISHED = "published"
+BLOCKS = ("vit.blocks.", "convnext.stages.", "convnext.stem.", "vit.patch_embed.")
+"""names that a pretrained file and a branch must share completely"""
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class BranchReport:
+    """What became of a pretrained file's tensors, by their names in the branch."""
+
+    branch: int
+    source: str
+    used: tuple[str, ...]
+    resized: tuple[str, ...]
+    """with their old and new sizes"""
+    added: tuple[str, ...]
+    """parameters of the branch that the file does not have, which keep their initial value"""
+    ignored: tuple[str, ...]
+    """tensors of the file that the branch has no place for: classifiers, decoders, tokens"""
+
+    def __str__(self) -> str:
+        lines = [f"branch {self.branch} from {self.source}: {len(self.used)} tensors used as they are"]
+        for title, names in (("resized", self.resized), ("added", self.added), ("ignored", self.ignored)):
+            if names:
+                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                lines.append(f"  {title}: {', '.join(names[:SHOWN])}{more}")
+        return "\n".join(lines)
+
+
+def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[BranchReport]:
+    """Fill branches of `model` with pretrained weights: all of the given ones, or none after an error.
+
+    Args:
+        model: its branches are changed in place.
+        sources: branch (0 is the finest) -> "timm:NAME", whose weights timm downloads, or the path of a file: `.pth` of
+            DeiT, DeiT III, MAE, DINOv2, BEiTv2, Uni-Perceiver, InternViT-6B or ConvNeXt (Facebook's or Hugging
+            Face's), AugReg's `.npz`, or a `.safetensors` file of timm's.
+
+    Raises:
+        WeightsError: no such branch or file, unreadable file, or one of another architecture.
+    """
+    count = len(model.backbone.branches)
+    wrong = [index for index in sources if not 0 <= index < count]
+    if wrong:
+        raise WeightsError(f"no branch {wrong[0]}: the model has branches 0 (the finest) to {count - 1}")
+    prepared = []
+    for index, source in sources.items():
+        branch = model.backbone.branches[index]
+        prepared.append((branch, *_fit(branch, _read(source), index, str(source))))
+    for branch, state, _ in prepared:
+        branch.load_state_dict(state, strict=False)
+    return [report for _, _, report in prepared]
+
+
+def branch_sources(texts: list[str], model: str) -> dict[int, str]:
+    """What the command line's `--branch-weights` means: see `parse_sources`; "published": as the model of that name."""
+    if texts != [PUBLISHED]:
+        return parse_sources(texts)
+    from piip import zoo
+
+    return zoo.entry(model).branch_weights()
+
+
+def parse_sources(texts: list[str]) -> dict[int, str]:
+    """The command line's form, "0=PATH,1=timm:NAME", once or several times, as `load_branches` takes it."""
+    sources: dict[int, str] = {}
+    for part in ",".join(texts).split(","):
+        index, separator, source = part.partition("=")
+        if not separator or not index.strip().isdigit() or not source:
+            raise WeightsError(
+                f"--branch-weights {part!r}: write BRANCH=SOURCE, for example 0=deit_tiny.pth,1=timm:NAME"
+            )
+        sources[int(index)] = source
+    return sources
+
+
+def _read(source: str | Path) -> dict[str, Tensor]:
+    """The source's tensors under our names for a branch."""
+    if not str(source).startswith(TIMM_PREFIX):
+        return read_branch_file(Path(source))
+    return normalised(_timm_state_dict(str(source).removeprefix(TIMM_PREFIX)), str(source))
+
+
+def _timm_state_dict(name: str) -> dict[str, Tensor]:
+    """Weights of a timm model, downloaded by timm (and kept in its cache)."""
+    import timm
+
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('.')[0][:12]}*")[:4]
+        raise WeightsError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
+    try:
+        built = timm.create_model(name, pretrained=True, num_classes=0)
+    except (RuntimeError, OSError, ValueError) as error:  # no such weights, or no connection
+        raise WeightsError(f"{TIMM_PREFIX}{name}: {error}") from error
+    return dict(built.state_dict())
+
+
+# -- fitting ---------------------------------------------------------------------------------------------------------
+
+
+def _fit(
+    branch: nn.Module, theirs: dict[str, Tensor], index: int, source: str
+) -> tuple[dict[str, Tensor], BranchReport]:
+    """The branch's new tensors, and what became of the file's."""
+    if broken := nonfinite_keys(theirs):
+        raise WeightsError(f"{source}: NaN or infinite weights in {', '.join(broken[:SHOWN])}")
+    wanted = branch.state_dict()
+    state: dict[str, Tensor] = {}
+    resized, added, wrong = [], [], []
+    for name, old in wanted.items():
+        if name not in theirs:
+            added.append(name)
+            continue
+        fitted = fit_tensor(name, theirs[name], old, branch.config)
+        if fitted is None:
+            wrong.append(f"{name} {tuple(theirs[name].shape)} instead of {tuple(old.shape)}")
+            continue
+        if theirs[name].shape != old.shape:
+            resized.append(f"{name} {_extent(theirs[name])} -> {_extent(old)}")
+        state[name] = fitted
+    ignored = [name for name in theirs if name not in wanted]
+    _refuse_other_architecture(source, index, added, ignored, wrong)
+    used = [name for name in state if theirs[name].shape == wanted[name].shape]
+    return state, BranchReport(index, source, tuple(used), tuple(resized), tuple(added), tuple(ignored))
+
+
+def _refuse_other_architecture(source: str, index: int, added: list[str], ignored: list[str], wrong: list[str]) -> None:
+    missing = [name for name in added if not _may_be_added(name)]
+    left_over = [name for name in ignored if name.startswith(BLOCKS)]
+    problems = {"of another shape": wrong, "missing": missing, "left over": left_over}
+    found = [f"{len(names)} tensors {what}: {', '.join(names[:SHOWN])}" for what, names in problems.items() if names]
+    if not found:
+        return
+    hint = ""
+    if (
+        left_over
+        and all(name.rsplit(".", 1)[0].endswith((".ls1", ".ls2")) for name in left_over)
+        and not (wrong or missing)
+    ):
+        hint = ". The weights have LayerScale: give the branch a `layer_scale`"
+    raise WeightsError(f"{source}: these weights are not of branch {index}'s architecture; {'; '.join(found)}{hint}")
+
+
+def _may_be_added(name: str) -> bool:
+    """LayerScale begins as what a model without it computes, times its initial value; unused norms do not matter."""
+    return name.endswith((".ls1.gamma", ".ls2.gamma")) or name.startswith("convnext.head.")
+
+
+def fit_tensor(name: str, theirs: Tensor, ours: Tensor, branch: Any) -> Tensor | None:
+    """A tensor of a pretrained file in the shape that the branch needs, resized the official way; None if it cannot."""
+    if theirs.shape == ours.shape:
+        return theirs
+    if name in ("vit.pos_embed", "spatial_pos_embed"):
+        return _resize_positions(theirs, ours, branch.position_prefix)
+    if name == "vit.patch_embed.proj.weight" and theirs.shape[:2] == ours.shape[:2]:
+        return F.interpolate(theirs.float(), size=ours.shape[-2:], mode="bicubic", align_corners=False)
+    if name.endswith(".relative_position_bias_table") and theirs.shape[1] == ours.shape[1]:
+        return resize_bias_table(theirs, side_of(len(ours)))
+    return None
+
+
+def _resize_positions(theirs: Tensor, ours: Tensor, prefix: int) -> Tensor | None:
+    """Rows of class and distillation tokens are kept or left out as the branch wants, the grid is resized (bicubic)."""
+    stored = theirs.reshape(1, -1, theirs.shape[-1])
+    extra = next((rows for rows in range(6) if side_of(stored.shape[1] - rows) ** 2 == stored.shape[1] - rows), None)
+    if extra is None or stored.shape[-1] != ours.shape[-1] or prefix > max(extra, 1):
+        return None
+    side, new = side_of(stored.shape[1] - extra), side_of(ours.reshape(1, -1, ours.shape[-1]).shape[1] - prefix)
+    rows, grid = stored[:, :extra].float(), stored[:, extra:].float()
+    if side != new:
+        image = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        grid = F.interpolate(image, size=(new, new), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    if prefix > extra:  # no class token in pretraining (DeiT III): the row is not used on patches
+        rows = torch.zeros(1, prefix, stored.shape[-1])
+    return torch.cat((rows[:, :prefix], grid), dim=1).reshape(ours.shape)
+
+
+def resize_bias_table(table: Tensor, side: int) -> Tensor:
+    """BEiT's relative position biases [T (+ 3), heads] for windows with `side` relative positions in each direction.
+
+    The last three rows, those of the class token, are left out. Old positions are laid out at distances that grow
+    geometrically to the new range, so that near ones keep their values; in between a cubic spline is followed.
+    """
+    old_side = side_of(len(table) - 3) if side_of(len(table) - 3) ** 2 == len(table) - 3 else side_of(len(table))
+    grid = table[: old_side**2]
+    if old_side == side:
+        return grid
+    try:
+        from scipy.interpolate import RectBivariateSpline
+    except ImportError as error:
+        raise ImportError('resizing relative position biases needs scipy: pip install "piip[train]"') from error
+    old, new = (
+        _geometric_positions(old_side // 2, side // 2),
+        torch.arange(-(side // 2), side // 2 + 1).double().numpy(),
+    )
+    resized = [
+        RectBivariateSpline(old, old, head.reshape(old_side, old_side).double().numpy())(new, new)
+        for head in grid.T.float()
+    ]
+    return torch.stack([torch.from_numpy(head).flatten() for head in resized], dim=1).to(table.dtype)
+
+
+def _geometric_positions(old: int, new: int) -> list[float]:
+    """2 * old + 1 places from about -new to new whose distances grow by one ratio, found by bisection."""
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        if (1 - ratio**old) / (1 - ratio) > new:
+            high = ratio
+        else:
+            low = ratio
+    places, step = [], 1.0
+    reached = 0.0
+    for _ in range(old):
+        reached += step
+        places.append(reached)
+        step *= ratio
+    return [-place for place in reversed(places)] + [0.0] + places
+
+
+def side_of(area: int) -> int:
+    """Side of the largest square of at most `area` cells."""
+    return int(max(0, area) ** 0.5 + 1e-9)
+
+
+def _extent(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
