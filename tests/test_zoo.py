@@ -1,17 +1,21 @@
 """The zoo against the resolved official configs, which are not part of the package."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from piip import zoo
+from piip import cli, zoo
+from piip.tasks import segmentation
 from piip.training.settings import Settings
 from piip.training.start import build_settings
 from piip.weights import official_config
 from piip.weights.classification_keys import classifier_config
 from piip.zoo import Entry
+from piip.zoo.table import tables
 
 PUBLISHED = [entry for entry in zoo.MODELS.values() if entry.official_config is not None]
 DETECTORS = [entry for entry in PUBLISHED if entry.task == "detection"]
@@ -79,6 +83,20 @@ def test_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
     clip = config["optimizer_config"].get("grad_clip")
     assert settings.grad_clip == (clip and clip["max_norm"])
     assert settings.lr_batch_size == (32 if "bs32" in str(entry.official_config) else 16)
+
+
+@pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.task == "segmentation"], ids=lambda entry: entry.name)
+def test_segmentation_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
+    config = official(reference, entry)
+    settings = build_settings(dict(segmentation.DEFAULTS) | dict(entry.recipe), {})
+    optimizer, schedule = config["optimizer"], config["lr_config"]
+    assert (settings.lr, settings.weight_decay) == (optimizer["lr"], optimizer["weight_decay"])
+    assert settings.layer_decay == optimizer["paramwise_cfg"]["layer_decay_rate"]
+    assert (settings.schedule, settings.power) == (schedule["policy"], schedule["power"])
+    assert (settings.warmup_iters, settings.warmup_ratio) == (schedule["warmup_iters"], schedule["warmup_ratio"])
+    assert settings.min_lr_ratio == schedule["min_lr"] == 0
+    iterations = settings.epochs * 20210 / (settings.lr_batch_size or 1)
+    assert iterations == pytest.approx(config["runner"]["max_iters"], rel=0.01)
 
 
 @pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
@@ -155,3 +173,54 @@ def test_json_has_exactly_the_promised_keys() -> None:
             "name", "task", "official_config", "image_sizes", "published", "checkpoint",
         ]  # fmt: skip
         json.dumps(zoo.as_dict(entry))
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_table_shows_every_name_whole(width: int) -> None:
+    text = printed(list(zoo.MODELS.values()), width)
+    lines = [line.split() for line in text.splitlines()]
+    for entry in zoo.MODELS.values():
+        assert any(line[:1] == [entry.name] for line in lines), entry.name
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_table_shows_the_facts() -> None:
+    text = " ".join(printed(zoo.matching("piip_h6b_1024_512_mask_rcnn"), 80).split())
+    for fact in ("detection", "ViT-H 1024, InternViT-6B 512", "6872 M", "11080 G", "55.8 / 49.0", "weights MIT",
+                 "MAE CC-BY-NC-4.0"):  # fmt: skip
+        assert fact in text
+    assert "no weights released" in printed(zoo.matching("piip_lh6b_1536_1024_512_dino"), 80)
+
+
+def printed(entries: list[Entry], width: int) -> str:
+    console = Console(width=width, file=StringIO())
+    for table in tables(entries):
+        console.print(table)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["piip", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    assert run("models", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in listed] == list(zoo.MODELS)
+    assert run("models", "h6b_512_*upernet", "--json") == 2
+    assert "no model's name matches" in capsys.readouterr().err
+    assert run("models", "*h6b_512_*upernet", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+    assert run("models", "piip_tsx_") == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert run("info", "piip_nano_mask_rcn") == 2
+    assert "piip_nano_mask_rcnn" in capsys.readouterr().err
+    assert run("info", "piip_nano_mask_rcnn", "--json", "--size", "192") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["input"] == [192, 192]
+    assert {"published_convention", "as_run", "parts"} <= facts.keys()
+    assert run("info", "piip_nano_mask_rcnn") == 0
+    assert "interactions" in capsys.readouterr().out

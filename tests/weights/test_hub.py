@@ -11,10 +11,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import piip
-from piip import config, zoo
+from piip import cli, config, zoo
 from piip.weights import hub, opengvlab
 from piip.weights.files import WeightsError
 from piip.zoo import Entry
@@ -240,3 +241,26 @@ def test_push_and_fetch(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert fetched.names == ("cat", "dog")
     with pytest.raises(WeightsError, match="neither a folder here nor a model on the Hub"):
         piip.PIIP.from_pretrained("me/other")
+
+
+def test_commands_take_official_weights(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release(server, tmp_path)
+    Image.new("RGB", (70, 50), "teal").save(tmp_path / "photo.png")
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["piip", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    predict = ["predict", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert run(*predict, "--weights", "official", "--model", NAME) == 0
+    assert (tmp_path / "out" / "predictions.json").is_file()
+    assert run(*predict, "--weights", "official") == 2
+    assert "needs --model NAME" in capsys.readouterr().err
+    assert run("train", "--weights", "official", "--data", str(tmp_path)) == 2
+    assert "needs --model NAME" in capsys.readouterr().err
+    assert run("train", "--model", NAME, "--data", str(tmp_path), "--branch-weights", "nonsense") == 2
+    assert "write BRANCH=SOURCE" in capsys.readouterr().err

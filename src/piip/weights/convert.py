@@ -1,6 +1,6 @@
 """Official checkpoints (OpenGVLab/PIIP) to our model folders and back: bit for bit, and without a second copy.
 
-A checkpoint of 27 GB converts in less than a gigabyte: the module lives on the meta device and only gives names and
+A checkpoint of 15 GB converts in about a gigabyte: the module lives on the meta device and only gives names and
 shapes, the file is mapped, and its tensors are copied one after the other, dtypes as they are.
 """
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from piip import config
 from piip.imagenet import imagenet_classes
 from piip.zoo.branches import ARCHITECTURES
@@ -11,8 +9,7 @@ from piip.zoo.detection import IMAGENET
 from piip.zoo.entries import Entry
 
 DROP_PATH = {"t": 0.05, "s": 0.05, "b": 0.2, "l": 0.4}
-AUGREG_RECIPE: dict[str, Any] = {"lr": 3e-5, "lr_batch_size": None, "batch_size": 128, "epochs": 20,
-                                 "weight_decay": 0.1, "schedule": "cosine"}  # fmt: skip
+"""stochastic depth, more than in the detectors for B"""
 
 
 def _branch(letter: str, size: int, augreg: bool) -> config.Branch:
@@ -51,7 +48,6 @@ def _classifier(letters: str, sizes: tuple[int, ...], pretraining: str, publishe
         official_config=official,
         checkpoint=f"classification/{official}.pth",
         published=dict(zip(("params_m", "gflops", "top1"), published, strict=True)),
-        recipe=AUGREG_RECIPE if augreg else {},
         pretraining=(pretraining,) * 3,
         letters=tuple(f"ViT-{letter.upper()}" for letter in letters),
     )

@@ -13,8 +13,15 @@ from piip.zoo.entries import Entry
 
 HEAD = config.UperNet(channels=1536, auxiliary_channels=1536, window=512, stride=341)
 PREPROCESS = config.Preprocess(long_side=2048, short_side=512, pad_multiple=1, **IMAGENET)
-RECIPE: dict[str, Any] = {"lr": 4e-5, "lr_batch_size": 16, "layer_decay": 0.95, "warmup_iters": 1500,
-                          "warmup_ratio": 1e-6}  # fmt: skip
+RECIPE: dict[str, Any] = {
+    "lr": 4e-5,
+    "lr_batch_size": 16,
+    "layer_decay": 0.95,
+    "warmup_iters": 1500,
+    "warmup_ratio": 1e-6,
+    "schedule": "poly",
+    "epochs": 63,  # published as 80,000 iterations of 16 of the 20,210 images
+}
 
 
 def _upernet(
