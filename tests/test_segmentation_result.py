@@ -1,4 +1,6 @@
 import json
+import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +32,18 @@ def test_shares_and_masks_by_name():
     with pytest.raises(ValueError, match="squire.*ground, square, disc"):
         one.mask("squire")
     assert "ground 75%" in repr(one)
+
+
+def test_supervision_gets_a_mask_and_a_box_per_class(monkeypatch):
+    stand_in = ModuleType("supervision")
+    stand_in.Detections = SimpleNamespace
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    found = result().to_supervision()
+    assert found.class_id.tolist() == [0, 2]
+    assert found.xyxy.tolist() == [[0, 0, 60, 40], [0, 0, 30, 20]]
+    assert found.mask.sum(axis=(1, 2)).tolist() == [1800, 600]
+    assert found.confidence == pytest.approx([0.5, 0.9])
+    assert found.data["class_name"].tolist() == ["ground", "disc"]
 
 
 def test_dictionary():

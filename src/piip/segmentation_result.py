@@ -108,7 +108,34 @@ class SegmentationResult:
         """`to_dict` as a JSON text."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
+    def to_supervision(self) -> Any:
+        """One `supervision.Detections` entry per class that is there: its mask and the box around it.
+
+        Raises:
+            ImportError: supervision is not installed
+        """
+        try:
+            from supervision import Detections
+        except ImportError:
+            raise ImportError('to_supervision needs supervision: pip install "piip[vis]"') from None
+        labels = list(shares(self.labels))
+        masks = np.array([self.labels == label for label in labels]).reshape(-1, *self.orig_size)
+        scores = [self.scores[mask].mean() for mask in masks]
+        return Detections(
+            xyxy=np.array([_box(mask) for mask in masks], dtype=np.float32).reshape(-1, 4),
+            mask=masks,
+            confidence=np.array(scores, dtype=np.float32),
+            class_id=np.array(labels, dtype=np.int64),
+            data={"class_name": np.array([self.names[label] for label in labels], dtype=str)},
+        )
+
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares.items())[:5])
         height, width = self.orig_size
         return f"SegmentationResult({found} in {self.path or 'an image'}, {width}x{height} pixels)"
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(x1, y1, x2, y2) of the smallest box around the pixels of a mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
