@@ -56,7 +56,8 @@ class Predictor:
     Args:
         model: moved to `device`; put into eval mode while it runs
         device: None for the first GPU if there is one, else the CPU
-        precision: of the matrix products; "bf16" and "fp16" use autocast
+        precision: of the matrix products; "bf16" and "fp16" use autocast, and so does "fp32" for a model that was saved
+            in one of the two, in its own
     """
 
     def __init__(
@@ -139,9 +140,10 @@ class Predictor:
         return result
 
     def _autocast(self) -> Any:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
+        if self.precision != "fp32":
+            return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
+        stored = {parameter.dtype for parameter in self.model.parameters()} & {torch.bfloat16, torch.float16}
+        return torch.autocast(self.device.type, stored.pop()) if stored else nullcontext()
 
 
 @contextmanager

@@ -35,8 +35,13 @@ class UperNetHead(nn.Module):
             width = in_channels[head.auxiliary_map]
             conv = conv_norm_relu(width, head.auxiliary_channels, kernel=3)
             self.auxiliary = nn.Sequential(conv, *_classifier(head.auxiliary_channels, classes, head.dropout))
-        weights = None if head.class_weights is None else torch.tensor(head.class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)  # part of the config already
+        self.register_buffer("class_weights", None, persistent=False)  # part of the config already
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Set the buffers that no file holds; also after the head was built on the meta device and then filled."""
+        weights = self.config.class_weights
+        self.class_weights = None if weights is None else torch.tensor(weights)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Class logits [B, K, h, w] at the size of the finest map."""

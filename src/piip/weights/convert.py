@@ -86,7 +86,7 @@ def to_official(source: str | Path, target: str | Path) -> Converted:
         raise files.WeightsError(f"{target}: exists already; choose another name or remove it first")
     model = files.read_config(source)
     with torch.device("meta"):
-        module = PIIPModel(files._without_downloads(model))
+        module = PIIPModel(files.without_downloads(model))
     tensors = files.read_tensors(source)
     try:
         convert(tensors, {key: key for key in module.state_dict()}, _shapes(module))
@@ -161,7 +161,7 @@ def _matched(module: PIIPModel, state: Mapping[str, Tensor], source: Path) -> di
     """Our keys with their official names, after both sides were found to fit exactly."""
     names = official_keys(module)
     try:
-        complete = with_counters(opengvlab._without_buffers(module, state), names.values())
+        complete = with_counters(opengvlab.without_derived_buffers(module, state), names.values())
         convert(complete, names, _shapes(module))
     except KeyMismatch as error:
         raise files.WeightsError(f"{source}: {error}. Is this the checkpoint's own config?") from error

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pydantic
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -33,6 +34,10 @@ VERSION_KEY = "piip_version"
 TEMPORARY = ".tmp-"
 LISTED = 8
 """how many keys an error message names"""
+MAPPED_AT_ONCE = 64 << 20
+"""bytes of a file that reading may keep mapped"""
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
+"""types that a model's tensors keep when they are read"""
 
 
 class WeightsError(ValueError):
@@ -152,43 +157,107 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     file = find_weights(path)
     with _opened(file) as opened:
-        try:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
-            raise WeightsError(f"{file}: damaged: {error}") from error
+        tensors = {key: _get(opened, key, file) for key in opened.keys()}  # noqa: SIM118 - not a dict
     if broken := nonfinite_keys(tensors):
         raise WeightsError(f"{file}: NaN or infinite weights in {_list(broken)}")
     return tensors
 
 
 def load_model(path: str | Path) -> PIIPModel:
-    """The saved model, on the CPU and in eval mode.
+    """The saved model, on the CPU, in the file's precision and in eval mode.
+
+    The weights are in memory once: the module is built without any, then takes the tensors as they are read.
 
     Raises WeightsError where config and weights do not fit exactly. See `find_weights` for `path`.
     """
     from piip.model import PIIPModel
 
-    tensors = read_tensors(path)
-    model = PIIPModel(_without_downloads(read_config(path)))
-    load_exactly(model, tensors, str(find_weights(path)))
+    file = find_weights(path)
+    with torch.device("meta"):
+        model = PIIPModel(without_downloads(read_config(path)))
+    _fill(model, file)
     return model.eval()
 
 
 def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `model`, whose keys and shapes must be exactly these; else WeightsError."""
+    _check_fit(model, {key: tensor.shape for key, tensor in tensors.items()}, source)
+    model.load_state_dict(tensors)
+
+
+def without_downloads(model: config.Model) -> config.Model:
+    """The same model, but its branches do not fetch pretrained weights that would be overwritten at once."""
+    branches = tuple(branch.model_copy(update={"pretrained": False}) for branch in model.backbone.branches)
+    return model.model_copy(update={"backbone": model.backbone.model_copy(update={"branches": branches})})
+
+
+def _fill(model: nn.Module, file: Path) -> None:
+    """Give a model on the meta device the tensors of `file`, read one after the other, and its other buffers."""
+    from piip.backbone.branch import restore_buffers
+
+    _check_fit(model, _shapes(file), str(file))
     wanted = model.state_dict()
-    missing = [key for key in wanted if key not in tensors]
-    extra = [key for key in tensors if key not in wanted]
+    tensors = {name: _in_kind(name, tensor, wanted[name], file) for name, tensor in read_one_by_one(file)}
+    model.load_state_dict(tensors, assign=True)
+    restore_buffers(model)
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())  # only changes the buffers that no file holds
+
+
+def _in_kind(name: str, tensor: Tensor, wanted: Tensor, file: Path) -> Tensor:
+    """`tensor`, in float32 if it has a type that models do not run in."""
+    if tensor.is_floating_point() != wanted.is_floating_point():
+        raise WeightsError(f"{file}: {name} is of type {tensor.dtype} instead of {wanted.dtype}")
+    return tensor if tensor.dtype in PRECISIONS else tensor.to(wanted.dtype)
+
+
+def _check_fit(model: nn.Module, found: Mapping[str, Sequence[int]], source: str) -> None:
+    wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    missing = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
     shapes = [
-        f"{key} (file {tuple(tensors[key].shape)}, model {tuple(tensor.shape)})"
-        for key, tensor in wanted.items()
-        if key in tensors and tensors[key].shape != tensor.shape
+        f"{key} (file {tuple(found[key])}, model {tuple(shape)})"
+        for key, shape in wanted.items()
+        if key in found and tuple(found[key]) != tuple(shape)
     ]
     problems = {"missing": missing, "not of this model": extra, "of another shape": shapes}
-    found = [f"{len(keys)} weights {kind}: {_list(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise WeightsError(f"{source}: does not fit the model; " + "; ".join(found))
-    model.load_state_dict(tensors)
+    described = [f"{len(keys)} weights {kind}: {_list(keys)}" for kind, keys in problems.items() if keys]
+    if described:
+        raise WeightsError(f"{source}: does not fit the model; " + "; ".join(described))
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    with _opened(file) as opened:
+        return {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 - not a dict
+
+
+def read_one_by_one(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a `.safetensors` file, each in memory of its own: what was read of the file is let go.
+
+    Raises WeightsError as `read_tensors` does, for NaN and infinite values after the last tensor.
+    """
+    broken: list[str] = []
+    with _opened(file) as opened:
+        names = list(opened.keys())
+    while names:
+        with _opened(file) as opened:  # once per part of the file, to forget the pages of the part before
+            size = 0
+            while names and size < MAPPED_AT_ONCE:
+                tensor = _get(opened, names[0], file).clone()
+                broken += nonfinite_keys({names[0]: tensor})
+                yield names.pop(0), tensor
+                size += tensor.nbytes
+    if broken:
+        raise WeightsError(f"{file}: NaN or infinite weights in {_list(broken)}")
+
+
+def _get(opened: safe_open, name: str, file: Path) -> Tensor:
+    try:
+        tensor: Tensor = opened.get_tensor(name)
+    except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+        raise WeightsError(f"{file}: damaged: {error}") from error
+    return tensor
 
 
 @contextmanager
@@ -199,12 +268,6 @@ def _opened(file: Path) -> Iterator[safe_open]:
         raise WeightsError(f"{file}: not a readable {SUFFIX} file, perhaps cut off or damaged ({error})") from error
     with opened:
         yield opened
-
-
-def _without_downloads(model: config.Model) -> config.Model:
-    """The same model, but its branches do not fetch pretrained weights that would be overwritten at once."""
-    branches = tuple(branch.model_copy(update={"pretrained": False}) for branch in model.backbone.branches)
-    return model.model_copy(update={"backbone": model.backbone.model_copy(update={"branches": branches})})
 
 
 def _sync(path: Path) -> None:

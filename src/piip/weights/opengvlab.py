@@ -17,7 +17,8 @@ from piip.weights.official_config import Official, backbone_config, model_config
 from piip.weights.official_keys import official_buffers, official_keys
 from piip.weights.upernet_keys import with_counters
 
-__all__ = ["backbone_config", "build", "load", "model_config", "official_keys", "to_official"]
+__all__ = ["backbone_config", "build", "load", "model_config", "official_keys", "to_official",
+           "without_derived_buffers"]  # fmt: skip
 
 
 def load(official: Official, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -41,7 +42,7 @@ def load(official: Official, state_dict: Mapping[str, Tensor]) -> nn.Module:
         module = build(official, _number_of_groups(state_dict), state_dict)
     shapes = {key: tensor.shape for key, tensor in module.state_dict().items()}
     names = official_keys(module)
-    ours = convert(with_counters(_without_buffers(module, state_dict), names.values()), names, shapes)
+    ours = convert(with_counters(without_derived_buffers(module, state_dict), names.values()), names, shapes)
     module.load_state_dict(ours, strict=True, assign=True)
     restore_buffers(module)
     return module.eval()
@@ -77,7 +78,11 @@ def _number_of_groups(keys: Iterable[str]) -> int | None:
     return max(found) + 1 if found else None
 
 
-def _without_buffers(module: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_derived_buffers(module: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official weights without the buffers that follow from the architecture (BEiT's `relative_position_index`).
+
+    Raises KeyMismatch where such a buffer holds anything else than `module` computes: it was another architecture.
+    """
     buffers = official_buffers(module)
     changed = [
         name for name, buffer in buffers.items() if name in state_dict and not torch.equal(state_dict[name], buffer)
