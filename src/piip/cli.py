@@ -89,7 +89,7 @@ def train(
             "grad_accumulation": accumulate,
             "ema": ema,
             "patience": patience,
-        } | _key_values(set_ or [])
+        } | key_values(set_ or [])
         chosen = model if weights is None else weights
         assert chosen is not None
         trained = PIIP(chosen)
@@ -274,8 +274,8 @@ def _official(weights: Path | None, model: str | None) -> tuple[Path | None, str
     return hub.resolve(weights, model), None
 
 
-def _key_values(pairs: list[str]) -> dict[str, Any]:
-    """KEY=VALUE with the value read as YAML."""
+def key_values(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE with the value read as YAML; KEY.PART=VALUE sets a part of a setting, of `augmentation`."""
     import yaml
 
     values: dict[str, Any] = {}
@@ -283,5 +283,11 @@ def _key_values(pairs: list[str]) -> dict[str, Any]:
         key, separator, text = pair.partition("=")
         if not separator:
             raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9")
-        values[key.replace("-", "_")] = yaml.safe_load(text)
+        key, _, part = key.replace("-", "_").partition(".")
+        if not part:
+            values[key] = yaml.safe_load(text)
+        elif isinstance(values.setdefault(key, {}), dict):
+            values[key][part] = yaml.safe_load(text)
+        else:
+            raise ValueError(f"--set {pair}: {key} was set to {values[key]!r} before, which has no parts")
     return values

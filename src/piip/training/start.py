@@ -23,11 +23,13 @@ DRAWN_PREDICTIONS = 8
 
 
 def build_settings(recipe: dict[str, Any], given: dict[str, Any]) -> Settings:
-    """A model's recipe with the user's own values over it; ValueError names a wrong one."""
+    """A model's recipe with the user's own values over it; ValueError names a wrong one.
+
+    `given["augmentation"]`, if a dict, changes only what it names of the recipe's, whose kind follows from the model.
+    """
     values = recipe | {key: value for key, value in given.items() if value is not None}
-    if isinstance(values.get("augmentation"), dict) and "augmentation" in recipe:
-        kind = recipe["augmentation"].get("kind", "detection")  # follows from the model; nobody needs to write it
-        values["augmentation"] = {"kind": kind} | values["augmentation"]
+    if isinstance(values.get("augmentation"), dict):
+        values["augmentation"] = recipe.get("augmentation", {}) | values["augmentation"]
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:
