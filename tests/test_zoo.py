@@ -85,6 +85,27 @@ def test_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
     assert settings.lr_batch_size == (32 if "bs32" in str(entry.official_config) else 16)
 
 
+@pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.task != "classification"], ids=lambda entry: entry.name)
+def test_layer_strides_are_the_official_ones(reference: Path, entry: Entry) -> None:
+    """The official constructor finds the layers of ViTs only; what it does not find learns at the full rate."""
+    config = official(reference, entry)
+    settings = Settings.model_validate({key: entry.recipe.get(key) for key in ("layer_strides",)})
+    layers = config["optimizer"].get("paramwise_cfg", {"num_layers": 12})
+    branches = entry.backbone().branches
+    skip = layers.get("skip_stride", [])
+    official_strides = [1, *(skip if isinstance(skip, list) else [skip])]  # coarsest first
+    expected = [
+        None if branch.stages is not None else stride
+        for branch, stride in zip(reversed(branches), official_strides, strict=True)
+    ]
+    deepest = max([branch.depth for branch in branches if branch.stages is None], default=12)
+    assert deepest == layers["num_layers"]
+    usual = tuple(deepest / branch.depth for branch in branches)
+    if entry.recipe.get("layer_decay") == 1.0:  # where no branch has layers
+        return
+    assert list(settings.layer_strides or usual) == expected[::-1]
+
+
 @pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.task == "segmentation"], ids=lambda entry: entry.name)
 def test_segmentation_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
     config = official(reference, entry)

@@ -90,10 +90,11 @@ def test_layers_equal_the_official_configs(goldens: Path) -> None:
         assert deepest == max(depths)
         for depth, stride in zip(depths, [1, *recipe["skip_stride"]], strict=True):
             seen.add(stride)
-            assert math.isclose(layer_factor(0, depth, deepest, rate), rate ** (deepest + 1))
+            assert math.isclose(layer_factor(0, deepest, rate), rate ** (deepest + 1))
             for block in range(depth):
                 expected = rate ** (deepest + 1 - (block + 1) * stride)
-                assert math.isclose(layer_factor(block + 1, depth, deepest, rate), expected), file
+                usual = deepest / depth
+                assert math.isclose(layer_factor((block + 1) * usual, deepest, rate), expected), file
     assert seen == {1, 1.5, 2}
 
 
@@ -116,6 +117,24 @@ def test_convnext_branches() -> None:
         assert factors[name] == pytest.approx(factor), name
     grouped = {id(parameter) for group in parameter_groups(model, 1.0, 0.05, 0.5) for parameter in group["params"]}
     assert grouped == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+
+def test_strides_of_branches_can_be_given() -> None:
+    model = toy_model()  # depths 2 and 4
+    given = Settings(layer_decay=0.5, layer_strides=(1.0, None), lr_batch_size=None, lr=1.0)
+    groups = build_optimizer(model, given).param_groups
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        if name.startswith("backbone.branches.0.vit.blocks."):
+            assert rates[id(parameter)] == pytest.approx(0.5 ** (4 - int(name.split(".")[5])))
+        elif name.startswith("backbone.branches.0."):
+            assert rates[id(parameter)] == pytest.approx(0.5**5)
+        else:
+            assert rates[id(parameter)] == 1.0, name
+    with pytest.raises(ValueError, match="for 2 branches: give one number"):
+        layer_factors(model, 0.5, (1.0,))
+    with pytest.raises(ValueError, match="2 blocks of branch 0 would reach layer 6 of 4; use at most 2, or null"):
+        layer_factors(model, 0.5, (3.0, None))
 
 
 def test_step_schedule_is_the_papers() -> None:

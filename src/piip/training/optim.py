@@ -12,6 +12,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from piip.training.settings import Settings
 
+LayerStrides = tuple[float | None, ...] | None
+"""see `Settings.layer_strides`"""
 BETAS = (0.9, 0.999)
 STEP_FACTOR = 0.1
 LONGEST_WARMUP = 0.1
@@ -23,12 +25,19 @@ CONVNEXT_LAYERS = 12
 def build_optimizer(model: nn.Module, settings: Settings, processes: int = 1) -> torch.optim.AdamW:
     """AdamW over `parameter_groups`; `set_learning_rate` must be called before every step."""
     lr = settings.scaled_lr(processes)
-    groups = parameter_groups(model, lr, settings.weight_decay, settings.layer_decay, settings.new_lr_factor)
+    groups = parameter_groups(
+        model, lr, settings.weight_decay, settings.layer_decay, settings.new_lr_factor, settings.layer_strides
+    )
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, weight_decay: float, layer_decay: float, new_lr_factor: float = 1.0
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float,
+    new_lr_factor: float = 1.0,
+    layer_strides: LayerStrides = None,
 ) -> list[dict[str, Any]]:
     """Every trainable parameter in exactly one group of equal learning rate and weight decay.
 
@@ -36,7 +45,7 @@ def parameter_groups(
     dimension or none, and biases, have no weight decay. Each group keeps its learning rate before the schedule as
     `peak_lr`.
     """
-    factors = layer_factors(model, layer_decay)
+    factors = layer_factors(model, layer_decay, layer_strides)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -48,29 +57,49 @@ def parameter_groups(
     return list(groups.values())
 
 
-def layer_factors(model: nn.Module, layer_decay: float) -> dict[str, float]:
+def layer_factors(model: nn.Module, layer_decay: float, layer_strides: LayerStrides = None) -> dict[str, float]:
     """Learning rate over that of the head, of every parameter of the branches by name.
 
-    With L the depth of the deepest ViT, the k-th block (from 0) of a branch of depth d is layer (k + 1) * L / d
-    and its embedding is layer 0. (L / d is the recipes' `skip_stride`: 2 for 24 over 12 blocks, 1.5 for 48 over 32.)
+    With L the depth of the deepest ViT, the k-th block (from 0) of a branch is layer (k + 1) * stride, and its
+    embedding is layer 0. `layer_strides` gives the stride of each branch, finest first, and None for a branch without
+    layers, all of it at the full rate. By default it is L / depth: 2 for 24 over 12 blocks, 1.5 for 48 over 32.
+
+    Raises ValueError where `layer_strides` does not fit the branches.
     """
     branches: Any = model.backbone.branches  # type: ignore[union-attr]
     depths = [branch.config.depth for branch in branches if branch.config.stages is None]  # a ConvNeXt has stages
     deepest = max(depths, default=CONVNEXT_LAYERS)
+    strides = _strides([branch.config.depth for branch in branches], deepest, layer_strides)
     return {
-        f"backbone.branches.{index}.{name}": layer_factor(branch.layer(name), branch.config.depth, deepest, layer_decay)
-        for index, branch in enumerate(branches)
+        f"backbone.branches.{index}.{name}": 1.0
+        if stride is None
+        else layer_factor(branch.layer(name) * stride, deepest, layer_decay)
+        for index, (branch, stride) in enumerate(zip(branches, strides, strict=True))
         for name, _ in branch.named_parameters()
     }
 
 
-def layer_factor(layer: int, depth: int, deepest: int, layer_decay: float) -> float:
-    """The factor of layer `layer` (0: the embedding, k + 1: block k) of a branch of `depth` blocks.
+def layer_factor(layer: float, deepest: int, layer_decay: float) -> float:
+    """The factor of layer `layer`: 0 is the embedding, `deepest` the last block.
 
-    >>> [layer_factor(layer, depth=2, deepest=4, layer_decay=0.5) for layer in (0, 1, 2)]
+    >>> [layer_factor(layer, deepest=4, layer_decay=0.5) for layer in (0, 2, 4)]
     [0.03125, 0.125, 0.5]
     """
-    return float(layer_decay ** (deepest + 1 - layer * deepest / depth))
+    return float(layer_decay ** (deepest + 1 - layer))
+
+
+def _strides(depths: Sequence[int], deepest: int, given: LayerStrides) -> list[float | None]:
+    """The layers that a block counts for, by branch."""
+    if given is None:
+        return [deepest / depth for depth in depths]
+    if len(given) != len(depths):
+        raise ValueError(f"layer_strides {given} for {len(depths)} branches: give one number (or null) per branch, "
+                         "finest first")  # fmt: skip
+    for index, (stride, depth) in enumerate(zip(given, depths, strict=True)):
+        if stride is not None and stride * depth > deepest:
+            raise ValueError(f"layer_strides {given}: the {depth} blocks of branch {index} would reach layer "
+                             f"{stride * depth:g} of {deepest}; use at most {deepest / depth:g}, or null")  # fmt: skip
+    return list(given)
 
 
 def schedule_factor(settings: Settings, step: int, total_steps: int) -> float:

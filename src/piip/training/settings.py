@@ -41,7 +41,11 @@ class Settings(Frozen):
     weight_decay: NonNegativeFloat = 0.05
     """of weights with two or more dimensions, biases excepted"""
     layer_decay: Fraction = 0.85
-    """factor on the learning rate from one block to the block before it; 1 for training from scratch"""
+    """factor on the learning rate from one layer to the layer before it; 1 for training from scratch"""
+    layer_strides: tuple[PositiveFloat | None, ...] | None = None
+    """layers that one block counts for in the layer decay, of each branch, finest first (the official `skip_stride`,
+    which is coarsest first and leaves out the coarsest); None for a branch that learns at the full rate. Without it,
+    the blocks of every branch span the layers of the deepest ViT"""
     new_lr_factor: PositiveFloat = 1.0
     """factor on the learning rate of all that no pretraining covers: interactions, merge, maps, head"""
     warmup_iters: NonNegativeInt = 500
