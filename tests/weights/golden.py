@@ -29,6 +29,7 @@ class Golden:
         if f"{name}.shape" in self.expected:
             assert tuple(actual.shape) == tuple(self.expected[f"{name}.shape"].tolist())
         difference = (self.recipe.digest(actual, len(sample)) - sample).abs().max().item()
+        print(f"{self.spec['name']} {name}: {difference:.1e}")  # for `pytest -rP`, to fill the tables in the docs
         assert difference <= tolerance, f"{name}: max abs difference {difference:.2e}"
 
 
