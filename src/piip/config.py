@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from piip.backbone_config import GROUP_NORM_GROUPS, Backbone, FeatureMaps, Interaction
 from piip.branch_config import Branch, Frozen, Group, Rate, Stage, even_groups
 
 __all__ = [
+    "DINO",
     "GROUP_NORM_GROUPS",
     "Backbone",
     "Branch",
@@ -60,6 +61,40 @@ class MaskRCNN(Frozen):
     """kept per image"""
 
 
+class DINO(Frozen):
+    """DINO head (Zhang et al. 2023) with the reference's settings: boxes without anchors and suppression."""
+
+    kind: Literal["dino"] = "dino"
+    channels: PositiveInt = 256
+    heads: PositiveInt = 8
+    points: PositiveInt = 4
+    """sampling points per query, head and level of the deformable attention"""
+    levels: PositiveInt = 4
+    """maps that are attended to; those beyond the backbone's are made from its coarsest"""
+    encoder_layers: NonNegativeInt = 6
+    decoder_layers: PositiveInt = 6
+    ffn_channels: PositiveInt = 2048
+    queries: PositiveInt = 900
+    """the most objects per image that can be found"""
+    denoising_queries: NonNegativeInt = 100
+    """pairs of noisy objects per image that training adds, shared out over groups; 0: none"""
+    label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """twice the share of them with a random class"""
+    box_noise: NonNegativeFloat = 1.0
+    """how far their sides are moved, as a part of half the box"""
+    temperature: PositiveFloat = 20.0
+    """ratio of the longest to the shortest wave of the position embedding"""
+    detections: PositiveInt = 300
+    """kept per image"""
+
+    @model_validator(mode="after")
+    def _check(self) -> DINO:
+        if self.channels % self.heads or self.channels % GROUP_NORM_GROUPS or self.channels < 2 * GROUP_NORM_GROUPS:
+            raise ValueError(f"channels {self.channels} must be a multiple of {GROUP_NORM_GROUPS} (GroupNorm), at "
+                             f"least {2 * GROUP_NORM_GROUPS}, and of the {self.heads} heads")  # fmt: skip
+        return self
+
+
 class UperNet(Frozen):
     """UperNet head (Xiao et al. 2018) with an auxiliary FCN head, as in the reference: semantic segmentation."""
 
@@ -104,11 +139,16 @@ class Classifier(Frozen):
     dropout: Rate = 0.0
 
 
-Head = Annotated[MaskRCNN | UperNet | Classifier, Field(discriminator="kind")]
+Head = Annotated[MaskRCNN | DINO | UperNet | Classifier, Field(discriminator="kind")]
 
 Task = Literal["detection", "segmentation", "classification"]
 
-TASKS: dict[str, Task] = {"mask_rcnn": "detection", "upernet": "segmentation", "classifier": "classification"}
+TASKS: dict[str, Task] = {
+    "mask_rcnn": "detection",
+    "dino": "detection",
+    "upernet": "segmentation",
+    "classifier": "classification",
+}
 """what each kind of head does"""
 
 
@@ -156,6 +196,10 @@ class Model(Frozen):
             raise ValueError(f"{len(self.category_ids)} category_ids for {len(self.classes)} classes")
         if self.backbone.maps is None and not isinstance(self.head, Classifier):
             raise ValueError(f"a head of kind {self.head.kind!r} reads feature maps; the backbone's `maps` are None")
+        maps = len(self.backbone.map_widths)
+        if isinstance(self.head, DINO) and self.head.levels < maps:
+            raise ValueError(f"a DINO head of {self.head.levels} levels; the backbone has {maps} maps, which all are "
+                             "read: give as many levels or more")  # fmt: skip
         if isinstance(self.head, UperNet):
             self._check_upernet(self.head)
         if isinstance(self.head, Classifier):

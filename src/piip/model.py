@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.heads.classification import ClassifierHead
+from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.heads.upernet import UperNetHead
 from piip.structures import Batch, Prediction, Size
@@ -22,6 +23,17 @@ class PIIPModel(nn.Module):
         self.config = model
         self.backbone = PIIPBackbone(model.backbone)
         self.head: Any = build_head(model)
+        self.folded = False
+
+    def fuse(self) -> PIIPModel:
+        """A copy for inference with linear maps folded: fewer multiply-adds, the same outputs but for rounding.
+
+        This model is not touched and can be trained on; the copy knows nothing of that, so fuse again afterwards. The
+        copy cannot be trained or saved. Predictors make theirs by themselves. See `piip.fusion`.
+        """
+        from piip.fusion import fuse
+
+        return fuse(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """The head's own output for [B, 3, H, W]: class logits, [B, K] of a classifier, [B, K, h, w] of a segmentor.
@@ -37,9 +49,13 @@ class PIIPModel(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses, weights included: their sum is what training minimises."""
+        if self.folded:
+            raise RuntimeError("this is a folded copy for inference (model.fuse()); train the model it was made from")
         features = self.features(batch.images)
         if isinstance(self.head, MaskRCNNHead):
             return self.head.loss(features, batch.image_sizes, self._padded_sizes(batch), batch.targets)
+        if isinstance(self.head, DINOHead):
+            return self.head.loss(features, batch.image_sizes, _size(batch.images), batch.targets)
         return self.head.loss(features, batch)
 
     def predict(self, images: Tensor, image_sizes: list[Size], original_sizes: list[Size]) -> list[Prediction]:
@@ -62,6 +78,8 @@ class PIIPModel(nn.Module):
             )
         if isinstance(self.head, UperNetHead):  # may cut the images into windows before the backbone sees them
             return self.head.predict(self.backbone, images, image_sizes, original_sizes)
+        if isinstance(self.head, DINOHead):
+            return self.head.predict(self.features(images), image_sizes, _size(images), original_sizes)
         return self.head.predict(self.features(images), image_sizes, original_sizes)
 
     def _padded_sizes(self, batch: Batch) -> list[Size]:
@@ -79,6 +97,8 @@ def build_head(model: config.Model) -> nn.Module:
     head, classes = model.head, len(model.classes)
     if isinstance(head, config.MaskRCNN):
         return MaskRCNNHead(head, model.backbone.map_widths, classes, model.backbone.map_strides)
+    if isinstance(head, config.DINO):
+        return DINOHead(head, model.backbone.map_widths, classes)
     if isinstance(head, config.UperNet):
         return UperNetHead(head, model.backbone.map_widths, classes)
     return ClassifierHead(head, model.backbone, classes)
@@ -86,3 +106,8 @@ def build_head(model: config.Model) -> nn.Module:
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
+
+
+def _size(images: Tensor) -> Size:
+    height, width = images.shape[-2:]
+    return height, width

@@ -57,16 +57,18 @@ def adapted(model: config.Model, data: CocoData, class_weights: Any = None) -> c
     """`model` for the classes of `data`, without a mask head where the data has no masks."""
     if class_weights is not None:
         raise ValueError("class_weights are for segmentation; detectors have none")
-    head = _head(model)
-    head = head.model_copy(update={"masks": head.masks and data.has_masks})
-    update = {"head": head, "classes": data.classes, "category_ids": data.category_ids}
+    update: dict[str, Any] = {"classes": data.classes, "category_ids": data.category_ids}
+    if _predicts_masks(model) and not data.has_masks:
+        update["head"] = model.head.model_copy(update={"masks": False})
     return model.model_copy(update=update)
 
 
 def training_set(model: config.Model, data: CocoData, augmentation: Augmentation, seed: int) -> DetectionDataset:
     """`data` as augmented training samples."""
     _check_kind(model, data)
-    return DetectionDataset(data, TrainTransform(model.preprocess, augmentation), seed=seed, masks=_head(model).masks)
+    return DetectionDataset(
+        data, TrainTransform(model.preprocess, augmentation), seed=seed, masks=_predicts_masks(model)
+    )
 
 
 def predict_all(predictor: Predictor, data: CocoData, batch_size: int, workers: int) -> Iterator[Prediction]:
@@ -96,7 +98,7 @@ def evaluate_to_folder(
     data = in_label_order(model.config, data)
     predictor = Predictor(model, next(model.parameters()).device, precision)
     results = evaluation.to_coco_results(predict_all(predictor, data, batch_size, workers), data)
-    metrics = evaluation.evaluate_results(results, data, masks=data.has_masks and _head(model.config).masks)
+    metrics = evaluation.evaluate_results(results, data, masks=data.has_masks and _predicts_masks(model.config))
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
     (output / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
@@ -120,7 +122,7 @@ def in_label_order(model: config.Model, data: CocoData) -> CocoData:
 
 
 def _check_kind(model: config.Model, data: CocoData) -> None:
-    if _head(model).masks and not data.has_masks:
+    if _predicts_masks(model) and not data.has_masks:
         raise DataError("the model has a mask head, but the data has no masks; use tasks.detection.adapted")
 
 
@@ -188,6 +190,6 @@ def write_predictions(
     return written
 
 
-def _head(model: config.Model) -> config.MaskRCNN:
-    assert isinstance(model.head, config.MaskRCNN)
-    return model.head
+def _predicts_masks(model: config.Model) -> bool:
+    """Whether the model says which pixels are an object's, not only its box."""
+    return isinstance(model.head, config.MaskRCNN) and model.head.masks

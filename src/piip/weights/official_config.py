@@ -12,6 +12,7 @@ from typing import Any
 
 from piip import config
 from piip.classes import COCO_CLASSES
+from piip.weights.dino_keys import dino_head, is_dino
 from piip.weights.upernet_keys import is_segmentor, segmentor_config
 
 Official = Mapping[str, Any]
@@ -286,23 +287,24 @@ def _refuse_rest(what: str, rest: Mapping[str, Any]) -> None:
 
 
 def model_config(official: Official, groups: int | None = None) -> config.Model:
-    """An official Mask R-CNN or UperNet config as ours; for `groups` see `backbone_config`.
+    """An official Mask R-CNN, DINO or UperNet config as ours; for `groups` see `backbone_config`.
 
     `official` is a whole resolved config, from which classes and preprocessing are read, or its `model` dictionary
     alone: then the classes are COCO's and the preprocessing that of the Mask R-CNN recipes.
     """
     model = official.get("model", official)
-    if model.get("type") != "MaskRCNN" and not is_segmentor(model):
-        raise ValueError(f"official model type {model.get('type')!r} is not supported here; MaskRCNN and "
+    if model.get("type") != "MaskRCNN" and not is_dino(model) and not is_segmentor(model):
+        raise ValueError(f"official model type {model.get('type')!r} is not supported here; MaskRCNN, DINO and "
                          "EncoderDecoder are")  # fmt: skip
     backbone = backbone_config(model["backbone"], groups)
     if is_segmentor(model):
         return segmentor_config(official, backbone)
-    classes = _classes(model["roi_head"]["bbox_head"]["num_classes"])
+    box_head = model["bbox_head"] if is_dino(model) else model["roi_head"]["bbox_head"]
+    classes = _classes(box_head["num_classes"])
     return config.Model(
         name=str(official.get("name", "official")),
         backbone=backbone,
-        head=_mask_rcnn_config(model),
+        head=dino_head(model) if is_dino(model) else _mask_rcnn_config(model),
         classes=classes,
         category_ids=None if classes != tuple(COCO_CLASSES.values()) else tuple(COCO_CLASSES),
         preprocess=_preprocess(official, backbone),

@@ -13,6 +13,7 @@ from piip.backbone import PIIPBackbone
 from piip.backbone.beit import RelativeBiasAttention, relative_position_index
 from piip.model import PIIPModel
 from piip.weights.classification_keys import classifier_rules
+from piip.weights.dino_keys import dino_rules
 from piip.weights.keymap import Rule, key_map
 from piip.weights.upernet_keys import upernet_rules
 
@@ -28,9 +29,15 @@ def official_keys(module: nn.Module) -> dict[str, str]:
         ours = [(f"backbone\\.{key}", name) for key, name in rules]
         rules = ours + classifier_rules(len(backbone.branches))
     elif isinstance(module, PIIPModel):
-        head = upernet_rules() if isinstance(module.config.head, config.UperNet) else MASK_RCNN_RULES
-        rules = [(f"backbone\\.{ours}", _prefixed(theirs)) for ours, theirs in rules] + head
+        ours = [(f"backbone\\.{key}", _prefixed(theirs)) for key, theirs in rules]
+        rules = ours + _head_rules(module.config.head)
     return key_map(module.state_dict().keys(), rules)
+
+
+def _head_rules(head: config.Head) -> list[Rule]:
+    if isinstance(head, config.DINO):
+        return dino_rules(head)
+    return upernet_rules() if isinstance(head, config.UperNet) else MASK_RCNN_RULES
 
 
 def official_buffers(module: nn.Module) -> dict[str, Tensor]:

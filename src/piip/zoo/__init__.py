@@ -13,6 +13,7 @@ from piip.zoo.entries import Entry, as_dict
 from piip.zoo.internvit import DINO, MASK_RCNN
 from piip.zoo.nano import NANO, NANO_RECIPE, nano_backbone
 from piip.zoo.nano_classifier import NANO_CLASSIFIER
+from piip.zoo.nano_dino import NANO_DINO
 from piip.zoo.nano_upernet import NANO_UPERNET
 from piip.zoo.segmentation import SEGMENTATION
 
@@ -30,6 +31,7 @@ __all__ = [
 
 _FAMILIES = (
     NANO,
+    NANO_DINO,
     NANO_UPERNET,
     NANO_CLASSIFIER,
     DEIT,

@@ -51,15 +51,16 @@ def detector(
     published: dict[str, float] | None = None,
     recipe: dict[str, Any] | None = None,
     released: bool = True,
+    head: config.MaskRCNN | config.DINO | None = None,
 ) -> Entry:
-    """A Mask R-CNN on COCO; `branches` and `pretraining`: words, finest branch first."""
+    """A detector on COCO, a Mask R-CNN without a `head`; `branches` and `pretraining`: words, finest branch first."""
     preprocess = {"short_side": short_side(preprocess["long_side"])} | preprocess
     return Entry(
         name=name,
         task="detection",
         backbone=backbone,
         preprocess=config.Preprocess(**preprocess),
-        head=config.MaskRCNN(),
+        head=head or config.MaskRCNN(),
         classes=lambda: tuple(COCO_CLASSES.values()),
         category_ids=tuple(COCO_CLASSES),
         official_config=official,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from piip import config
 from piip.data.augmentation import multi_scale
 from piip.zoo.branches import deit, intern_vit, mae, mixed_windows
 from piip.zoo.detection import IMAGENET, LEAN, TANH, detector, figures, pyramid, single
-from piip.zoo.entries import Entry
 
 TEST_1024 = {"long_side": 1333, "short_side": 800, "pad_multiple": 64}
 TEST_1536 = {"long_side": 1999, "short_side": 1200, "pad_multiple": 64}
@@ -83,45 +81,38 @@ def _sbl_dino() -> config.Backbone:
     return pyramid(branches, DINO_MAPS)
 
 
-def _dino(entry: Entry) -> Entry:
-    """The same with the head that is still to come."""
-    return replace(entry, head=None, waits_for="the DINO head")
-
-
-DINO = tuple(
-    _dino(entry)
-    for entry in (
-        detector(
-            "piip_sbl_1792_1120_672_dino",
-            "dino_4scale_deit_384_sbl_1792_1120_672_fpn_3x_coco_bs32_ms",
-            _sbl_dino,
-            "ViT-S ViT-B ViT-L",
-            "deit3 deit3 deit3",
-            {"long_side": 2332, "short_side": 1400, "pad_multiple": 224, **IMAGENET},
-            published=figures(57.8),
-            recipe=DINO_RECIPE
-            | {"epochs": 36, "milestones": (27 / 36, 33 / 36), "augmentation": multi_scale(1.75, 1792)},
-        ),
-        detector(
-            "piip_h6b_1024_768_dino",
-            "dino_4scale_internvit_h6b_1024_768_fpn_1x_coco_bs32_ms",
-            lambda: _h6b((1024, 768), DINO_MAPS),
-            "ViT-H InternViT-6B",
-            "mae intern_vit",
-            TEST_1024,
-            published=figures(60.0),
-            recipe=DINO_RECIPE | {"augmentation": multi_scale()},
-        ),
-        detector(
-            "piip_lh6b_1536_1024_512_dino",
-            "dino_4scale_internvit_lh6b_1536_1024_512_fpn_2x_coco_bs32_ms",
-            lambda: _lh6b(DINO_MAPS),
-            "ViT-L ViT-H InternViT-6B",
-            "deit3 mae intern_vit",
-            TEST_1536,
-            recipe=DINO_RECIPE
-            | {"epochs": 24, "milestones": (16 / 24, 22 / 24), "augmentation": multi_scale(1.5, 1536)},
-            released=False,
-        ),
-    )
+DINO = (
+    detector(
+        "piip_sbl_1792_1120_672_dino",
+        "dino_4scale_deit_384_sbl_1792_1120_672_fpn_3x_coco_bs32_ms",
+        _sbl_dino,
+        "ViT-S ViT-B ViT-L",
+        "deit3 deit3 deit3",
+        {"long_side": 2332, "short_side": 1400, "pad_multiple": 224, **IMAGENET},
+        published=figures(57.8),
+        recipe=DINO_RECIPE | {"epochs": 36, "milestones": (27 / 36, 33 / 36), "augmentation": multi_scale(1.75, 1792)},
+        head=config.DINO(),
+    ),
+    detector(
+        "piip_h6b_1024_768_dino",
+        "dino_4scale_internvit_h6b_1024_768_fpn_1x_coco_bs32_ms",
+        lambda: _h6b((1024, 768), DINO_MAPS),
+        "ViT-H InternViT-6B",
+        "mae intern_vit",
+        TEST_1024,
+        published=figures(60.0),
+        recipe=DINO_RECIPE | {"augmentation": multi_scale()},
+        head=config.DINO(),
+    ),
+    detector(
+        "piip_lh6b_1536_1024_512_dino",
+        "dino_4scale_internvit_lh6b_1536_1024_512_fpn_2x_coco_bs32_ms",
+        lambda: _lh6b(DINO_MAPS),
+        "ViT-L ViT-H InternViT-6B",
+        "deit3 mae intern_vit",
+        TEST_1536,
+        recipe=DINO_RECIPE | {"epochs": 24, "milestones": (16 / 24, 22 / 24), "augmentation": multi_scale(1.5, 1536)},
+        released=False,
+        head=config.DINO(),
+    ),
 )

@@ -1,0 +1,98 @@
+"""Contrastive denoising: in training, the annotated objects with noise on them are queries of their own.
+
+Each group holds every object twice: a positive, of which the decoder is to restore the box and the class, and a
+negative, further off, which it is to give no class. Groups and the ordinary queries must not see each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from piip import config
+from piip.heads.dino.positions import LOGIT_EPS, to_centres, to_corners
+
+
+class Denoising(NamedTuple):
+    """The queries that go before the ordinary ones: G groups of N positives and N negatives, N of the fullest image."""
+
+    content: Tensor
+    """[B, G*2*N, C]: what a noisy class looks like; 0 where an image has fewer than N objects"""
+    boxes: Tensor
+    """[B, G*2*N, 4] in 0..1"""
+    groups: int
+    image: Tensor
+    """[P] of the P positives, whose image"""
+    query: Tensor
+    """[P], which of the image's queries"""
+    object: Tensor
+    """[P], which of all objects of the batch it is to become"""
+
+
+def number_of_groups(budget: int, objects: int) -> int:
+    """How many groups share `budget` pairs of queries when the fullest image has so many objects; one at least."""
+    return max(1, budget // max(1, objects))
+
+
+def denoising_queries(
+    labels: Sequence[Tensor], boxes: Sequence[Tensor], embedding: nn.Embedding, head: config.DINO
+) -> Denoising | None:
+    """Queries from each image's labels [N_i] and boxes [N_i, 4] in 0..1; None where no image has objects."""
+    counts = [len(one) for one in labels]
+    most = max(counts)
+    if most == 0:
+        return None
+    device = embedding.weight.device
+    groups = number_of_groups(head.denoising_queries, most)
+    present = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]  # [B, N]
+    shape = (len(counts), groups, 2, most)
+    known_labels = labels[0].new_zeros(len(counts), most)
+    known_labels[present] = torch.cat(list(labels))
+    known_boxes = boxes[0].new_zeros(len(counts), most, 4)
+    known_boxes[present] = torch.cat(list(boxes))
+
+    noisy = _other_labels(known_labels[:, None, None].expand(shape), embedding.num_embeddings, head.label_noise)
+    content = embedding(noisy) * present[:, None, None, :, None]
+    moved = _moved_boxes(known_boxes[:, None, None].expand(*shape, 4), head.box_noise)
+    moved = torch.where(present[:, None, None, :, None], moved, 0.5)
+    image, which = present.nonzero(as_tuple=True)
+    positive = torch.arange(groups, device=device)[:, None] * 2 * most + which  # [G, sum N_i]
+    return Denoising(
+        content.flatten(1, 3),
+        moved.flatten(1, 3),
+        groups,
+        image.repeat(groups),
+        positive.flatten(),
+        torch.arange(len(image), device=device).repeat(groups),
+    )
+
+
+def _other_labels(labels: Tensor, classes: int, noise: float) -> Tensor:
+    """`labels` with a share of half of `noise` replaced by any class."""
+    replace = torch.rand(labels.shape, device=labels.device) < noise / 2
+    return torch.where(replace, torch.randint_like(labels, classes), labels)
+
+
+def _moved_boxes(boxes: Tensor, noise: float) -> Tensor:
+    """Boxes [B, G, 2, N, 4] with every side moved: positives by up to `noise` half sides, negatives by one to two."""
+    corners, half = to_corners(boxes), boxes[..., [2, 3, 2, 3]] / 2
+    distance = torch.rand_like(boxes)
+    distance[:, :, 1] += 1
+    sign = torch.randint_like(boxes, 2) * 2 - 1
+    moved = to_centres((corners + sign * distance * half * noise).clamp(0, 1))
+    return moved.clamp(LOGIT_EPS, 1 - LOGIT_EPS)
+
+
+def blocked_queries(denoising: Denoising, matching: int) -> Tensor:
+    """[R + Q, R + Q] bool, R denoising and Q ordinary queries: row may not see column.
+
+    The ordinary ones see no denoising query, a group sees no other group; all see the ordinary ones.
+    """
+    count = denoising.content.shape[1]
+    device = denoising.content.device
+    group = torch.arange(count, device=device) // (count // denoising.groups)
+    group = torch.cat((group, torch.full((matching,), -1, device=device)))
+    return (group >= 0) & (group != group[:, None])

@@ -1,0 +1,104 @@
+"""Which query stands for which object: the cheapest one-to-one assignment (Hungarian), per layer and image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from piip.heads.dino.positions import scale_of, to_centres, to_corners
+from piip.structures import Instances, Size
+
+CLASS_COST, BOX_COST, GIOU_COST = 2.0, 5.0, 2.0
+ALPHA, GAMMA = 0.25, 2.0
+"""of the focal loss and cost"""
+
+
+class Objects(NamedTuple):
+    """The annotated objects of a batch, one image after the other."""
+
+    labels: Tensor
+    """[N] int64"""
+    boxes: Tensor
+    """[N, 4] (centre x, centre y, width, height) in 0..1"""
+    scales: Tensor
+    """[N, 4] (width, height, width, height) of each object's image in pixels"""
+    counts: list[int]
+    """objects of each image"""
+
+
+class Matches(NamedTuple):
+    """The pairs of M predictions of a batch (decoder layers, encoder)."""
+
+    image: Tensor
+    """[M, P]"""
+    query: Tensor
+    """[M, P]"""
+    object: Tensor
+    """[M, P], among all objects of the batch"""
+
+
+def objects_of(targets: list[Instances], image_sizes: list[Size]) -> Objects:
+    """The objects of a batch of images of `image_sizes` (without padding)."""
+    scales = [
+        scale_of(size, target.boxes.device).expand(len(target.boxes), 4)
+        for target, size in zip(targets, image_sizes, strict=True)
+    ]
+    scale = torch.cat(scales)
+    boxes = to_centres(torch.cat([target.boxes for target in targets]).float() / scale)
+    return Objects(
+        torch.cat([target.labels for target in targets]), boxes, scale, [len(target.boxes) for target in targets]
+    )
+
+
+@torch.no_grad()
+def match(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
+    """Pair queries with objects for logits [M, B, Q, K] and boxes [M, B, Q, 4], all M at once.
+
+    Every object has one query, or every query one object where there are more objects. The costs travel to the CPU
+    together; the assignment is scipy's.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    device, start = logits.device, 0
+    tables = []
+    for image, count in enumerate(objects.counts):
+        end = start + count
+        own = Objects(objects.labels[start:end], objects.boxes[start:end], objects.scales[start:end], [count])
+        tables.append(costs(logits[:, image], boxes[:, image], own))
+        start = end
+    # Numbers that are not finite have no order; the losses, which are not finite either, then say what is wrong.
+    flat = torch.cat([table.flatten() for table in tables]).nan_to_num(1e9, 1e9, -1e9).cpu()
+    found: list[list[tuple[int, int, int]]] = [[] for _ in range(len(logits))]
+    start = place = 0
+    for image, table in enumerate(tables):
+        for layer, one in enumerate(flat[place : place + table.numel()].view(table.shape).numpy()):
+            queries, which = linear_sum_assignment(one)
+            found[layer] += [(image, query, start + index) for query, index in zip(queries, which, strict=True)]
+        start, place = start + objects.counts[image], place + table.numel()
+    pairs = torch.tensor(found, device=device, dtype=torch.long).reshape(len(logits), len(found[0]), 3)
+    return Matches(*pairs.unbind(-1))
+
+
+def costs(logits: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
+    """[M, Q, N]: what it costs that a query stands for an object, of one image: logits [M, Q, K], boxes [M, Q, 4]."""
+    p = logits.float().sigmoid()
+    absent = -(1 - p + 1e-12).log() * (1 - ALPHA) * p**GAMMA
+    present = -(p + 1e-12).log() * ALPHA * (1 - p) ** GAMMA
+    classes = (present - absent)[..., objects.labels]
+    distance = torch.cdist(boxes.float(), objects.boxes.expand(len(boxes), -1, -1), p=1)
+    scale = objects.scales[:1] if len(objects.scales) else boxes.new_ones(1, 4)
+    giou = generalised_iou(
+        (to_corners(boxes.float()) * scale)[:, :, None], (to_corners(objects.boxes) * scale)[None, None]
+    )
+    return CLASS_COST * classes + BOX_COST * distance - GIOU_COST * giou
+
+
+def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
+    """GIoU of boxes (x1, y1, x2, y2) [..., 4] with boxes [..., 4], -1..1."""
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - overlap
+    union, hull = union.clamp(min=1e-6), hull.clamp(min=1e-6)  # the reference's guard against empty boxes
+    return overlap / union - (hull - union) / hull
