@@ -1,0 +1,45 @@
+"""Inference copies of models, in which linear maps that meet are one.
+
+Not a multiply-add more than the function needs: norms' weights and layer scales move into the neighbouring layers,
+BatchNorm into its convolution, the projection, norm and value layer of an interaction into one, the last transposed
+convolution of a feature map and the head's 1x1 convolution on it into one. The outputs are the same but for rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from piip.fusion.branches import fold_branch
+from piip.fusion.copies import release, with_shared_tensors
+from piip.fusion.heads import fold_head
+from piip.fusion.injectors import fold_interactions
+from piip.fusion.maps import drop_unused_levels
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+
+
+@torch.no_grad()
+def fuse(model: PIIPModel, share: bool = False) -> PIIPModel:
+    """A copy of `model` for inference with everything folded; `model` itself is not touched.
+
+    Args:
+        model: in training or eval mode; the copy is in eval mode and has no gradients.
+        share: tensors that folding leaves alone (about a third) are the model's own, not copies of them: saves memory,
+            but the copy must be made anew after the model has changed.
+
+    Each weight is copied at most once, so that both together need at most twice the memory.
+    """
+    fused = with_shared_tensors(model).eval()
+    backbone = fused.backbone
+    for branch in backbone.branches:
+        fold_branch(branch)
+    fold_interactions(backbone.interactions)
+    if backbone.maps is not None:
+        drop_unused_levels(backbone.maps)
+    fold_head(backbone.maps, fused.head)
+    release(fused, model, share)
+    fused.folded = True
+    return fused
