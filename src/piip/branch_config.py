@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Group = tuple[int, int]
 
+CONVNEXT_STAGES = 4
+"""stages of every ConvNeXt: timm builds no others"""
+
 
 class Frozen(BaseModel):
     """Immutable, and strict about unknown keys: a typing mistake must not fall back to a default."""
@@ -142,9 +145,11 @@ def even_groups(depth: int, count: int) -> tuple[Group, ...]:
 
 
 def _convnext_architecture(stages: Any) -> dict[str, Any]:
-    if not stages:
-        raise ValueError("a ConvNeXt branch needs `stages`, (blocks, width) of each, such as ConvNeXt-T's "
-                         "((3, 96), (3, 192), (9, 384), (3, 768)), or a timm name as `model`")  # fmt: skip
+    pairs = isinstance(stages, list | tuple) and all(isinstance(stage, list | tuple) for stage in stages)
+    if not pairs or [len(stage) for stage in stages] != [2] * CONVNEXT_STAGES:
+        raise ValueError(f"a ConvNeXt branch needs `stages`, (blocks, width) of each of its {CONVNEXT_STAGES} stages, "
+                         "such as ConvNeXt-T's ((3, 96), (3, 192), (9, 384), (3, 768)), or a timm name as `model`; "
+                         f"given: {stages!r}")  # fmt: skip
     counts = [blocks for blocks, _ in stages]
     return {
         "depth": sum(counts) + len(counts) - 1,

@@ -544,6 +544,10 @@ def test_light_merges_go_to_the_width_of_the_coarsest_branch() -> None:
     [
         ("convnext", {"windows": 4}, "has no attention: leave `windows` out"),
         ("convnext", {"stages": None}, "needs `stages`"),
+        ("convnext", {"stages": TINY_STAGES[:3]}, "each of its 4 stages.*ConvNeXt-T's.*given"),
+        ("convnext", {"stages": TINY_STAGES * 2}, "each of its 4 stages"),
+        ("convnext", {"stages": ((1,), (1,), (1,), (1,))}, r"\(blocks, width\) of each"),
+        ("convnext", {"stages": 4}, "given: 4"),
         ("convnext", {"depth": 7}, "follow from its stages"),
         ("convnext", {"prefix_tokens": 1}, "no class or register tokens"),
         ("convnext", {"position_grid": 7}, "has no stored position embedding"),
