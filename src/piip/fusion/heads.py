@@ -9,6 +9,7 @@ from torch import nn
 from piip.fusion.affine import absorb_affine, absorb_batch_norm
 from piip.fusion.maps import fold_laterals
 from piip.heads.classification import ClassifierHead, MergedLogits
+from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.heads.upernet import UperNetHead
 
@@ -17,6 +18,9 @@ def fold_head(maps: nn.Module | None, head: nn.Module) -> None:
     """The head, and the maps (of the backbone) that it reads."""
     if isinstance(head, MaskRCNNHead):
         fold_laterals(maps, head.fpn.laterals)
+    elif isinstance(head, DINOHead):
+        head.label_embedding = None  # helps in training only
+        _fold_first_convs(maps, head.mapper.projections)
     elif isinstance(head, UperNetHead):
         _fold_upernet(maps, head)
     elif isinstance(head, ClassifierHead):
@@ -30,10 +34,15 @@ def _fold_upernet(maps: Any, head: UperNetHead) -> None:
             if isinstance(child, nn.modules.batchnorm._BatchNorm) and part > 0:
                 absorb_batch_norm(module[part - 1], child)  # type: ignore[index]
                 setattr(module, name, nn.Identity())
-    convs = nn.ModuleList(lateral[0] for lateral in head.decoder.laterals)  # type: ignore[index]
+    _fold_first_convs(maps, head.decoder.laterals)
+
+
+def _fold_first_convs(maps: Any, readers: Any) -> None:
+    """As `fold_laterals`, for modules that begin with the 1x1 convolution."""
+    convs = nn.ModuleList(reader[0] for reader in readers)
     fold_laterals(maps, convs)
-    for lateral, conv in zip(head.decoder.laterals, convs, strict=True):
-        lateral[0] = conv  # type: ignore[operator]
+    for reader, conv in zip(readers, convs, strict=False):
+        reader[0] = conv
 
 
 def _fold_classifier(logits: Any) -> None:

@@ -13,8 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
+from piip.heads.dino import DINOHead
+from piip.heads.dino.attention import FloatLinear
+from piip.heads.dino.positions import geometry
 from piip.heads.mask_rcnn import MaskRCNNHead, box, mask
-from piip.model import build_head
+from piip.heads.upernet import UperNetHead
+from piip.model import PIIPModel, build_head
 from piip.profile.published import Count
 from piip.structures import BranchState, Size
 
@@ -31,23 +35,53 @@ def measured_counts(backbone: config.Backbone, model: config.Model | None, image
     with torch.device("meta"):
         built = PIIPBackbone(backbone).eval()
         head = None if model is None else build_head(model).eval()
-        images = torch.empty(1, 3, *image)
+    counts = _counts(built, head, image)
+    if "neck" in counts:
+        counts["head"] += counts.pop("neck")
+    return counts
+
+
+def counts_of_parts(model: config.Model, image: Size, folded: bool = False) -> dict[str, Count]:
+    """The same with the "neck" apart from the "head", where there is one, and on request as folded for inference."""
+    with torch.device("meta"):
+        built = PIIPModel(model).eval()
+        if folded:
+            built = built.fuse()
+    return _counts(built.backbone, built.head, image)
+
+
+def neck_of(head: nn.Module | None) -> nn.Module | None:
+    """What turns the maps into others before the head decides; None for a classifier."""
+    if isinstance(head, MaskRCNNHead):
+        return head.fpn
+    if isinstance(head, DINOHead):
+        return head.mapper
+    return head.decoder if isinstance(head, UperNetHead) else None
+
+
+def _counts(backbone: PIIPBackbone, head: nn.Module | None, image: Size) -> dict[str, Count]:
     meter = Meter()
+    neck = neck_of(head)
     with torch.no_grad():
-        outputs = _run(built, images, meter)
+        outputs = _run(backbone, torch.empty(1, 3, *image, device="meta"), meter)
+        if neck is not None:
+            outputs = meter.count("neck", neck, outputs)
         if head is not None:
-            meter.count("head", _run_head, head, outputs)
+            meter.count("head", _run_head, head, outputs, image)
     modules: dict[str, list[nn.Module | None]] = {
-        f"branch {index}": [branch] for index, branch in enumerate(built.branches)
+        f"branch {index}": [branch] for index, branch in enumerate(backbone.branches)
     }
     modules |= {
-        "interactions": [built.interactions],
-        "merge": [built.merge, built.earlier_merges],
-        "maps": [built.maps],
+        "interactions": [backbone.interactions],
+        "merge": [backbone.merge, backbone.earlier_merges],
+        "maps": [backbone.maps],
     }
+    counts = {part: Count(_params(own), meter.macs[part]) for part, own in modules.items()}
+    if neck is not None:
+        counts["neck"] = Count(_params([neck]), meter.macs["neck"])
     if head is not None:
-        modules["head"] = [head]
-    return {part: Count(_params(own), meter.macs[part]) for part, own in modules.items()}
+        counts["head"] = Count(_params([head]) - _params([neck]), meter.macs["head"])
+    return counts
 
 
 class Meter:
@@ -120,18 +154,21 @@ def _repeats(backbone: PIIPBackbone) -> list[int]:
 # -- heads -----------------------------------------------------------------------------------------------------------
 
 
-def _run_head(head: nn.Module, outputs: Any) -> None:
+def _run_head(head: nn.Module, outputs: Any, image: Size) -> None:
+    """What follows the neck, or all of a head without one."""
     with torch.device("meta"):
         if isinstance(head, MaskRCNNHead):
             _run_mask_rcnn(head, outputs)
-        else:
+        elif isinstance(head, DINOHead):
+            _run_dino(head, outputs, image)
+        elif not isinstance(head, UperNetHead):  # which is all neck
             head(outputs)
 
 
-def _run_mask_rcnn(head: MaskRCNNHead, features: list[Tensor]) -> None:
+def _run_mask_rcnn(head: MaskRCNNHead, levels: list[Tensor]) -> None:
     """As `predict` with as many proposals and detections as it keeps; which ones depends on the image's content."""
     settings = head.config
-    head.rpn(head.fpn(features))
+    head.rpn(levels)
     hidden = torch.empty(settings.proposals, settings.channels * box.RESOLUTION**2)
     for layer in head.box.fc:
         hidden = layer(hidden)
@@ -141,3 +178,19 @@ def _run_mask_rcnn(head: MaskRCNNHead, features: list[Tensor]) -> None:
         for conv in head.mask.convs:
             region = conv(region)
         head.mask.logits(head.mask.upsample(region))
+
+
+def _run_dino(head: DINOHead, levels: list[Tensor], image: Size) -> None:
+    """As its forward, but for the level embedding, which needs real numbers."""
+    for layer in head.modules():
+        layer.requires_grad_(False)  # a parameter that is a module's input would confuse the counter
+        if isinstance(layer, FloatLinear):
+            layer.__class__ = nn.Linear  # type: ignore[assignment]  # there is no autocast on the meta device
+    settings = head.config
+    sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
+    places = geometry(sizes, [image], image, settings.channels, settings.temperature, levels[0].device)
+    tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+    for layer in head.encoder.layers:
+        tokens = layer(tokens, places.positions, places.centres(), places)
+    selected = head.selection(tokens, places)
+    head.decoder(selected.content, selected.boxes, tokens, places)
