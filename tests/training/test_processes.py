@@ -1,5 +1,6 @@
 """Two processes train as one: the same weights, and they stop together."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy_training import PlainModel, ToyData, toy_metric, toy_settings
 
+from piip.data.synthetic import make_scenes
 from piip.training.folder import RunFolder
 from piip.training.loop import train
 
@@ -42,6 +44,23 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     header = lines[0].split(",")
     losses = [float(line.split(",")[header.index("loss")]) for line in lines[1:]]
     assert losses == pytest.approx([row["loss"] for row in result.history], rel=1e-5)
+
+
+def test_processes_share_one_folder_and_one_writes(tmp_path: Path) -> None:
+    make_scenes(tmp_path / "scenes", train=6, val=2, size=(64, 64))
+    done = launch(tmp_path, "whole")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "detection" / "whole"
+    assert [path.name for path in folder.parent.iterdir()] == ["whole"]
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("main ")) == [
+        f"main False {folder}",
+        f"main True {folder}",
+    ]
+    assert done.stdout.count("main ") == 2
+    assert len(list((folder / "val").glob("*.jpg"))) == 2
+    metrics = json.loads((folder / "val" / "metrics.json").read_text())
+    header, row = (line.split(",") for line in RunFolder(folder).results.read_text().splitlines())
+    assert float(row[header.index("box_AP")]) == pytest.approx(metrics["box"]["AP"], abs=1e-6)
 
 
 def test_a_broken_number_in_one_process_ends_both(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run that was interrupted anywhere and resumed ends with the same bits as one that was not."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -122,6 +123,26 @@ def test_signal(
     assert load_checkpoint(RunFolder(tmp_path).checkpoint)["position"]["step"] == 3
     resumed = run(tmp_path, resume=True)
     assert (resumed.end, resumed.signal) == ("finished", None)
+    assert_same(outcome(tmp_path), straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: dict[str, Any], number: signal.Signals
+) -> None:
+    """As from a terminal or a scheduler: those that read the images are still needed for the step at hand."""
+
+    def signal_all() -> None:
+        readers = multiprocessing.active_children()
+        assert len(readers) == 2
+        for process in [*(reader.pid for reader in readers), os.getpid()]:
+            assert process is not None
+            os.kill(process, number)
+
+    at_step(monkeypatch, 1, signal_all)
+    assert run(tmp_path, workers=2).end == "stopped"
+    monkeypatch.undo()
+    assert run(tmp_path, resume=True, workers=2).end == "finished"
     assert_same(outcome(tmp_path), straight)
 
 

@@ -138,6 +138,13 @@ def main(folder: str, workers: str, kind: str) -> None:
     from piip.training.loop import train
 
     torch.set_num_threads(1)
+    if kind == "whole":  # as the command does it, on FOLDER/scenes
+        from piip.training.start import start_run
+
+        settings = toy_settings(data=f"{folder}/scenes", epochs=1, grad_accumulation=1)
+        result, _ = start_run(toy_config(), None, settings, folder, "whole")
+        print(f"main {result.main_process} {result.folder}")
+        return
     if kind == "piip":
         train(toy_model(), ToyData(11), toy_settings(workers=int(workers)), Path(folder), toy_metric)
         return

@@ -113,14 +113,15 @@ def _loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=partial(collate, pad_multiple=pad_multiple),
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator(),  # else the loader draws its workers' seeds from the model's generator
     )
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process decides, and workers end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process of a group; the training decides, workers end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _round_up(value: int, multiple: int) -> int:

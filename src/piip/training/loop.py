@@ -54,6 +54,8 @@ class RunResult:
     """"stopped": by a signal; resume to go on"""
     signal: int | None = None
     """which one, where this process received it; a command line exits with 128 + its number"""
+    main_process: bool = True
+    """of several processes, the one that writes files"""
 
 
 def train(
@@ -102,7 +104,7 @@ def train(
     run.accelerator.end_training()
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
     best = run.folder.best if at.best is not None else None
-    return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, stop.signal)
+    return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, stop.signal, main)
 
 
 def train_epoch(run: Run, data: Any, report: Report, stop: StopRequest) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from piip.model import PIIPModel
 from piip.predictor import Predictor
 from piip.training.folder import RunFolder, new_run_folder
 from piip.training.loop import RunResult, train
+from piip.training.run import build_accelerator
 from piip.training.settings import Settings, read_settings
 from piip.weights.files import load_model
 
@@ -58,7 +60,7 @@ def start_run(
     model = PIIPModel(adapted)
     if weights is not None:
         note_transfer(model, weights)
-    folder = new_run_folder(output, adapted.task, name or adapted.name)
+    folder = _agreed(lambda: new_run_folder(output, adapted.task, name or adapted.name), settings)
     return run(model, settings, folder, resume=False)
 
 
@@ -76,7 +78,11 @@ def resume_run(folder: str | Path, epochs: int | None = None) -> tuple[RunResult
 
 
 def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tuple[RunResult, PIIPModel]:
-    """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`."""
+    """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`.
+
+    Of several processes, each evaluates all of the validation data after an epoch (which keeps them in step without a
+    limit on how long it may take), and the main one alone has the last look and writes.
+    """
     assert settings.data is not None
     task = tasks.of(model.config)
     train_data = task.training_set(
@@ -101,7 +107,7 @@ def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tup
         resume=resume,
     )
     best = load_model(result.best_weights or result.last_weights)
-    if result.end != "stopped" and val_data is not None:
+    if result.end != "stopped" and val_data is not None and result.main_process:
         best.to(next(model.parameters()).device)
         task.evaluate_to_folder(best, val_data, folder / VAL_FOLDER, settings.batch_size, settings.workers)
         sources = task.image_paths(val_data, DRAWN_PREDICTIONS)
@@ -110,6 +116,18 @@ def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tup
             assert outcome.path is not None
             outcome.save(folder / VAL_FOLDER / f"{outcome.path.stem}.jpg")
     return result, best
+
+
+def _agreed(make: Callable[[], Path], settings: Settings) -> Path:
+    """The folder that the main process makes, on every process."""
+    accelerator = build_accelerator(settings)
+    if accelerator.num_processes == 1:
+        return make()
+    from accelerate.utils import broadcast_object_list
+
+    made = [str(make()) if accelerator.is_main_process else ""]
+    broadcast_object_list(made)
+    return Path(made[0])
 
 
 def with_image_size(model: config.Model, image_size: int | None) -> config.Model:
