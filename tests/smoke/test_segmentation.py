@@ -20,7 +20,7 @@ from piip.data.report import DataError
 from piip.segmentation_result import SegmentationResult
 from piip.training.loop import RunResult
 
-SIZE = 64
+SIZE = 96
 SETTINGS = {"batch_size": 2, "workers": 0, "image_size": SIZE, "device": "cpu", "augmentation": {"crop": SIZE}}
 
 
@@ -86,12 +86,12 @@ def test_val_gives_the_run_s_numbers_again(run: RunResult, masks: Path) -> None:
 def test_windows_are_a_choice(run: RunResult, masks: Path) -> None:
     model = piip.PIIP(run.folder)
     whole = model.predict(masks / "images" / "val" / "000.png")
-    sliding = model.use_windows(48).predict(masks / "images" / "val" / "000.png")
+    sliding = model.use_windows(72).predict(masks / "images" / "val" / "000.png")
     assert not np.array_equal(whole.scores, sliding.scores)
-    assert model.config.head.window_stride == 32
+    assert model.config.head.window_stride == 48
     assert np.array_equal(model.use_windows(None).predict(masks / "images" / "val" / "000.png").scores, whole.scores)
     with pytest.raises(ValueError, match="segmentation"):
-        piip.PIIP("piip_nano_mask_rcnn").use_windows(48)
+        piip.PIIP("piip_nano_mask_rcnn").use_windows(72)
 
 
 def test_written_masks_score_as_the_metrics_say(run: RunResult, masks: Path) -> None:

@@ -21,8 +21,8 @@ STAGES = (
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 RECIPE: dict[str, Any] = {
-    "epochs": 40,
-    "batch_size": 64,
+    "epochs": 26,
+    "batch_size": 32,
     "lr": 1e-3,
     "lr_batch_size": None,
     "layer_decay": 1.0,
@@ -33,7 +33,7 @@ RECIPE: dict[str, Any] = {
     "min_lr_ratio": 0.01,
     "grad_clip": 5.0,
     "ema": 0.998,
-    "augmentation": {"kind": "classification", "area": (0.5, 1.0), "policy": None, "mix": 0.5},
+    "augmentation": {"kind": "classification", "area": (0.5, 1.0), "policy": None, "mix": 0.25},
 }
 
 
