@@ -82,6 +82,9 @@ class DINO(Frozen):
     """twice the share of them with a random class"""
     box_noise: NonNegativeFloat = 1.0
     """how far their sides are moved, as a part of half the box"""
+    encoder_matches: PositiveInt = 1
+    """proposals of the encoder that are trained to be each object; more than the reference's 1 learn faster from
+    scratch, and the decoder still gives every object one query"""
     temperature: PositiveFloat = 20.0
     """ratio of the longest to the shortest wave of the position embedding"""
     detections: PositiveInt = 300

@@ -36,14 +36,17 @@ NANO_HEAD = config.MaskRCNN(
 
 
 def nano_backbone(
-    size: int = NANO_SIZE, patch: int = NANO_PATCH, maps: config.FeatureMaps | None = None
+    size: int = NANO_SIZE,
+    patch: int = NANO_PATCH,
+    maps: config.FeatureMaps | None = None,
+    widths: tuple[int, int, int] = (64, 128, 192),
+    groups: int = 4,
 ) -> config.Backbone:
     """Three branches of 64, 128 and 192 channels, four blocks each, on `size`, 5/8 and 1/2 of it.
 
     Small images need small patches: of 8 pixels, with maps at half the usual strides, of which the finest (2 pixels)
     is left out by default.
     """
-    widths = (64, 128, 192)
     sides = (size, size * 5 // 8, size // 2)
     branches = [
         config.Branch(
@@ -52,7 +55,7 @@ def nano_backbone(
             width=width,
             heads=width // 32,
             patch=patch,
-            groups=config.even_groups(4, 4),
+            groups=config.even_groups(4, groups),
             windows=(None,) * 4,
             position_grid=max(1, side // patch),
             layer_scale=None,

@@ -14,7 +14,7 @@ from piip.heads.dino.decoder import Decoder
 from piip.heads.dino.denoising import Denoising, blocked_queries, denoising_queries
 from piip.heads.dino.encoder import Encoder
 from piip.heads.dino.losses import detection_losses
-from piip.heads.dino.matching import Matches, Objects, match, objects_of
+from piip.heads.dino.matching import Matches, Objects, match, objects_of, repeated
 from piip.heads.dino.positions import geometry, scale_of, to_corners
 from piip.heads.dino.queries import QuerySelection, Selected
 from piip.structures import Instances, Prediction, Size
@@ -90,9 +90,13 @@ class DINOHead(nn.Module):
 
     def layer_losses(self, decoded: Decoded, objects: Objects) -> Tensor:
         """[D + 1, 3]: classification, L1 and GIoU loss of each decoder layer and of the encoder's proposals."""
-        logits = torch.cat((decoded.logits, decoded.selected.logits[None]))
-        boxes = torch.cat((decoded.boxes, decoded.selected.boxes[None]))
-        return detection_losses(logits, boxes, match(logits, boxes, objects), objects)
+        proposed = decoded.selected.logits[None], decoded.selected.boxes[None]
+        if self.config.encoder_matches == 1:
+            logits, boxes = torch.cat((decoded.logits, proposed[0])), torch.cat((decoded.boxes, proposed[1]))
+            return detection_losses(logits, boxes, match(logits, boxes, objects), objects)
+        every = repeated(objects, self.config.encoder_matches)
+        losses = detection_losses(decoded.logits, decoded.boxes, match(decoded.logits, decoded.boxes, objects), objects)
+        return torch.cat((losses, detection_losses(*proposed, match(*proposed, every), every)))
 
     def denoising_losses(self, decoded: Decoded, objects: Objects, denoising: Denoising | None) -> Tensor:
         """[D, 3]: the same of each decoder layer on the denoising queries."""

@@ -52,6 +52,16 @@ def objects_of(targets: list[Instances], image_sizes: list[Size]) -> Objects:
     )
 
 
+def repeated(objects: Objects, times: int) -> Objects:
+    """Every object so many times, for a matching that gives it so many queries."""
+    if times == 1:
+        return objects
+    own = torch.arange(len(objects.labels), device=objects.labels.device).split(objects.counts)
+    index = torch.cat([image.repeat(times) for image in own])
+    counts = [count * times for count in objects.counts]
+    return Objects(objects.labels[index], objects.boxes[index], objects.scales[index], counts)
+
+
 @torch.no_grad()
 def match(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
     """Pair queries with objects for logits [M, B, Q, K] and boxes [M, B, Q, 4], all M at once.
