@@ -1,4 +1,4 @@
-"""COCO annotation files, read, checked and repaired in one pass.
+"""COCO annotation files (and YOLO's, brought into COCO's form), read, checked and repaired in one pass.
 
 Nothing is written back: the file stays as it is, the repairs are in the returned data, and every one of them is
 counted in the report.
@@ -17,6 +17,7 @@ from piip.data.coco_objects import read_objects
 from piip.data.outlines import rectangle
 from piip.data.report import CheckReport, DataError
 from piip.data.values import as_id
+from piip.data.yolo import YAML_SUFFIXES, read_yolo
 
 __all__ = ["CocoData", "CocoImage", "CocoObject", "read_coco"]
 
@@ -27,12 +28,17 @@ MANY_OBJECTS = 1000
 def read_coco(annotation_file: str | Path, image_folder: str | Path) -> tuple[CocoData, CheckReport]:
     """The data that an annotation file and its images hold, repaired, and the report of what was wrong.
 
+    The annotation file is COCO's .json, or a YOLO data set's .yaml: then `image_folder` is the split's.
+
     Raises `DataError` where the file cannot be used at all: unreadable, not JSON, not COCO, without
     categories, or without a single usable image.
     """
     path, folder = Path(annotation_file), Path(image_folder)
-    content = _load(path)
     report = CheckReport(file=str(path))
+    if path.suffix.lower() in YAML_SUFFIXES:
+        content, folder = read_yolo(path, folder, report)
+    else:
+        content = _load(path)
     category_ids, classes = _read_categories(content["categories"], path, report)
     images = read_images(content["images"], folder, report)
     if not images:

@@ -17,7 +17,7 @@ from piip.structures import Size
 HEADER_THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""
 
-_TURNING = (5, 6, 7, 8)
+TURNING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width"""
 
 
@@ -117,7 +117,7 @@ def _frame(
     annotation tool saw it. Where they cannot tell (a square image, a half turn), upright is assumed, since that
     is what today's tools show.
     """
-    turned = orientation in _TURNING
+    turned = orientation in TURNING
     upright = (stored[1], stored[0]) if turned else stored
     given = (as_number(record.get("height")), as_number(record.get("width")))
     if None in given or 0 in given:

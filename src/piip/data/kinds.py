@@ -10,6 +10,7 @@ from piip.data.decode import SUFFIXES
 from piip.data.mask_folders import find_mask_splits
 from piip.data.report import DataError
 from piip.data.splits import NAMES
+from piip.data.yolo import find_yaml
 
 SPLIT_FOLDERS = tuple(name for names in NAMES.values() for name in names)
 
@@ -20,20 +21,27 @@ def kind_of_data(path: str | Path) -> Task:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if path.is_file():
-        kinds: dict[str, Task] = {".json": "detection", ".csv": "classification"}
+        kinds: dict[str, Task] = {
+            ".json": "detection",
+            ".yaml": "detection",
+            ".yml": "detection",
+            ".csv": "classification",
+        }
         if path.suffix.lower() not in kinds:
-            raise DataError(f"{path}: give a folder, a COCO annotation file (.json) or a table of classes (.csv)")
+            raise DataError(
+                f"{path}: give a folder, a COCO annotation file (.json), a YOLO data.yaml or a table of classes (.csv)"
+            )
         return kinds[path.suffix.lower()]
     if find_mask_splits(path):
         return "segmentation"
-    if _has_annotations(path):
+    if _has_annotations(path) or find_yaml(path) is not None:
         return "detection"
     if _has_class_folders(path):
         return "classification"
     raise DataError(
         f"{path}: no data set recognised. Looked for COCO annotations (annotations/instances_train*.json, train.json, "
-        "train/_annotations.coco.json), for images with label masks (images/train and masks/train, ADE20K's "
-        "images/training and annotations/training, train/images and train/masks) and for class folders "
+        "train/_annotations.coco.json) or YOLO's data.yaml, for images with label masks (images/train and masks/train, "
+        "ADE20K's images/training and annotations/training, train/images and train/masks) and for class folders "
         "(train/CLASS/*.jpg) or train.csv"
     )
 

@@ -5,7 +5,8 @@ Recognised:
 - COCO: `annotations/instances_train2017.json` (or `train.json`, ...) with images in `train2017/`, `train/`,
   `images/train2017/`, `images/train/`, `images/` or the folder itself;
 - one folder per split (Roboflow, FiftyOne): `train/_annotations.coco.json` with the images beside it;
-- a single .json file, with images beside it or in a folder nearby.
+- a single .json file, with images beside it or in a folder nearby;
+- YOLO: a `data.yaml` that names the image folders of its splits, with `labels/` beside `images/`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal, NamedTuple
 from piip.data.coco_images import find_image
 from piip.data.decode import SUFFIXES, ImageError
 from piip.data.report import DataError
+from piip.data.yolo import YAML_SUFFIXES, find_yaml, yolo_splits
 
 SplitName = Literal["train", "val", "test"]
 
@@ -50,17 +52,28 @@ def find_splits(path: str | Path) -> dict[SplitName, Split]:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if path.is_file():
+        if path.suffix.lower() in YAML_SUFFIXES:
+            return _yolo(path)
         if path.suffix.lower() != ".json":
-            raise DataError(f"{path}: give a COCO annotation file (.json) or a folder that holds one")
+            raise DataError(f"{path}: give a COCO annotation file (.json), a YOLO data.yaml, or a folder with one")
         return {_split_of(path.stem) or "train": Split(path, _image_folder(path, path.parent))}
     for look in (_folder_per_split, _annotation_files, _only_file):
         found = look(path)
         if found:
             return found
+    described = find_yaml(path)
+    if described is not None:
+        return _yolo(described)
     raise DataError(
         f"{path}: no data set recognised. Looked for annotations/instances_train*.json (and val, test) or "
-        f"train.json here, for train/{ROBOFLOW_FILE} (and valid/, test/), and for a single .json file"
+        f"train.json here, for train/{ROBOFLOW_FILE} (and valid/, test/), for a single .json file, and for "
+        "YOLO's data.yaml"
     )
+
+
+def _yolo(file: Path) -> dict[SplitName, Split]:
+    places = yolo_splits(file)
+    return {split: Split(file, places[split]) for split in NAMES if split in places}
 
 
 def _split_of(name: str) -> SplitName | None:
