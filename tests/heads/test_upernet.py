@@ -134,6 +134,16 @@ def test_every_parameter_learns():
     assert without == []
 
 
+def test_a_single_image_trains_too():
+    head = UperNetHead(config.UperNet(channels=8, auxiliary_channels=8), [32] * 4, 3).train()
+    batch = Batch(torch.zeros(1, 3, 64, 64), [(64, 64)], [(64, 64)], [torch.zeros(64, 64, dtype=torch.long)], [0])
+    sum(head.loss(maps(1), batch).values()).backward()
+    pooled_to_one_cell = head.decoder.pools[0][1]
+    assert all(parameter.grad.isfinite().all() for parameter in pooled_to_one_cell.parameters())
+    assert pooled_to_one_cell[1].num_batches_tracked == 0
+    assert head.decoder.pools[1][1][1].num_batches_tracked == 1
+
+
 def test_without_an_auxiliary_head_there_is_no_auxiliary_loss():
     net = model(auxiliary_channels=None)
     batch = Batch(torch.randn(1, 3, 64, 64), [(64, 64)], [(64, 64)], [torch.zeros(64, 64)], [0])

@@ -143,11 +143,21 @@ class Decoder(nn.Module):
         return logits
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Where a batch has one value per channel (one image, pooled to one cell) there is no variance: the running one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        if not self.training or x.shape[0] * x.shape[2] * x.shape[3] > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 def conv_norm_relu(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
     """A convolution that keeps the size, BatchNorm and ReLU."""
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(conv, BatchNorm(outputs), nn.ReLU(inplace=True))
 
 
 def _classifier(channels: int, classes: int, dropout: float) -> nn.Sequential:
