@@ -235,6 +235,10 @@ def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert "no model's name matches" in capsys.readouterr().err
     assert run("models", "*h6b_512_*upernet", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 4
+    assert run("models", "nano") == 0
+    listed_nano = capsys.readouterr().out
+    assert "as it runs" in " ".join(listed_nano.split())
+    assert " 0.0 G" not in listed_nano
     assert run("models", "piip_tsx_") == 2
     assert "did you mean" in capsys.readouterr().err
     assert run("info", "piip_nano_mask_rcn") == 2

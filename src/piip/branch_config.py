@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Group = tuple[int, int]
@@ -18,6 +27,16 @@ class Frozen(BaseModel):
     """Immutable, and strict about unknown keys: a typing mistake must not fall back to a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def problems(error: ValidationError) -> str:
+    """What pydantic found, in one line: each place and what is wrong there."""
+    found = []
+    for item in error.errors():
+        place = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        found.append(f"{place}: {message}" if place else message)
+    return "; ".join(found)
 
 
 class Stage(NamedTuple):

@@ -163,6 +163,12 @@ def test_zoo_name_follows_from_the_official_file_name(goldens: Path, tmp_path: P
     config = tmp_path / "mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16.json"
     config.write_text(json.dumps(official))
     assert to_ours(source, tmp_path / "ours", config).model.name == "piip_tsb_1120_896_448_mask_rcnn"
+    other = source.rename(tmp_path / "mask_rcnn_deit_tsb_1568_896_448_fpn_1x_coco_bs16.pth")  # of the same shapes
+    message = "by its name this is piip_tsb_1568_896_448_mask_rcnn, not piip_tsb_1120_896_448_mask_rcnn"
+    for described in ({"official": config}, {"model": "piip_tsb_1120_896_448_mask_rcnn"}):
+        with pytest.raises(WeightsError, match=message):
+            to_ours(other, tmp_path / "again", **described)
+    assert not (tmp_path / "again").exists()
 
 
 # -- refused ---------------------------------------------------------------------------------------------------------
@@ -287,6 +293,34 @@ def test_broken_configs(content: str, reason: str, goldens: Path, tmp_path: Path
         to_ours(source, tmp_path / "ours", config)
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"branch2": branch(8, 32)}, "branch2: size 8 has no token grid with patches of 16: use at least 16"),
+        ({"branch1": branch(64, 63)}, "branch1: width 63 is not divisible by 2 heads"),
+        ({"branch3": branch(32, 32)}, "unknown keys in an official backbone config: .*branch3"),
+        ({"kind": "PIIPThreeBranch"}, r"without \['branch3'\]"),
+    ],
+)
+def test_configs_of_no_model(fields: Official, reason: str, goldens: Path, tmp_path: Path) -> None:
+    source, config = written(tmp_path, detector(goldens, **fields), {"state_dict": {"a": torch.zeros(1)}})
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=reason) as error:
+        to_ours(source, tmp_path / "ours", config)
+    assert "\n" not in str(error.value)
+    untouched(tmp_path, before)
+
+
+def test_groups_are_those_of_the_weights_where_a_dumped_config_has_lost_them(goldens: Path, tmp_path: Path) -> None:
+    official = detector(goldens)
+    state = state_dict(official)
+    for name in ("branch1", "branch2"):
+        del official["model"]["backbone"][name]["interaction_indexes"]
+    source, config = written(tmp_path, official, {"state_dict": state})
+    converted = to_ours(source, tmp_path / "ours", config)
+    assert [branch.groups for branch in converted.model.backbone.branches] == [((0, 0), (1, 1))] * 2
+
+
 def test_sources_and_targets_that_cannot_be(goldens: Path, tmp_path: Path) -> None:
     official = detector(goldens)
     source, config = written(tmp_path, official, {"state_dict": state_dict(official)})
@@ -305,6 +339,8 @@ def test_sources_and_targets_that_cannot_be(goldens: Path, tmp_path: Path) -> No
     to_ours(source, tmp_path / "ours", config)
     with pytest.raises(WeightsError, match="exists already"):
         to_ours(source, tmp_path / "ours", config)
+    with pytest.raises(WeightsError, match="a model of ours already; --to-official"):
+        to_ours(tmp_path / "ours", tmp_path / "again", config)
     with pytest.raises(WeightsError, match="exists already"):
         to_official(tmp_path / "ours", source)
     for saved in ([1, 2], {"state_dict": {"a": 1}}, {}):

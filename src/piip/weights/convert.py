@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
 from torch import Tensor
 
 import piip
 from piip import config, zoo
+from piip.branch_config import problems
 from piip.model import PIIPModel
 from piip.weights import files, opengvlab
 from piip.weights.classification_keys import is_classifier
@@ -60,6 +62,8 @@ def to_ours(
     """
     source, target = Path(source), Path(target)
     _check_free(target)
+    if source.suffix == files.SUFFIX or (source / files.FOLDER_WEIGHTS).is_file():
+        raise files.WeightsError(f"{source}: a model of ours already; --to-official converts it back")
     wanted, classification = _wanted(source, official, model)
     state = read_state_dict(source, arguments=classification)
     module = _build(wanted, state, source)
@@ -108,19 +112,32 @@ def _wanted(source: Path, official: str | Path | None, model: str | None) -> tup
     """What describes the model, and whether it is a classifier."""
     if official is not None and model is not None:
         raise files.WeightsError("give a config or a model's name, not both")
+    released = _released(source)
     if official is not None:
+        _check_name(source, released, _released(official))
         described = read_official(Path(official))
         return described, is_classifier(described)
-    if model is None:
-        found = [entry.name for entry in zoo.MODELS.values() if entry.official_config == source.stem]
-        if not found:
-            raise files.WeightsError(
-                f"{source}: say which model this is, by its official config (--config FILE.json) or by its name "
-                "(--model NAME, see `piip models`)"
-            )
-        model = found[0]
-    entry = zoo.entry(model)
+    if model is None and released is None:
+        raise files.WeightsError(
+            f"{source}: say which model this is, by its official config (--config FILE.json) or by its name "
+            "(--model NAME, see `piip models`)"
+        )
+    entry = zoo.entry(model or str(released))
+    _check_name(source, released, entry.name)
     return entry.config(), entry.task == "classification"
+
+
+def _released(path: str | Path) -> str | None:
+    """The zoo's name of the model whose official config has the name of this file."""
+    names = (entry.name for entry in zoo.MODELS.values() if entry.official_config == Path(path).stem)
+    return next(names, None)
+
+
+def _check_name(source: Path, released: str | None, model: str | None) -> None:
+    """Models that differ in nothing but their images' sizes have the same weights: only the name tells them apart."""
+    if released is not None and model is not None and released != model:
+        raise files.WeightsError(f"{source}: by its name this is {released}, not {model}; rename the file if its name "
+                                 "is wrong")  # fmt: skip
 
 
 def read_official(path: Path) -> dict[str, Any]:
@@ -138,8 +155,7 @@ def read_official(path: Path) -> dict[str, Any]:
         raise files.WeightsError(f"{path}: not readable as JSON ({error}){hint}") from None
     if not isinstance(described, dict):
         raise files.WeightsError(f"{path}: not an official config: a JSON object with `model` or `backbone` is needed")
-    names = [entry.name for entry in zoo.MODELS.values() if entry.official_config == path.stem]
-    return {"name": names[0] if names else path.stem} | described
+    return {"name": _released(path) or path.stem} | described
 
 
 def _build(wanted: config.Model | dict[str, Any], state: Mapping[str, Tensor], source: Path) -> PIIPModel:
@@ -152,6 +168,8 @@ def _build(wanted: config.Model | dict[str, Any], state: Mapping[str, Tensor], s
             raise files.WeightsError(
                 f"the config for {source} lacks or misnames {error}; is it resolved and complete?"
             ) from error
+        except pydantic.ValidationError as error:
+            raise files.WeightsError(f"the config for {source} describes no model: {problems(error)}") from error
     if not isinstance(module, PIIPModel):
         raise files.WeightsError("the config describes a backbone only; the whole model's is needed, with its head")
     return module

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import piip
 from piip import config
+from piip.branch_config import problems
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -147,7 +148,7 @@ def read_config(path: str | Path) -> config.Model:
     try:
         return config.Model.model_validate_json(text)
     except pydantic.ValidationError as error:
-        raise WeightsError(f"{file}: its config is not valid: {error}") from error
+        raise WeightsError(f"{file}: its config is not valid: {problems(error)}") from error
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 Replacement = str | Callable[[re.Match[str]], str]
 Rule = tuple[str, Replacement]
-SHOWN_KEYS = 12
+SHOWN_KEYS = 8
 
 
 class KeyMismatch(ValueError):
@@ -60,7 +60,8 @@ def convert(
 
 def _report(missing: Sequence[str], unknown: Sequence[str], wrong: Sequence[str]) -> str:
     parts = [
-        f"{len(keys)} {what}: {', '.join(keys[:SHOWN_KEYS])}" + (", ..." if len(keys) > SHOWN_KEYS else "")
+        f"{len(keys)} {what}: {', '.join(keys[:SHOWN_KEYS])}"
+        + (f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else "")
         for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", wrong))
         if keys
     ]

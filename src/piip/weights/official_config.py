@@ -10,7 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from piip import config
+from piip.branch_config import problems
 from piip.classes import COCO_CLASSES
 from piip.weights.dino_keys import dino_head, is_dino
 from piip.weights.upernet_keys import is_segmentor, segmentor_config
@@ -59,7 +62,8 @@ def backbone_config(official: Official, groups: int | None = None) -> config.Bac
     if count < 2:
         raise ValueError("an official backbone has a `type`, or the keys branch1, branch2, ...; this one has neither")
     names = [f"branch{number}" for number in range(count, 0, -1)]
-    branches = tuple(_branch(arguments, groups) for arguments in _branch_arguments(rest, names))
+    arguments = zip(names, _branch_arguments(rest, names), strict=True)
+    branches = tuple(_named_branch(name, official, groups) for name, official in arguments)
     rest = {key: value for key, value in rest.items() if key not in names}
     maps = _maps(rest, count) if kind else None
     return config.Backbone(branches=branches, interaction=_interaction(rest), maps=maps)
@@ -139,6 +143,15 @@ def _single_convnext(rest: dict[str, Any]) -> config.Backbone:
 
 
 # -- branches: one function per official class -----------------------------------------------------------------------
+
+
+def _named_branch(name: str, official: Official, groups: int | None) -> config.Branch:
+    try:
+        return _branch(official, groups)
+    except ValidationError as error:
+        raise ValueError(f"{name}: {problems(error)}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _branch(official: Official, groups: int | None) -> config.Branch:

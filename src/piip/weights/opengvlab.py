@@ -39,7 +39,7 @@ def load(official: Official, state_dict: Mapping[str, Tensor]) -> nn.Module:
         ValueError: for a config this version cannot build; KeyMismatch (a ValueError) lists keys that do not fit.
     """
     with torch.device("meta"):
-        module = build(official, _number_of_groups(state_dict), state_dict)
+        module = build(official, weights=state_dict)
     shapes = {key: tensor.shape for key, tensor in module.state_dict().items()}
     names = official_keys(module)
     ours = convert(with_counters(without_derived_buffers(module, state_dict), names.values()), names, shapes)
@@ -62,8 +62,10 @@ def build(
 ) -> PIIPBackbone | PIIPModel:
     """The module of an official config with fresh weights; for `groups` see `official_config.backbone_config`.
 
-    `weights`, under official names, tell how many classes a classifier has; without them it has ImageNet's.
+    `weights`, under official names, tell how many groups there are where the config does not, and how many classes a
+    classifier has; without them it has ImageNet's.
     """
+    groups = groups or _number_of_groups(weights or {})
     if is_classifier(official):
         shapes = {name: tensor.shape for name, tensor in (weights or {}).items()}
         return PIIPModel(classifier_config(official, shapes, groups))

@@ -68,8 +68,9 @@ def load_untrusted(path: Path, arguments: bool = False) -> Any:
     except MemoryError:
         raise WeightsError(f"{path}: does not fit into memory") from None
     except Exception as error:  # whatever a damaged file makes the reader trip over
-        reason = str(error).split("\n")[0][:200]
-        raise WeightsError(f"{path}: cut off, damaged, or not a PyTorch checkpoint ({reason})") from None
+        reason = str(error).split("\n")[0].split(". ")[0][:200]
+        detail = f" ({reason})" if " " in reason else ""  # some are bare numbers
+        raise WeightsError(f"{path}: cut off, damaged, or not a PyTorch checkpoint{detail}") from None
 
 
 def is_mapped(path: Path) -> bool:

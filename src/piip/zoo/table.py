@@ -14,6 +14,10 @@ METRICS = {
     "segmentation": (("miou",), "mIoU"),
     "classification": (("top1",), "top-1"),
 }
+CAPTION = (
+    "#Param and #FLOPs (multiply-adds, in billions) are the paper's: of the backbone with a classifier's light merge. "
+    "`piip info MODEL` also has those of the backbone as it runs, which takes up to twice the computation."
+)
 DATA = {"detection": "COCO val2017", "segmentation": "ADE20K val", "classification": "ImageNet-1k val"}
 
 
@@ -43,7 +47,10 @@ def _table(task: str, entries: list[Entry], longest: int) -> Table:
 
 
 def _short(number: float, unit: str) -> str:
-    return f"{number:.0f} {unit}" if number >= 1000 else f"{number:.1f} {unit}"
+    """Four digits at most, and two where the number is small."""
+    return (
+        f"{number:.0f} {unit}" if number >= 1000 else f"{number:.1f} {unit}" if number >= 1 else f"{number:.2g} {unit}"
+    )
 
 
 def published_count(entry: Entry) -> Count:
