@@ -99,7 +99,8 @@ def train(
         result = trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **given)
     metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
-    out.print(f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
+    if result.main_process:
+        out.print(f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
 
@@ -169,7 +170,7 @@ def models(
 ) -> None:
     """List the named models: task, branches, resolutions, counts, published figures, weights and licences."""
     from piip import zoo
-    from piip.zoo.table import tables
+    from piip.zoo.table import CAPTION, tables
 
     entries = zoo.matching(pattern)
     if as_json:
@@ -177,6 +178,7 @@ def models(
         return
     for table in tables(entries):
         out.print(table)
+    out.print(CAPTION, style="dim", highlight=False)
 
 
 @app.command()
@@ -261,8 +263,16 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, ImportError) as error:
-        err.print(f"Error: {error}", style="bold red", markup=False, highlight=False)
+        err.print(f"Error: {_text(error)}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
+
+
+def _text(error: Exception) -> str:
+    import pydantic
+
+    from piip.branch_config import problems
+
+    return problems(error) if isinstance(error, pydantic.ValidationError) else str(error)
 
 
 def _official(weights: Path | None, model: str | None) -> tuple[Path | None, str | None]:
