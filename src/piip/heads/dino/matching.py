@@ -67,9 +67,12 @@ def match(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
     """Pair queries with objects for logits [M, B, Q, K] and boxes [M, B, Q, 4], all M at once.
 
     Every object has one query, or every query one object where there are more objects. The costs travel to the CPU
-    together; the assignment is scipy's.
+    together; the assignment is scipy's. Raises ImportError without scipy.
     """
-    from scipy.optimize import linear_sum_assignment
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        raise ImportError('training a DINO needs scipy: pip install "piip[train]"') from None
 
     device, start = logits.device, 0
     tables = []
