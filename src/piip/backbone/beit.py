@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
+from piip.backbone.attention import OpenAttention
 from piip.backbone.vit import ViTBranch, plain_vit
 
 
@@ -25,7 +26,7 @@ class BEiTBranch(ViTBranch):
         return vit
 
 
-class RelativeBiasAttention(nn.Module):
+class RelativeBiasAttention(OpenAttention):
     """Attention among the cells of one window; keys have no bias, as a constant on all keys changes nothing.
 
     N = window * window cells, T = (2 * window - 1) ** 2 relative positions.
@@ -40,17 +41,19 @@ class RelativeBiasAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))  # [T, heads]
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[windows, N, C] -> [windows, N, C]."""
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[windows, N, C] -> queries, keys and values, each [windows, N, heads, D]."""
         bias = None
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        qkv = F.linear(tokens, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [windows, heads, N, D]
-        index = relative_position_index(self.window, tokens.device)
-        position_bias = self.relative_position_bias_table[index].permute(2, 0, 1)[None]  # [1, heads, N, N]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias.to(q.dtype))
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        q, k, v = F.linear(tokens, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        return q, k, v
+
+    def position_bias(self) -> Tensor:
+        """[heads, N, N] from the table."""
+        index = relative_position_index(self.window, self.relative_position_bias_table.device)
+        table = self.relative_position_bias_table.t().contiguous()  # so that each head gathers from a row of its own
+        return table.index_select(1, index.flatten()).unflatten(1, index.shape)
 
 
 def relative_position_index(window: int, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from timm.layers import DropPath
@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from piip import config
 from piip.structures import BranchState
 
+State = TypeVar("State", Tensor, BranchState)
+
 
 class Branch(Protocol):
     """A backbone cut open, so that others can read and write its tokens between blocks.
@@ -21,6 +23,8 @@ class Branch(Protocol):
     """
 
     config: config.Branch
+    checkpointing: bool
+    """recompute each block in the backward pass; at first as the config says"""
 
     def embed(self, images: Tensor) -> BranchState:
         """[B, 3, H, W] -> tokens with their positions, before the first block.
@@ -35,10 +39,11 @@ class Branch(Protocol):
         """Depth of a parameter, by its name within the branch: 0 in the embedding, k + 1 in block k."""
 
 
-def run_step(module: nn.Module, step: Callable[[Tensor], Tensor], tokens: Tensor, recompute: bool) -> Tensor:
+def run_step(module: nn.Module, step: Callable[[State], State], tokens: State, recompute: bool) -> State:
     """`step(tokens)`; with `recompute`, its activations are not stored while `module` trains."""
     if recompute and module.training and torch.is_grad_enabled():
-        return checkpoint(step, tokens, use_reentrant=False)
+        result: State = checkpoint(step, tokens, use_reentrant=False)
+        return result
     return step(tokens)
 
 

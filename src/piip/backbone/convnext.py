@@ -24,6 +24,7 @@ class ConvNeXtBranch(nn.Module):
     def __init__(self, branch: config.Branch) -> None:
         super().__init__()
         self.config = branch
+        self.checkpointing = branch.checkpointing
         self.convnext = _by_name(branch) if branch.model is not None else _from_architecture(branch)
         # The norm after the last block belongs to a classifier. Checkpoints have it and so it is held, but it is not
         # used: the features are those of the last block.
@@ -46,7 +47,7 @@ class ConvNeXtBranch(nn.Module):
         """The state after blocks `first` to `last`, both included; its grid and width may be new ones."""
         grid = state.tokens.transpose(1, 2).unflatten(2, state.size)
         for block in self.blocks()[first : last + 1]:
-            grid = run_step(self, block, grid, self.config.checkpointing)
+            grid = run_step(self, block, grid, self.checkpointing)
         return _to_state(grid)
 
     def blocks(self) -> list[nn.Module]:

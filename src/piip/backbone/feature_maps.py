@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from piip import config
 from piip.config import GROUP_NORM_GROUPS
+from piip.ops.paths import PIECE, gelu, in_pieces, is_plain
 
 
 class FeatureMaps(nn.Module):
@@ -24,7 +26,7 @@ class FeatureMaps(nn.Module):
         if grids_shrink:
             levels: list[nn.Module] = [nn.Identity() for _ in range(4)]
         else:
-            levels = [_up_twice(finest, maps.norm), _up(second), nn.Identity(), nn.MaxPool2d(2)]
+            levels = [UpsampleTwice(finest, maps.norm), Upsample(second, second), nn.Identity(), nn.MaxPool2d(2)]
         if 4 not in maps.strides and not maps.unused_level:
             levels[0] = nn.Identity()
         self.levels = nn.ModuleList(levels)
@@ -49,10 +51,47 @@ class FeatureMaps(nn.Module):
         return [level(source) for level, source in zip(levels, sources[-len(levels) :], strict=True)]
 
 
-def _up(width: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(width, width, kernel_size=2, stride=2)
+class Upsample(nn.ConvTranspose2d):
+    """A transposed convolution of 2x2 with stride 2, as a matrix product: no two outputs share a pixel.
+
+    Its result lies in memory channels last.
+    """
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, O, 2H, 2W]."""
+        if is_plain() or output_size is not None:
+            return super().forward(x, output_size)
+        grid = x.permute(0, 2, 3, 1)  # [B, H, W, C]
+        matrix = self.weight.permute(0, 2, 3, 1).flatten(1).t()  # [2 * 2 * O, C]
+        bias = None if self.bias is None else self.bias.repeat(4)
+        if in_pieces(x):
+            return self._in_pieces(grid, matrix, bias).permute(0, 3, 1, 2)
+        cells = F.linear(grid, matrix, bias).unflatten(3, (2, 2, self.out_channels))
+        return cells.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+    def _in_pieces(self, grid: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        batch, height, width, _ = grid.shape
+        out = grid.new_empty(batch, height, 2, width, 2, self.out_channels)
+        rows = max(1, PIECE // width)
+        for image in range(batch):
+            for top in range(0, height, rows):
+                cells = F.linear(grid[image, top : top + rows], matrix, bias)
+                out[image, top : top + rows] = cells.unflatten(2, (2, 2, self.out_channels)).transpose(1, 2)
+        return out.reshape(batch, 2 * height, 2 * width, self.out_channels)
 
 
-def _up_twice(width: int, norm: str) -> nn.Sequential:
-    between = nn.GroupNorm(GROUP_NORM_GROUPS, width) if norm == "groupnorm" else LayerNorm2d(width, eps=1e-6)
-    return nn.Sequential(_up(width), between, nn.GELU(), _up(width))
+class UpsampleTwice(nn.Sequential):
+    """Two of them, with a norm and GELU between."""
+
+    def __init__(self, width: int, norm: str) -> None:
+        between = nn.GroupNorm(GROUP_NORM_GROUPS, width) if norm == "groupnorm" else LayerNorm2d(width, eps=1e-6)
+        super().__init__(Upsample(width, width), between, nn.GELU(), Upsample(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, O, 4H, 4W]."""
+        first, norm, _gelu, second = self
+        out: Tensor = second(gelu(norm(first(x))))
+        return out

@@ -6,6 +6,7 @@ Legend: B batch, Q receiver's tokens, S source tokens, C receiver's channels, H 
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -13,7 +14,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from piip import config
+from piip.backbone.branch import run_step
+from piip.ops import bags
 from piip.ops.deformable_attention import deformable_attention
+from piip.ops.paths import PIECE, gelu, in_pieces, is_plain, scaled_linear
 from piip.structures import BranchState, Size
 
 
@@ -37,14 +41,18 @@ class InteractionUnit(nn.Module):
 
     def __init__(self, fine: int, coarse: int, interaction: config.Interaction) -> None:
         super().__init__()
+        self.checkpointing = False  # see PIIPBackbone.set_checkpointing
         self.to_fine = Injector(fine, coarse, interaction)
         self.to_coarse = Injector(coarse, fine, interaction)
 
     def forward(self, fine: BranchState, coarse: BranchState) -> tuple[BranchState, BranchState]:
         """Both directions read the features from before this unit."""
-        new_coarse = self.to_coarse(coarse, fine)
-        new_fine = self.to_fine(fine, coarse)
+        new_coarse = self._inject(self.to_coarse, coarse, fine)
+        new_fine = self._inject(self.to_fine, fine, coarse)
         return new_fine, new_coarse
+
+    def _inject(self, injector: nn.Module, receiver: BranchState, source: BranchState) -> BranchState:
+        return run_step(self, partial(injector, source=source), receiver, self.checkpointing)
 
 
 class Injector(nn.Module):
@@ -72,9 +80,9 @@ class Injector(nn.Module):
         """The receiver's new state; sizes may differ in any way."""
         x = receiver.tokens
         values = self.source_norm(self.projection(source.tokens))
-        x = x + self.ca_gamma * self.attention(self.query_norm(x), receiver.size, values, source.size)
+        x = x + self.attention(self.query_norm(x), receiver.size, values, source.size, self.ca_gamma)
         if self.ffn is not None:
-            x = x + self.cffn_gamma * self.drop_path(self.ffn(self.ffn_norm(x), receiver.size))
+            x = x + self.drop_path(self.ffn(self.ffn_norm(x), receiver.size, self.cffn_gamma))
         return receiver._replace(tokens=x)
 
 
@@ -107,18 +115,48 @@ class DeformableCrossAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
-        """query [B, Q, C] on a grid of `size`, source [B, S, *] on a grid of `source_size` -> [B, Q, C]."""
+    def forward(
+        self, query: Tensor, size: Size, source: Tensor, source_size: Size, gamma: Tensor | None = None
+    ) -> Tensor:
+        """query [B, Q, C] on a grid of `size`, source [B, S, *] on one of `source_size` -> [B, Q, C], times gamma."""
         batch, queries, _ = query.shape
         height, width = source_size
         value = self.value(source).unflatten(-1, (self.heads, -1))  # [B, S, H, D]
+        plain_layers = type(self.sampling_offsets) is type(self.attention_weights) is nn.Linear
+        if plain_layers and in_pieces(query, value) and bags.fits(value, source_size):
+            return scaled_linear(self.output, self._in_pieces(query, size, value, source_size), gamma)
         offsets = self.sampling_offsets(query).float().reshape(batch, queries, self.heads, 1, self.points, 2)
         # Offsets are in source cells; positions are kept in float32, see `deformable_attention`.
         scale = torch.tensor([1.0 / width, 1.0 / height], device=query.device)
         points = cell_centres(size, query.device)[:, None, None, None] + offsets * scale
         weights = self.attention_weights(query).reshape(batch, queries, self.heads, self.points)
         weights = weights.softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
-        return self.output(deformable_attention(value, [source_size], points, weights))
+        return scaled_linear(self.output, deformable_attention(value, [source_size], points, weights), gamma)
+
+    def _in_pieces(self, query: Tensor, size: Size, value: Tensor, source_size: Size) -> Tensor:
+        """What `output` gets, [B, Q, H * D], by `ops.bags`; value is [B, S, H, D]."""
+        height, width = source_size
+        weight, bias = self._planes()
+        # Offsets are in source cells, and so is everything here.
+        places = (cell_centres(size, query.device) * torch.tensor([width, height])).t()  # [2, Q]
+        mixed = query.new_empty(*query.shape[:2], value.shape[2] * value.shape[3])
+        for tokens, source, out in zip(query, value, mixed, strict=True):
+            table = bags.table(source, source_size)
+            for start in range(0, len(tokens), PIECE):
+                piece = slice(start, start + PIECE)
+                planes = torch.addmm(bias, weight, tokens[piece].t()).float()
+                x, y, logits = planes.unflatten(0, (3, self.heads, self.points))
+                x, y = x.add_(places[0, piece]), y.add_(places[1, piece])
+                out[piece] = bags.sample(table, source_size, x, y, logits)
+        return mixed
+
+    def _planes(self) -> tuple[Tensor, Tensor]:
+        """Weight [3*H*P, C] and bias [3*H*P, 1] of x of all heads and points, then of y, then of the logits."""
+        weights, biases = [], []
+        for layer, kinds in ((self.sampling_offsets, 2), (self.attention_weights, 1)):
+            weights.append(layer.weight.unflatten(0, (-1, kinds)).transpose(0, 1).flatten(0, 1))
+            biases.append(layer.bias.unflatten(0, (-1, kinds)).t().flatten())
+        return torch.cat(weights), torch.cat(biases)[:, None]
 
 
 class CrossAttention(nn.Module):
@@ -132,14 +170,19 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(source_width, width, bias=False)
         self.output = nn.Linear(width, width)
 
-    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
-        """query [B, Q, C], source [B, S, *] -> [B, Q, C]; the grids play no part."""
+    def forward(
+        self, query: Tensor, size: Size, source: Tensor, source_size: Size, gamma: Tensor | None = None
+    ) -> Tensor:
+        """query [B, Q, C], source [B, S, *] -> [B, Q, C], times gamma; the grids play no part."""
         q, k, v = (
             project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project, tokens in ((self.query, query), (self.key, source), (self.value, source))
         )
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        if is_plain():
+            mixed = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1) @ v
+        else:
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return scaled_linear(self.output, mixed.transpose(1, 2).flatten(2), gamma)
 
 
 class ConvFFN(nn.Module):
@@ -149,13 +192,12 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, tokens: Tensor, size: Size) -> Tensor:
-        """[B, H*W, C] on a grid of `size` -> [B, H*W, C]."""
+    def forward(self, tokens: Tensor, size: Size, gamma: Tensor | None = None) -> Tensor:
+        """[B, H*W, C] on a grid of `size` -> [B, H*W, C], times gamma."""
         grid = self.fc1(tokens).transpose(1, 2).unflatten(2, size)
-        return self.fc2(self.act(self.depthwise(grid)).flatten(2).transpose(1, 2))
+        return scaled_linear(self.fc2, gelu(self.depthwise(grid)).flatten(2).transpose(1, 2), gamma)
 
 
 def cell_centres(size: Size, device: torch.device) -> Tensor:

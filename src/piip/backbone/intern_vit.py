@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from timm.layers import RmsNorm
 from torch import Tensor, nn
 
 from piip import config
+from piip.backbone.attention import OpenAttention
 from piip.backbone.vit import EPSILON, ViTBranch, plain_vit
 
 
@@ -23,7 +23,7 @@ class InternViTBranch(ViTBranch):
         return vit
 
 
-class WideNormAttention(nn.Module):
+class WideNormAttention(OpenAttention):
     """Attention whose queries and keys are RMS-normalised over the full width, before they are split into heads."""
 
     def __init__(self, width: int, heads: int, qkv_bias: bool) -> None:
@@ -34,8 +34,8 @@ class WideNormAttention(nn.Module):
         self.k_norm = RmsNorm(width, eps=EPSILON)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, N, C] -> [B, N, C]."""
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, N, C] -> queries, keys and values, each [B, N, heads, D]."""
         q, k, v = self.qkv(tokens).chunk(3, dim=-1)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.q_norm(q), self.k_norm(k), v))
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (self.q_norm(q), self.k_norm(k), v))
+        return q, k, v

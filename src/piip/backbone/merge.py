@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip.config import GROUP_NORM_GROUPS
+from piip.ops.paths import add_scaled
 from piip.structures import BranchState, Size
 
 
@@ -24,7 +25,7 @@ class Merge(nn.Module):
         maps = [resize(project(to_map(state)), finest) for project, state in zip(self.projections, states, strict=True)]
         merged = maps[0] * self.weights[0]
         for weight, branch_map in zip(list(self.weights)[1:], maps[1:], strict=True):
-            merged = merged + weight * branch_map
+            merged = add_scaled(merged, branch_map, weight)
         return merged
 
 
@@ -42,7 +43,7 @@ class LightMerge(Merge):
     def __init__(self, widths: list[int]) -> None:
         out = widths[-1]
         projections = [nn.Sequential(*_convolution(width, out)) for width in widths[:-1]]
-        super().__init__([*projections, nn.Sequential(nn.GroupNorm(GROUP_NORM_GROUPS, out), nn.ReLU())])
+        super().__init__([*projections, nn.Sequential(nn.GroupNorm(GROUP_NORM_GROUPS, out), nn.ReLU(inplace=True))])
 
 
 class OnlyBranch(nn.Module):
@@ -54,7 +55,7 @@ class OnlyBranch(nn.Module):
 
 
 def _convolution(width: int, out: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    return nn.Conv2d(width, out, 3, padding=1, bias=False), nn.GroupNorm(GROUP_NORM_GROUPS, out), nn.ReLU()
+    return nn.Conv2d(width, out, 3, padding=1, bias=False), nn.GroupNorm(GROUP_NORM_GROUPS, out), nn.ReLU(inplace=True)
 
 
 def to_map(state: BranchState) -> Tensor:

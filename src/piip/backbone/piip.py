@@ -68,6 +68,18 @@ class PIIPBackbone(nn.Module):
                 earlier.append(self.earlier_merges[str(group)](states))
         return self.maps(self.merge(states), earlier)
 
+    def set_checkpointing(self, on: bool) -> None:
+        """In training, recompute every block and exchange in the backward pass: less memory, more time.
+
+        Branches whose config asks for it do so in any case.
+        """
+        for branch in self.branches:
+            branch.checkpointing = on or branch.config.checkpointing
+        stage: Any
+        for stage in self.interactions:
+            for unit in stage.units:
+                unit.checkpointing = on
+
     def states(self, images: Tensor) -> list[BranchState]:
         """[B, 3, H, W] normalised images -> tokens (and class tokens) of every branch after its last block."""
         states = self.embed(images)

@@ -10,14 +10,15 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models.eva import EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from piip import config
+from piip.backbone.block import run_block, run_block_in_place, takes_any_order, takes_window_order
 from piip.backbone.branch import drop_path, drop_path_rates, run_step
 from piip.backbone.timm_models import architecture
-from piip.ops.windows import from_windows, join_prefix, split_prefix, to_windows
+from piip.ops.paths import in_pieces, is_plain
+from piip.ops.windows import from_window_order, to_window_order
 from piip.structures import BranchState, Size
 
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh")}
@@ -35,6 +36,7 @@ class ViTBranch(nn.Module):
     def __init__(self, branch: config.Branch) -> None:
         super().__init__()
         self.config = branch
+        self.checkpointing = branch.checkpointing
         self.vit = self.build(branch)
         self.vit.norm = nn.Identity()
         for block, rate in zip(self.vit.blocks, drop_path_rates(branch, branch.depth), strict=True):
@@ -52,9 +54,8 @@ class ViTBranch(nn.Module):
                 f"an image of {tuple(images.shape[-2:])} pixels has no token grid with patches of {patch}: each branch "
                 f"must see at least {patch} x {patch} pixels"
             )
-        grid = self.vit.patch_embed.proj(images)  # pixels beyond the last whole patch are dropped here
-        size = (grid.shape[-2], grid.shape[-1])
-        tokens = self.vit.patch_embed.norm(grid.flatten(2).transpose(1, 2))
+        size = (images.shape[-2] // patch, images.shape[-1] // patch)  # pixels beyond the last whole patch are dropped
+        tokens = self.vit.patch_embed.norm(_cut_patches(self.vit.patch_embed.proj, images, size))
         positions = self.positions(size)
         if positions is not None:
             tokens = tokens + positions.to(tokens.dtype)
@@ -83,21 +84,31 @@ class ViTBranch(nn.Module):
     def run(self, state: BranchState, first: int, last: int) -> BranchState:
         """The state after blocks `first` to `last`, both included."""
         tokens = state.tokens if state.prefix is None else torch.cat((state.prefix, state.tokens), dim=1)
-        rotary = self._rotary(state.size)
-        for index in range(first, last + 1):
-            step = partial(
-                run_block,
-                self.vit.blocks[index],
-                size=state.size,
-                window=self.config.windows[index],
-                prefix_tokens=self.config.prefix_tokens,
-                rotary=rotary[index] if rotary is not None and self.vit.rope_mixed else rotary,
-            )
-            tokens = run_step(self, step, tokens, self.config.checkpointing)
+        tokens = self._run_blocks(tokens, state.size, first, last)
         if state.prefix is None:
             return state._replace(tokens=tokens)
         prefix, tokens = tokens.split((state.prefix.shape[1], state.tokens.shape[1]), dim=1)
         return state._replace(tokens=tokens, prefix=prefix)
+
+    def _run_blocks(self, tokens: Tensor, size: Size, first: int, last: int) -> Tensor:
+        rotary = self._rotary(size)
+        order: int | None = None  # the tokens are in the order of windows of this side, or row by row
+        given, prefix_tokens = tokens, self.config.prefix_tokens
+        for index in range(first, last + 1):
+            block, window = self.vit.blocks[index], self.config.windows[index]
+            kind = (block, window, prefix_tokens, rotary is not None)
+            in_windows, anyhow = takes_window_order(*kind), takes_any_order(*kind)
+            wanted = order if anyhow else window if in_windows else None
+            tokens, order = _reorder(tokens, size, order, wanted), wanted
+            if (in_windows or anyhow) and not self.training and in_pieces(tokens):
+                if tokens.data_ptr() == given.data_ptr():  # not ours to overwrite
+                    tokens = tokens.clone()
+                run_block_in_place(block, tokens, size, window)
+                continue
+            turn = rotary[index] if rotary is not None and self.vit.rope_mixed else rotary
+            step = partial(run_block, block, size=size, window=window, prefix_tokens=prefix_tokens, rotary=turn)
+            tokens = run_step(self, step, tokens, self.checkpointing)
+        return _reorder(tokens, size, order, None)
 
     def _rotary(self, size: Size) -> Tensor | None:
         """Rotary positions as timm's attention takes them: [H*W, 2D], or [depth, heads, H*W, 2D] if mixed."""
@@ -115,6 +126,18 @@ class ViTBranch(nn.Module):
         """Depth of a parameter, by its name within the branch: 0 in the embedding, k + 1 in block k."""
         match = re.match(r"vit\.blocks\.(\d+)\.", parameter)
         return int(match[1]) + 1 if match else 0
+
+
+def _cut_patches(projection: nn.Conv2d, images: Tensor, size: Size) -> Tensor:
+    """[B, 3, H, W] -> [B, cells, C], the convolution as a matrix product, so that tokens lie in memory one by one."""
+    if is_plain() or type(projection) is not nn.Conv2d:
+        return projection(images).flatten(2).transpose(1, 2)
+    patch = projection.stride[0]
+    cut = (
+        images[..., : size[0] * patch, : size[1] * patch].unflatten(3, (size[1], patch)).unflatten(2, (size[0], patch))
+    )
+    patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return F.linear(patches, projection.weight.flatten(1), projection.bias)
 
 
 def plain_vit(branch: config.Branch, norm: type[nn.Module] = nn.LayerNorm, epsilon: float = EPSILON) -> Any:
@@ -176,46 +199,10 @@ def resize_positions(stored: Tensor, size: Size) -> Tensor:
     return F.interpolate(image, size=size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
 
 
-def run_block(
-    block: Block | EvaBlock, tokens: Tensor, size: Size, window: int | None, prefix_tokens: int, rotary: Tensor | None
-) -> Tensor:
-    """One pre-norm block on prefix tokens and patches [B, K + H*W, C]."""
-    normalised = block.norm1(tokens)
-    if window is None:
-        attended = _attend(block.attn, normalised, rotary)
-    else:
-        attended = _attend_in_windows(block.attn, normalised, size, window, prefix_tokens, rotary)
-    tokens = tokens + block.drop_path1(_scale(block, 1, attended))
-    return tokens + block.drop_path2(_scale(block, 2, block.mlp(block.norm2(tokens))))
-
-
-def _attend(attention: nn.Module, tokens: Tensor, rotary: Tensor | None) -> Tensor:
-    return attention(tokens) if rotary is None else attention(tokens, rope=rotary)
-
-
-def _attend_in_windows(
-    attention: nn.Module, tokens: Tensor, size: Size, window: int, prefix_tokens: int, rotary: Tensor | None
-) -> Tensor:
-    # The padding goes in before qkv, so that padded keys and values equal the projection's biases and take part in
-    # the softmax: all released models were trained so.
-    batch = len(tokens)
-    prefix, patches = tokens[:, :prefix_tokens], tokens[:, prefix_tokens:]
-    windows = to_windows(patches, size, window)
-    if rotary is not None:
-        heads_or_one = rotary if rotary.ndim == 3 else rotary[None]
-        rotary = to_windows(heads_or_one, size, window)  # [heads * n, N, 2D]
-        rotary = rotary.unflatten(0, (len(heads_or_one), -1)).transpose(0, 1).repeat(batch, 1, 1, 1)
-    if prefix_tokens == 0:
-        return from_windows(_attend(attention, windows, rotary), size, window)
-    attended = _attend(attention, join_prefix(windows, prefix), rotary)
-    prefix, windows = split_prefix(attended, prefix_tokens, batch)
-    return torch.cat((prefix, from_windows(windows, size, window)), dim=1)
-
-
-def _scale(block: Block | EvaBlock, part: int, x: Tensor) -> Tensor:
-    """LayerScale, for which timm's two kinds of block have different names."""
-    if isinstance(block, EvaBlock):
-        gamma: Tensor | None = getattr(block, f"gamma_{part}")
-        return x if gamma is None else gamma * x
-    layer_scale: nn.Module = getattr(block, f"ls{part}")
-    return layer_scale(x)
+def _reorder(tokens: Tensor, size: Size, old: int | None, new: int | None) -> Tensor:
+    """[B, H*W, C] from the order of windows of side `old` to that of side `new`; None is row by row."""
+    if old == new:
+        return tokens
+    if old is not None:
+        tokens = from_window_order(tokens, size, old)
+    return tokens if new is None else to_window_order(tokens, size, new)

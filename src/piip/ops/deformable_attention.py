@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from piip.ops.paths import is_plain
+
 Size = tuple[int, int]
 
 
@@ -58,7 +60,7 @@ LARGE_LEVELS = 100_000
 
 def _rows_are_faster(value: Tensor, points: Tensor, weights: Tensor) -> bool:
     """As `benchmarks/deformable_attention.py` finds; a compiler is given the plain operations to fuse."""
-    if value.device.type != "cpu" or torch.compiler.is_compiling():
+    if value.device.type != "cpu" or torch.compiler.is_compiling() or is_plain():
         return False
     inputs = (value, points, weights)
     needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)

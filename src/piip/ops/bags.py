@@ -1,0 +1,74 @@
+"""Deformable attention in inference on a CPU: bags of rows, computed plane by plane.
+
+Legend: Q queries, H heads, P points, D channels per head.
+
+What the general operation gets as points and weights per query is here kept as planes [H, P, Q], straight from the
+matrix product that makes them. So every step runs along contiguous queries, the softmax over P included, and only the
+finished rows and shares are turned round to bags.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Size = tuple[int, int]
+
+EXACT = 2**24
+"""float32 counts to here"""
+
+
+def fits(value: Tensor, size: Size) -> bool:
+    """Whether float32 holds the values [B, S, H, D] of a source of `size`, and the numbers of a `table`'s rows."""
+    return value.dtype != torch.float64 and (size[0] + 3) * (size[1] + 3) * value.shape[2] < EXACT
+
+
+def table(value: Tensor, size: Size) -> Tensor:
+    """One image's source tokens [S, H, D] as rows [T, D] in float32, with a border of zero cells.
+
+    One before and two behind in each direction, so that all four corners of a clamped position are cells.
+    """
+    height, width = size
+    _, heads, channels = value.shape
+    bordered = value.new_zeros(height + 3, width + 3, heads, channels, dtype=torch.float32)
+    bordered[1 : height + 1, 1 : width + 1] = value.unflatten(0, size)
+    return bordered.reshape(-1, channels)
+
+
+def sample(table: Tensor, size: Size, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
+    """Softmax-weighted sums of bilinear samples: [Q, H * D].
+
+    Args:
+        table: see `table`, of a source of `size` for which `fits` holds.
+        x, y: [H, P, Q] float32, in cells of the source; (0.5, 0.5) is the centre of the first. Overwritten.
+        logits: [H, P, Q] float32, of the weights of each query's P points per head. Overwritten.
+    """
+    height, width = size
+    heads, points, queries = x.shape
+    below = (width + 3) * heads  # from a row of the table to that of the cell below; the cell beside is `heads` away
+    x, y = x.add_(0.5).clamp_(0, width + 1), y.add_(0.5).clamp_(0, height + 1)
+    left, top = x.trunc(), y.trunc()
+    x, y = x.sub_(left), y.sub_(top)
+    rows = torch.empty(heads, 4, points, queries, dtype=torch.int32)
+    rows[:, 0] = top.mul_(below).add_(left, alpha=heads).add_(torch.arange(heads)[:, None, None])
+    rows[:, 0].clamp_(0, len(table) - below - heads - 1)  # NaN has no cell: it must not read out of bounds
+    for corner, step in enumerate((heads, below, below + heads), start=1):
+        torch.add(rows[:, 0], step, out=rows[:, corner])
+    weights = logits.sub_(logits.amax(dim=1, keepdim=True)).exp_()
+    weights = weights.div_(weights.sum(dim=1, keepdim=True))
+    shares = torch.empty(heads, 4, points, queries)
+    lower = torch.mul(weights, y, out=y)
+    upper = weights.sub_(lower)
+    torch.mul(upper, x, out=shares[:, 1])
+    torch.mul(lower, x, out=shares[:, 3])
+    torch.sub(upper, shares[:, 1], out=shares[:, 0])
+    torch.sub(lower, shares[:, 3], out=shares[:, 2])
+    bags = (-1, 4 * points)
+    out = F.embedding_bag(
+        rows.flatten(0, 2).t().reshape(bags),
+        table,
+        mode="sum",
+        per_sample_weights=shares.flatten(0, 2).t().reshape(bags),
+    )
+    return out.reshape(queries, -1)
