@@ -102,6 +102,8 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
         write_run_config(folder.config, model.config, settings)
     accelerator.wait_for_everyone()
     model.to(accelerator.device)
+    if settings.checkpointing:
+        model.backbone.set_checkpointing(True)
     optimizer = build_optimizer(model, settings, accelerator.num_processes)
     average = build_average(model, settings.ema) if settings.ema is not None else None
     losses, optimizer = accelerator.prepare(Losses(model), optimizer)

@@ -65,6 +65,8 @@ class Settings(Frozen):
     """decay per step of a running average of the weights, which then is what is evaluated and given away"""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    checkpointing: bool = False
+    """recompute the backbone's activations in the backward pass: less memory for about a third more time"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """choose among several GPUs with CUDA_VISIBLE_DEVICES or `accelerate launch`"""
     seed: NonNegativeInt = 0
@@ -91,7 +93,9 @@ class Settings(Frozen):
         return self.lr * self.batch_size * self.grad_accumulation * processes / self.lr_batch_size
 
 
-FREE_ON_RESUME = frozenset({"data", "epochs", "device", "workers", "eval_interval", "save_interval", "patience"})
+FREE_ON_RESUME = frozenset(
+    {"data", "epochs", "checkpointing", "device", "workers", "eval_interval", "save_interval", "patience"}
+)
 """what may differ when a run is resumed; anything else would make it another run"""
 
 
