@@ -1,9 +1,10 @@
-"""Both paths of deformable attention at the shapes of the released detectors: rows against grid_sample.
+"""All paths of deformable attention at the shapes of the released detectors: grid_sample, rows, planes of rows.
 
     python benchmarks/deformable_attention.py [--rounds 7] [--threads 1] [--cpu-time]
 
 Medians of alternate calls in one run, fp32, batch 1, 16 heads, 4 points. "training" is forward and backward. The
-choice in `piip.ops.deformable_attention` rests on this table.
+choice in `piip.ops.deformable_attention` rests on this table. Planes (`piip.ops.bags`) are what the interactions use
+in inference; their time includes the softmax, which the other two are given.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from piip.backbone.interaction import cell_centres
+from piip.ops import bags
 from piip.ops.deformable_attention import deformable_attention_reference, deformable_attention_rows
 
 HEADS, POINTS = 16, 4
@@ -54,11 +56,21 @@ def train(path: Path, value: Tensor, sizes: list[tuple[int, int]], points: Tenso
     path(leaves[0], sizes, leaves[1], leaves[2]).sum().backward()
 
 
+def by_planes(value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """As the interactions call it; the copies stand for the matrix product's result, which is overwritten."""
+    height, width = sizes[0]
+    x, y = (points[0, :, :, 0].permute(1, 2, 3, 0) * torch.tensor([width, height]).view(1, 1, 2, 1)).unbind(2)
+    logits = weights[0, :, :, 0].permute(1, 2, 0).log()
+    return bags.sample(bags.table(value[0], sizes[0]), sizes[0], x.contiguous(), y.contiguous(), logits.contiguous())
+
+
 def milliseconds(step: Callable[..., None], shape: Sequence[int], rounds: int, clock: Clock) -> list[float]:
-    """Medians of the reference and of rows, called in turn."""
-    paths = (deformable_attention_reference, deformable_attention_rows)
+    """Medians of the paths, called in turn."""
+    paths: tuple[Path, ...] = (deformable_attention_reference, deformable_attention_rows)
+    if step is infer:
+        paths += (by_planes,)
     arguments = inputs(*shape)
-    times: list[list[float]] = [[], []]
+    times: list[list[float]] = [[] for _ in paths]
     for _ in range(rounds + 1):
         for path, taken in zip(paths, times, strict=True):
             began = clock()
@@ -75,11 +87,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1 if arguments.cpu_time else arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
-    print(f"{'milliseconds':28} {'inference':^30} {'training':^30}")
-    print(f"{'':28} {'reference':>10} {'rows':>10} {'ratio':>8} {'reference':>10} {'rows':>10} {'ratio':>8}")
+    print(f"{'milliseconds':28} {'inference':^41} {'training':^30}")
+    names = ("reference", "rows", "planes", "ratio", "reference", "rows", "ratio")
+    print(f"{'':28} " + " ".join(f"{name:>{8 if name == 'ratio' else 10}}" for name in names))
     for name, *shape in SHAPES:
         figures = [milliseconds(step, shape, arguments.rounds, clock) for step in (infer, train)]
-        columns = " ".join(f"{slow:10.2f} {fast:10.2f} {slow / fast:7.1f}x" for slow, fast in figures)
+        columns = " ".join(
+            " ".join(f"{taken:10.2f}" for taken in path_times) + f" {path_times[0] / path_times[-1]:7.1f}x"
+            for path_times in figures
+        )
         print(f"{name:28} {columns}", flush=True)
 
 
