@@ -27,6 +27,8 @@ class PIIP(HubMethods):
             `.safetensors` file or a saved model folder; or a `config.Model`; or a `PIIPModel`.
         device: where it predicts and evaluates; None for the first GPU if there is one, else the CPU.
         pretrained: for a name: its released weights, fetched from the Hugging Face Hub on first use.
+        compile: predict with torch.compile, for images of few fixed sizes (each takes minutes once, and on CPUs it is
+            often slower: see `docs/speed.md`). Where there is no compiler, a warning says so and nothing changes.
 
     >>> import piip
     >>> piip.PIIP("piip_nano_mask_rcnn").config.task
@@ -34,11 +36,17 @@ class PIIP(HubMethods):
     """
 
     def __init__(
-        self, model: str | Path | config.Model | PIIPModel, device: str | None = None, pretrained: bool = False
+        self,
+        model: str | Path | config.Model | PIIPModel,
+        device: str | None = None,
+        pretrained: bool = False,
+        compile: bool = False,
     ) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe: dict[str, Any] = {}
+        self.compile = compile
         self._model: PIIPModel | None = None
+        self._predictor: Predictor | None = None
         if pretrained:
             if not isinstance(model, str):
                 raise ValueError("pretrained=True needs the name of a published model, see piip.list_models()")
@@ -110,13 +118,21 @@ class PIIP(HubMethods):
         precision: Precision = "fp32",
     ) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
-        predictor = Predictor(self.model, self.device, precision)
+        predictor = self.predictor(precision)
         report = predictor.predict(source, conf, batch_size)
         if save is not None:
             for number, result in enumerate(report.results):
                 stem = result.path.stem if result.path is not None else f"image{number}"
                 result.save(Path(save) / f"{stem}.jpg")
         return report
+
+    def predictor(self, precision: Precision = "fp32") -> Predictor:
+        """What `predict` runs, kept for the next call: it holds a folded copy of the model, see `model.fuse`."""
+        model, kept = self.model, self._predictor
+        wanted = (model, model.config, precision, torch.device(self.device))
+        if kept is None or (kept.model, kept.config, kept.precision, kept.device) != wanted:
+            kept = self._predictor = Predictor(model, self.device, precision, compile=self.compile)
+        return kept
 
     def train(
         self,

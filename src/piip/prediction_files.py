@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import tasks
-from piip.predictor import Failure, Predictor
+from piip.predictor import Failure
 from piip.weights.files import atomic_write
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_predictions(
 
     Pictures get the image's name (and a number where two files share one). Broken files are listed in the result.
     """
-    predictor = Predictor(model.model, model.device, precision)
+    predictor = model.predictor(precision)
     return tasks.of(model.config).write_predictions(predictor, list(sources), output, conf, batch_size)
 
 

@@ -1,0 +1,54 @@
+"""The folded, perhaps compiled copy of a model that may still change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from piip.fusion import fuse
+from piip.fusion.copies import Version, version, with_shared_tensors
+
+if TYPE_CHECKING:
+    from piip.model import PIIPModel
+
+HALF = {torch.float16, torch.bfloat16}
+
+
+class InferenceCopy:
+    """Made when first asked for, and anew after the model's weights or config have changed.
+
+    Args:
+        model: what is copied; tensors that folding leaves alone are shared with it
+        fold: see `piip.fusion`. Weights stored in half precision are never folded: they would be rounded twice.
+        compiled: see `piip.compiling`
+    """
+
+    def __init__(self, model: PIIPModel, fold: bool = True, compiled: bool = False) -> None:
+        self.model, self.fold, self.compiled = model, fold, compiled
+        self._copy: PIIPModel | None = None
+        self._made_from: Version = ()
+        self._configs: tuple[Any, ...] = ()
+
+    def get(self) -> PIIPModel:
+        """The model to run; the original itself where nothing is to be done to it."""
+        fold = self.fold and _can_be_folded(self.model)
+        if not fold and not self.compiled:
+            return self.model
+        weights, configs = version(self.model), (self.model.config, self.model.head.config)
+        same = weights == self._made_from and all(a is b for a, b in zip(configs, self._configs, strict=False))
+        if self._copy is None or not same:
+            self._copy = fuse(self.model, share=True) if fold else with_shared_tensors(self.model).eval()
+            if self.compiled:
+                from piip.compiling import compile_backbone
+
+                compile_backbone(self._copy)
+            self._made_from, self._configs = weights, configs
+        return self._copy
+
+
+def _can_be_folded(model: PIIPModel) -> bool:
+    """Not twice, not in half precision, and not what only behaves like a model."""
+    from piip.model import PIIPModel
+
+    return isinstance(model, PIIPModel) and not model.folded and not {p.dtype for p in model.parameters()} & HALF
