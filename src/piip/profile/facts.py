@@ -49,7 +49,7 @@ def _facts(
     entry: zoo.Entry | None,
     size: ImageSize,
 ) -> dict[str, Any]:
-    image = _image(backbone, size)
+    image = image_size(backbone, size)
     separate = task == "classification" and (model is None or getattr(model.head, "separate_head", False))
     described = entry.published_backbone() if entry is not None else backbone
     published = published_counts(described, image, separate)
@@ -70,7 +70,8 @@ def _facts(
     }
 
 
-def _image(backbone: config.Backbone, size: ImageSize) -> Size:
+def image_size(backbone: config.Backbone, size: ImageSize) -> Size:
+    """(height, width) from a side, both or neither; ValueError if it gives a branch no grid."""
     finest = backbone.branches[0].size
     height, width = (finest, finest) if size is None else (size, size) if isinstance(size, int) else size
     for index, branch in enumerate(backbone.branches):

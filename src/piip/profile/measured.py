@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from piip import config
@@ -62,6 +63,9 @@ def neck_of(head: nn.Module | None) -> nn.Module | None:
 def _counts(backbone: PIIPBackbone, head: nn.Module | None, image: Size) -> dict[str, Count]:
     meter = Meter()
     neck = neck_of(head)
+    for module in (backbone, head):
+        if module is not None:
+            module.requires_grad_(False)  # a parameter that is an input of a module would confuse the counter
     with torch.no_grad():
         outputs = _run(backbone, torch.empty(1, 3, *image, device="meta"), meter)
         if neck is not None:
@@ -177,13 +181,12 @@ def _run_mask_rcnn(head: MaskRCNNHead, levels: list[Tensor]) -> None:
         region = torch.empty(settings.detections, settings.channels, mask.RESOLUTION, mask.RESOLUTION)
         for conv in head.mask.convs:
             region = conv(region)
-        head.mask.logits(head.mask.upsample(region))
+        functional.conv2d(head.mask.upsample(region), head.mask.logits.weight[:1])  # the mask of its own class only
 
 
 def _run_dino(head: DINOHead, levels: list[Tensor], image: Size) -> None:
     """As its forward, but for the level embedding, which needs real numbers."""
     for layer in head.modules():
-        layer.requires_grad_(False)  # a parameter that is a module's input would confuse the counter
         if isinstance(layer, FloatLinear):
             layer.__class__ = nn.Linear  # type: ignore[assignment]  # there is no autocast on the meta device
     settings = head.config
