@@ -1,4 +1,4 @@
-"""The command line: `piip train | val | predict | models | info | data check | demo`.
+"""The command line: `piip train | val | predict | models | info | benchmark | convert | data check | demo`.
 
 Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done, 1 some images
 could not be read, 2 wrong use or wrong input (one line says what), 128 + n ended by signal n.
@@ -196,6 +196,30 @@ def info(
         print(json.dumps(facts, indent=2))
         return
     for part in report(facts):
+        out.print(part, highlight=False)
+
+
+@app.command()
+def benchmark(
+    name: Annotated[str, typer.Argument(help="Name of a model (random weights), or a path to weights.")],
+    size: Annotated[int | None, typer.Option(help="Side of the image in pixels; default: as published.")] = None,
+    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    compile_: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
+    train_: Annotated[bool, typer.Option("--train", help="Forward and backward, not inference.")] = False,
+    fold: Annotated[bool, typer.Option(help="Fold linear maps for inference, as `predict` does.")] = True,
+    rounds: Annotated[int, typer.Option(help="Measurements; medians are printed.")] = 5,
+    device: Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object, see docs/speed.md.")] = False,
+) -> None:
+    """Measure seconds, multiply-adds, memory and the share of the machine's roof, and where the time goes."""
+    from piip.benchmark import benchmark as measure
+    from piip.benchmark.table import report
+
+    figures = measure(name, size, batch, compile_, train_, fold, rounds, device)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for part in report(figures):
         out.print(part, highlight=False)
 
 
