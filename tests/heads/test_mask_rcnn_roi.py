@@ -2,6 +2,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
+from piip.heads.mask_rcnn.averages import align_by_products
 from piip.heads.mask_rcnn.roi import STRIDES, _level, align_rois
 
 
@@ -33,6 +34,30 @@ def test_every_region_is_read_from_its_level_and_image() -> None:
             region[None],
             roi_align(levels[level][image, None], one, 7, 1 / STRIDES[level], sampling_ratio=0, aligned=True),
         )
+
+
+@pytest.mark.parametrize("resolution", [7, 14])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_products_are_roi_align(resolution: int, layout: torch.memory_format) -> None:
+    level = torch.randn(2, 5, 40, 31).contiguous(memory_format=layout)
+    corner = torch.rand(200, 2) * torch.tensor([170.0, 220.0]) - 30
+    side = torch.rand(200, 2) ** 3 * 260
+    side[:5] = 0  # no area
+    side[5:8, 0] = 0.01
+    corner[8:12] = torch.tensor([900.0, -700.0])  # far outside
+    rois = torch.cat((torch.randint(2, (200, 1)).float(), corner, corner + side), dim=1)
+    expected = roi_align(level, rois, resolution, 1 / 6, sampling_ratio=0, aligned=True)
+    torch.testing.assert_close(align_by_products(level, rois, resolution, 6), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_inference_reads_the_same_as_training() -> None:
+    levels = maps(channels=4)
+    boxes = [torch.tensor([[10.0, 20.0, 60.0, 55.0], [3.0, 4.0, 500.0, 480.0]]), torch.zeros(0, 4)]
+    with torch.no_grad():
+        fast = align_rois(levels, boxes, 7)
+    torch.testing.assert_close(fast, align_rois(levels, boxes, 7), atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert align_rois(levels, [boxes[1]], 7).shape == (0, 4, 7, 7)
 
 
 def test_no_boxes() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
+from piip.heads.mask_rcnn.averages import cell_averages
 from piip.heads.mask_rcnn.matching import Sample
 from piip.heads.mask_rcnn.roi import STRIDES, align_rois
 from piip.structures import Instances, Size
@@ -34,10 +35,14 @@ class MaskHead(nn.Module):
 
     def forward(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """Logits [N, classes, 28, 28] of all images' boxes."""
+        return self.logits(self._hidden(levels, boxes)).float()
+
+    def _hidden(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """[N, C, 28, 28] before the classes."""
         hidden = align_rois(levels, boxes, RESOLUTION, self.strides)
         for conv in self.convs:
-            hidden = F.relu(conv(hidden))
-        return self.logits(F.relu(self.upsample(hidden))).float()
+            hidden = F.relu(conv(hidden), inplace=True)
+        return F.relu(self.upsample(hidden), inplace=True)
 
     def loss(
         self, levels: list[Tensor], boxes: list[Tensor], samples: list[Sample], targets: list[Instances]
@@ -60,8 +65,13 @@ class MaskHead(nn.Module):
     @torch.no_grad()
     def predict(self, levels: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
         """Per image: probabilities [N, 28, 28] inside `boxes`, which are in pixels of the network's input."""
-        logits, label = self(levels, boxes), torch.cat(labels)
-        own_class = logits[torch.arange(len(label), device=label.device), label].sigmoid()
+        label = torch.cat(labels)
+        hidden = self._hidden(levels, boxes)
+        # Each region needs the mask of its own class only, not those of all of them.
+        cells = hidden.permute(0, 2, 3, 1).flatten(1, 2)  # [N, 784, C]
+        weight, bias = self.logits.weight[label, :, 0, 0].to(hidden.dtype), self.logits.bias[label]  # type: ignore[index]
+        logits = (torch.bmm(cells, weight[:, :, None])[:, :, 0].float() + bias[:, None]).unflatten(1, hidden.shape[-2:])
+        own_class = logits.sigmoid()
         return list(own_class.split([len(box) for box in boxes]))
 
 
@@ -78,8 +88,8 @@ def mask_targets(boxes: Tensor, objects: Tensor, target: Instances) -> Tensor:
     wanted = boxes.new_zeros((len(boxes), MASK_SIDE, MASK_SIDE))
     if len(boxes) == 0:
         return wanted
-    down = _cell_averages(boxes[:, 1], boxes[:, 3], height)
-    across = _cell_averages(boxes[:, 0], boxes[:, 2], width)
+    down = cell_averages(boxes[:, 1], boxes[:, 3], height, MASK_SIDE)
+    across = cell_averages(boxes[:, 0], boxes[:, 2], width, MASK_SIDE)
     with torch.autocast(boxes.device.type, enabled=False):
         for i, (index, box) in enumerate(zip(objects.tolist(), boxes.tolist(), strict=True)):
             # One mask is read at a time, and only under its box: float copies of 300 masks would not fit.
@@ -87,26 +97,6 @@ def mask_targets(boxes: Tensor, objects: Tensor, target: Instances) -> Tensor:
             pixels = target.masks[index, rows, columns].float()
             wanted[i] = down[i, :, rows] @ pixels @ across[i, :, columns].T
     return (wanted >= 0.5).float()
-
-
-def _cell_averages(start: Tensor, end: Tensor, length: int) -> Tensor:
-    """[P, 28, length]: weights of the pixels of one direction in the 28 cells of each span (RoIAlign, aligned).
-
-    A cell is the mean of ceil(its side) samples, each interpolated between the two nearest pixels.
-    """
-    cell_side = ((end - start) / MASK_SIDE)[:, None, None]
-    samples = cell_side.ceil().clamp(min=1)
-    step = torch.arange(int(samples.max()), device=start.device)
-    cell = torch.arange(MASK_SIDE, device=start.device)[:, None]
-    position = start[:, None, None] + (cell + (step + 0.5) / samples) * cell_side - 0.5  # [P, 28, samples]
-    counts = (step < samples) & (position >= -1) & (position <= length)
-    position = position.clamp(0, length - 1)
-    below = position.floor()
-    weight = counts / samples
-    upper = weight * (position - below)
-    averages = torch.zeros(len(start), MASK_SIDE, length, device=start.device)
-    averages.scatter_add_(2, below.long(), weight - upper)
-    return averages.scatter_add_(2, (below.long() + 1).clamp(max=length - 1), upper)
 
 
 def paste_masks(probabilities: Tensor, boxes: Tensor, size: Size) -> Tensor:

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from piip.heads.mask_rcnn.averages import align_by_products
+from piip.ops.paths import in_pieces
+
 STRIDES = (4, 8, 16, 32)
 """pixels per cell of the reference's levels"""
 FINEST_CELLS = 14
@@ -36,6 +39,8 @@ def align_rois(
 def _align(level: Tensor, rois: Tensor, resolution: int, stride: float) -> Tensor:
     # In half precision a corner at 1000 pixels would be off by up to 4; so the level is read in float32.
     dtype = torch.promote_types(level.dtype, torch.float32)
+    if dtype == torch.float32 and in_pieces(level, rois):
+        return align_by_products(level.float(), rois, resolution, stride).to(level.dtype)
     aligned = roi_align(level.to(dtype), rois.to(dtype), resolution, 1 / stride, sampling_ratio=0, aligned=True)
     return aligned.to(level.dtype)
 

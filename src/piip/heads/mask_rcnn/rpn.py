@@ -40,7 +40,7 @@ class RPN(nn.Module):
         """Objectness logits [B, H*W*R] and offsets [B, H*W*R, 4] of every level, in the order of its anchors."""
         logits, deltas = [], []
         for level in levels:
-            hidden = F.relu(self.conv(level))
+            hidden = F.relu(self.conv(level), inplace=True)
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)).float())
         return logits, deltas
