@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests import tiny
 
 import piip
 from piip import config
@@ -247,3 +248,10 @@ def test_atomic_write_replaces_only_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "gone").unlink()
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folded_copy_is_not_saved(tmp_path: Path) -> None:
+    folded = PIIPModel(tiny.model()).fuse()
+    with pytest.raises(WeightsError, match="folded copy"):
+        save_model(folded, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

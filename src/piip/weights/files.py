@@ -81,9 +81,11 @@ def save_model(model: PIIPModel, path: str | Path) -> Path:
     """Write weights and config: to one file for a `.safetensors` path, else to a folder of that name.
 
     The folder holds `model.safetensors` and `config.json`. Returns the path of the `.safetensors` file.
-    Raises WeightsError for another suffix or non-finite weights, and writes nothing then.
+    Raises WeightsError for another suffix, non-finite weights or a folded copy, and writes nothing then.
     """
     path = Path(path)
+    if getattr(model, "folded", False):
+        raise WeightsError(f"{path}: not written, this is a folded copy for inference; save the model it was made from")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     if broken := nonfinite_keys(tensors):
         raise WeightsError(f"{path}: not written, the model has NaN or infinite weights in {_list(broken)}")
