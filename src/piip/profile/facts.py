@@ -33,7 +33,7 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
     if isinstance(name, Path) or Path(name).exists() or name.endswith(".safetensors"):
         return model_info(read_config(name), size)
     entry = zoo.entry(name)
-    return _facts(entry.name, entry.task, entry.backbone(), entry.config() if entry.head else None, entry, size)
+    return _facts(entry.name, entry.task, entry.backbone(), entry.config(), entry, size)
 
 
 def model_info(model: config.Model, size: ImageSize = None) -> dict[str, Any]:

@@ -23,11 +23,8 @@ class Entry:
     backbone: Callable[[], config.Backbone]
     preprocess: config.Preprocess
     classes: Callable[[], tuple[str, ...]]
+    head: config.Head
     category_ids: tuple[int, ...] | None = None
-    head: config.Head | None = None
-    """None: a head that this version does not have, see `waits_for`"""
-    waits_for: str | None = None
-    """what is missing, for the message that building the model gives"""
     official_config: str | None = None
     """file name of the official config, without `.py`"""
     checkpoint: str | None = None
@@ -52,15 +49,7 @@ class Entry:
         return (self.paper_backbone or self.backbone)()
 
     def config(self) -> config.Model:
-        """The model as published (the nano family: with COCO's classes).
-
-        Raises ValueError where its head is not in this version.
-        """
-        if self.head is None:
-            raise ValueError(
-                f"{self.name} cannot be built yet: {self.waits_for} is not in this version. Its backbone is there: "
-                f"piip.zoo.entry({self.name!r}).backbone()"
-            )
+        """The model as published (the nano family: with COCO's or CIFAR's classes)."""
         return config.Model(
             name=self.name,
             backbone=self.backbone(),
