@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from piip import config
 from piip.classes import COCO_CLASSES
 from piip.zoo.entries import Entry
@@ -67,6 +69,20 @@ def nano_backbone(
         interaction=config.Interaction(heads=8, drop_path=0.0),
         maps=maps or config.FeatureMaps(strides=(8, 16, 32), unused_level=False),
     )
+
+
+def nano_convnexts(sizes: Sequence[int], stages: Sequence[Sequence[int]]) -> tuple[config.Branch, ...]:
+    """A ConvNeXt for each image side and its channels per stage, of one block each; the stages are the groups."""
+    return tuple(
+        config.Branch.model_validate({
+            "size": size,
+            "family": "convnext",
+            "stages": [(1, width) for width in widths],
+            "groups": ((0, 0), (1, 2), (3, 4), (5, 6)),  # a downsampling layer begins every stage but the first
+            "layer_scale": 1.0,
+        })
+        for size, widths in zip(sizes, stages, strict=True)
+    )  # fmt: skip
 
 
 NANO = (

@@ -7,6 +7,7 @@ from typing import Any
 from piip import config
 from piip.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.zoo.entries import Entry
+from piip.zoo.nano import nano_convnexts
 
 SIZE = 64
 """twice the side of CIFAR's images, so that the first patches are of 2 x 2 of their pixels"""
@@ -39,17 +40,8 @@ RECIPE: dict[str, Any] = {
 
 def nano_classifier_backbone() -> config.Backbone:
     """Three ConvNeXts, whose convolutions learn from few images what ViTs need many for; stages are the groups."""
-    branches = [
-        config.Branch.model_validate({
-            "size": size,
-            "family": "convnext",
-            "stages": [(1, width) for width in widths],
-            "groups": ((0, 0), (1, 2), (3, 4), (5, 6)),  # a downsampling layer begins every stage but the first
-            "layer_scale": 1.0,
-        })
-        for size, widths in STAGES
-    ]  # fmt: skip
-    return config.Backbone(branches=tuple(branches), interaction=config.Interaction(heads=4, drop_path=0.0), maps=None)
+    branches = nano_convnexts([size for size, _ in STAGES], [widths for _, widths in STAGES])
+    return config.Backbone(branches=branches, interaction=config.Interaction(heads=4, drop_path=0.0), maps=None)
 
 
 NANO_CLASSIFIER = (

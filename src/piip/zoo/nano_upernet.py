@@ -7,6 +7,7 @@ from typing import Any
 from piip import config
 from piip.ade20k import ADE20K_CLASSES
 from piip.zoo.entries import Entry
+from piip.zoo.nano import nano_convnexts
 
 SIZE = 384
 
@@ -34,18 +35,8 @@ def nano_upernet_backbone() -> config.Backbone:
 
     A fifth of the multiply-adds of the nano family's ViTs at the same size.
     """
-    branches = [
-        config.Branch.model_validate({
-            "size": size,
-            "family": "convnext",
-            "stages": [(1, width) for width in widths],
-            "groups": ((0, 0), (1, 2), (3, 4), (5, 6)),  # a downsampling layer begins every stage but the first
-            "layer_scale": 1.0,
-        })
-        for size, widths in zip((SIZE, SIZE * 5 // 8, SIZE // 2), STAGES, strict=True)
-    ]  # fmt: skip
     return config.Backbone(
-        branches=tuple(branches),
+        branches=nano_convnexts((SIZE, SIZE * 5 // 8, SIZE // 2), STAGES),
         interaction=config.Interaction(heads=4, drop_path=0.0),
         maps=config.FeatureMaps(merge_after=(0, 1, 2)),
     )
