@@ -17,9 +17,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from piip.backbone.interaction import cell_centres
 from piip.ops import bags
-from piip.ops.deformable_attention import deformable_attention_reference, deformable_attention_rows
+from piip.ops.deformable_attention import cell_centres, deformable_attention_reference, deformable_attention_rows
 
 HEADS, POINTS = 16, 4
 SHAPES = (  # receiver's grid, source's grid, channels per head

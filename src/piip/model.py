@@ -12,7 +12,7 @@ from piip.heads.classification import ClassifierHead
 from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.heads.upernet import UperNetHead
-from piip.structures import Batch, Prediction, Size
+from piip.structures import Batch, Prediction, Size, size_of
 
 
 class PIIPModel(nn.Module):
@@ -55,7 +55,7 @@ class PIIPModel(nn.Module):
         if isinstance(self.head, MaskRCNNHead):
             return self.head.loss(features, batch.image_sizes, self._padded_sizes(batch), batch.targets)
         if isinstance(self.head, DINOHead):
-            return self.head.loss(features, batch.image_sizes, _size(batch.images), batch.targets)
+            return self.head.loss(features, batch.image_sizes, size_of(batch.images), batch.targets)
         return self.head.loss(features, batch)
 
     def predict(self, images: Tensor, image_sizes: list[Size], original_sizes: list[Size]) -> list[Prediction]:
@@ -79,7 +79,7 @@ class PIIPModel(nn.Module):
         if isinstance(self.head, UperNetHead):  # may cut the images into windows before the backbone sees them
             return self.head.predict(self.backbone, images, image_sizes, original_sizes)
         if isinstance(self.head, DINOHead):
-            return self.head.predict(self.features(images), image_sizes, _size(images), original_sizes)
+            return self.head.predict(self.features(images), image_sizes, size_of(images), original_sizes)
         return self.head.predict(self.features(images), image_sizes, original_sizes)
 
     def _padded_sizes(self, batch: Batch) -> list[Size]:
@@ -106,8 +106,3 @@ def build_head(model: config.Model) -> nn.Module:
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
-
-
-def _size(images: Tensor) -> Size:
-    height, width = images.shape[-2:]
-    return height, width

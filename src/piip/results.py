@@ -122,17 +122,22 @@ class Result:
         Raises:
             ImportError: supervision is not installed
         """
-        try:
-            from supervision import Detections
-        except ImportError:
-            raise ImportError('to_supervision needs supervision: pip install "piip[vis]"') from None
-        return Detections(
+        return supervision_detections()(
             xyxy=self.boxes.numpy(),
             mask=None if self.masks is None else self.masks.numpy(),
             confidence=self.scores.numpy(),
             class_id=self.labels.numpy(),
             data={"class_name": np.array(self.class_names, dtype=str)},
         )
+
+
+def supervision_detections() -> Any:
+    """The class `supervision.Detections`; ImportError with the command that installs it."""
+    try:
+        from supervision import Detections
+    except ImportError:
+        raise ImportError('to_supervision needs supervision: pip install "piip[vis]"') from None
+    return Detections
 
 
 def save_picture(draw: Callable[[], np.ndarray], path: Path) -> Path:

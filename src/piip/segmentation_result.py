@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from piip.overlays import draw_labels, shares
-from piip.results import save_picture
+from piip.results import save_picture, supervision_detections
 from piip.structures import Size
 from piip.visualize import class_colour
 from piip.weights.files import atomic_write
@@ -114,14 +114,11 @@ class SegmentationResult:
         Raises:
             ImportError: supervision is not installed
         """
-        try:
-            from supervision import Detections
-        except ImportError:
-            raise ImportError('to_supervision needs supervision: pip install "piip[vis]"') from None
+        detections = supervision_detections()
         labels = list(shares(self.labels))
         masks = np.array([self.labels == label for label in labels]).reshape(-1, *self.orig_size)
         scores = [self.scores[mask].mean() for mask in masks]
-        return Detections(
+        return detections(
             xyxy=np.array([_box(mask) for mask in masks], dtype=np.float32).reshape(-1, 4),
             mask=masks,
             confidence=np.array(scores, dtype=np.float32),

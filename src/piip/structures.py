@@ -74,3 +74,9 @@ class Batch:
         """The same batch on `device`."""
         targets = [target.to(device) for target in self.targets]
         return Batch(self.images.to(device), self.image_sizes, self.original_sizes, targets, self.indices)
+
+
+def size_of(images: Tensor) -> Size:
+    """(height, width) of images or maps [..., H, W], as plain numbers."""
+    height, width = images.shape[-2:]
+    return height, width

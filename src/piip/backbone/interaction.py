@@ -5,7 +5,6 @@ Legend: B batch, Q receiver's tokens, S source tokens, C receiver's channels, H 
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from itertools import pairwise
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from piip import config
 from piip.backbone.branch import run_step
 from piip.ops import bags
-from piip.ops.deformable_attention import deformable_attention
+from piip.ops.deformable_attention import cell_centres, deformable_attention, ring_offsets
 from piip.ops.paths import PIECE, gelu, in_pieces, is_plain, scaled_linear
 from piip.structures import BranchState, Size
 
@@ -101,14 +100,9 @@ class DeformableCrossAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Offsets start on a ring of directions, one per head, the p-th point at distance p; equal weights."""
-        angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
-        directions = torch.stack((angles.cos(), angles.sin()), dim=-1)  # [H, 2]
-        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
-        distances = torch.arange(1, self.points + 1, dtype=torch.float32)
-        ring = directions[:, None] * distances[:, None]  # [H, P, 2]
         with torch.no_grad():
             nn.init.zeros_(self.sampling_offsets.weight)
-            self.sampling_offsets.bias.copy_(ring.flatten())
+            self.sampling_offsets.bias.copy_(ring_offsets(self.heads, 1, self.points).flatten())
             nn.init.zeros_(self.attention_weights.weight)
             nn.init.zeros_(self.attention_weights.bias)
         for linear in (self.value, self.output):
@@ -198,11 +192,3 @@ class ConvFFN(nn.Module):
         """[B, H*W, C] on a grid of `size` -> [B, H*W, C], times gamma."""
         grid = self.fc1(tokens).transpose(1, 2).unflatten(2, size)
         return scaled_linear(self.fc2, gelu(self.depthwise(grid)).flatten(2).transpose(1, 2), gamma)
-
-
-def cell_centres(size: Size, device: torch.device) -> Tensor:
-    """[H*W, 2] float32: (x, y) in 0..1 of the centre of each cell of a grid, row by row."""
-    height, width = size
-    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
-    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
-    return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)

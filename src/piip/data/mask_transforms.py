@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 from piip.config import Preprocess
 from piip.data.augmentation import CropAugmentation
 from piip.data.transforms import TestTransform, keep_ratio_size, normalised
-from piip.structures import IGNORED, Size
+from piip.structures import IGNORED, Size, size_of
 
 CROP_TRIES = 10
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, 0.5, 0.5, 0.1
@@ -44,7 +44,7 @@ class MaskTrainTransform:
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Image uint8 [3, H, W] and labels [H, W] to the network's input [3, S, S] and its labels [S, S] int64."""
-        size = self._random_size(_size(image))
+        size = self._random_size(size_of(image))
         image, labels = resized(image, size), nearest(labels, size)
         top, left, height, width = self._place(labels)
         image = functional.crop(image, top, left, height, width)
@@ -116,12 +116,7 @@ def resized(image: Tensor, size: Size) -> Tensor:
 
 def nearest(labels: Tensor, size: Size) -> Tensor:
     """A label map [H, W] at another size."""
-    if _size(labels) == size:
+    if size_of(labels) == size:
         return labels
     mask = functional.resize(tv_tensors.Mask(labels[None]), list(size), v2.InterpolationMode.NEAREST)
     return mask.as_subclass(torch.Tensor)[0]
-
-
-def _size(image: Tensor) -> Size:
-    height, width = image.shape[-2:]
-    return height, width

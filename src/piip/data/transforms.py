@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
 from piip.data.augmentation import Augmentation
-from piip.structures import Instances, Size
+from piip.structures import Instances, Size, size_of
 
 Step = Callable[[Tensor], Tensor]
 """a torchvision v2 operation with its arguments filled in; works on images, boxes and masks alike"""
@@ -69,7 +69,7 @@ class TestTransform:
         self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
     ) -> tuple[Tensor, Instances]:
         """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
-        size = keep_ratio_size(_size(image), self.preprocess.long_side, self.preprocess.short_side)
+        size = keep_ratio_size(size_of(image), self.preprocess.long_side, self.preprocess.short_side)
         image, objects = _apply([_resize(size)], image, boxes, labels, masks)
         return normalised(image, self.preprocess), objects
 
@@ -87,7 +87,7 @@ class TrainTransform:
         self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
     ) -> tuple[Tensor, Instances]:
         """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
-        image, objects = _apply(self.steps(_size(image)), image, boxes, labels, masks)
+        image, objects = _apply(self.steps(size_of(image)), image, boxes, labels, masks)
         if self.colour is not None:
             image = self.colour(image)
         return normalised(image, self.preprocess), objects
@@ -138,7 +138,7 @@ def _apply(
     steps: Sequence[Step], image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None
 ) -> tuple[Tensor, Instances]:
     """Image and objects after the steps; objects that the steps leave nothing of are gone."""
-    size = _size(image)
+    size = size_of(image)
     image = tv_tensors.Image(image)
     placed: Tensor = tv_tensors.BoundingBoxes(boxes.reshape(-1, 4), format="XYXY", canvas_size=size)
     for step in steps:
@@ -147,7 +147,7 @@ def _apply(
     kept = ((placed[:, 2:] - placed[:, :2]) >= MIN_SIDE).all(dim=1).nonzero()[:, 0]
     final: Tensor | None = None
     if masks is not None:
-        final = _masks(steps, masks, kept.tolist(), size, _size(image))
+        final = _masks(steps, masks, kept.tolist(), size, size_of(image))
         visible = final.flatten(1).amax(dim=1) > 0 if len(kept) else torch.ones(0, dtype=torch.bool)
         if not visible.all():
             kept, final = kept[visible], final[visible]
@@ -181,11 +181,6 @@ def _random_crop(size: Size, limit: Size) -> tuple[list[Step], Size]:
         return [], size
     top, left = _integer(0, size[0] - height), _integer(0, size[1] - width)
     return [partial(functional.crop, top=top, left=left, height=height, width=width)], (height, width)
-
-
-def _size(image: Tensor) -> Size:
-    height, width = image.shape[-2:]
-    return height, width
 
 
 def _integer(low: int, high: int) -> int:

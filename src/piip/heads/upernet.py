@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from piip import config
-from piip.structures import IGNORED, Batch, Prediction, Size
+from piip.structures import IGNORED, Batch, Prediction, Size, size_of
 
 Backbone = Callable[[Tensor], list[Tensor]]
 
@@ -50,7 +50,7 @@ class UperNetHead(nn.Module):
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """`loss_seg` and `loss_aux`, weights included. A target is a label map [H, W] of its image without padding."""
-        labels = padded_labels(batch.targets, _size(batch.images))
+        labels = padded_labels(batch.targets, size_of(batch.images))
         losses = {"loss_seg": self._cross_entropy(self(features), labels)}
         if self.auxiliary is not None:
             logits = self.auxiliary(features[self.config.auxiliary_map])
@@ -80,7 +80,7 @@ class UperNetHead(nn.Module):
     def logits(self, backbone: Backbone, images: Tensor, image_sizes: list[Size]) -> list[Tensor]:
         """Class logits [K, h, w] float32 of each image without its padding, from the whole image or from windows."""
         if self.config.window is None:
-            whole = resize(self(backbone(images)).float(), _size(images))
+            whole = resize(self(backbone(images)).float(), size_of(images))
             return [one[:, :height, :width] for one, (height, width) in zip(whole, image_sizes, strict=True)]
         return [
             self._slide(backbone, image[:, :height, :width], self.config.window, at_once=len(images))
@@ -89,7 +89,7 @@ class UperNetHead(nn.Module):
 
     def _slide(self, backbone: Backbone, image: Tensor, window: int, at_once: int) -> Tensor:
         """Logits [K, H, W] of an image [3, H, W]: the mean over the windows that cover a pixel."""
-        size = _size(image)
+        size = size_of(image)
         corners = window_corners(size, window, self.config.window_stride)
         height, width = min(window, size[0]), min(window, size[1])
         summed: Tensor | None = None
@@ -107,7 +107,7 @@ class UperNetHead(nn.Module):
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum over the annotated pixels, divided by the number of all pixels, as the reference does."""
-        logits = resize(logits.float(), _size(labels))
+        logits = resize(logits.float(), size_of(labels))
         each = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORED, reduction="none")
         return each.mean()
 
@@ -130,14 +130,14 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps, finest first -> logits [B, K, h, w] at the size of the finest."""
         *finer, coarsest = features
-        size = _size(coarsest)
+        size = size_of(coarsest)
         context = [coarsest, *(resize(pool(coarsest), size) for pool in self.pools)]
         levels = [lateral(one) for lateral, one in zip(self.laterals, finer, strict=True)]
         levels.append(self.pooled(torch.cat(context, dim=1)))
         for i in range(len(levels) - 1, 0, -1):
-            levels[i - 1] = levels[i - 1] + resize(levels[i], _size(levels[i - 1]))
+            levels[i - 1] = levels[i - 1] + resize(levels[i], size_of(levels[i - 1]))
         smoothed = [smooth(level) for smooth, level in zip(self.smooth, levels[:-1], strict=True)]
-        finest = _size(levels[0])
+        finest = size_of(levels[0])
         fused = self.fuse(torch.cat([resize(level, finest) for level in (*smoothed, levels[-1])], dim=1))
         logits: Tensor = self.classify(fused)
         return logits
@@ -169,7 +169,7 @@ def _classifier(channels: int, classes: int, dropout: float) -> nn.Sequential:
 
 def resize(maps: Tensor, size: Size) -> Tensor:
     """[B, C, h, w] to [B, C, *size], bilinear."""
-    return maps if _size(maps) == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    return maps if size_of(maps) == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def winners(logits: Tensor, size: Size) -> Prediction:
@@ -204,8 +204,3 @@ def window_corners(size: Size, window: int, stride: int) -> list[tuple[int, int]
         for side in size
     )
     return [(top, left) for top in tops for left in lefts]
-
-
-def _size(maps: Tensor) -> Size:
-    height, width = maps.shape[-2:]
-    return height, width

@@ -8,6 +8,7 @@ in forward and backward.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -50,6 +51,23 @@ def deformable_attention(value: Tensor, sizes: Sequence[Size], points: Tensor, w
     if _rows_are_faster(value, points, weights):
         return deformable_attention_rows(value, sizes, points, weights)
     return deformable_attention_reference(value, sizes, points, weights)
+
+
+def cell_centres(size: Size, device: torch.device) -> Tensor:
+    """[H*W, 2] float32: (x, y) in 0..1 of the centre of each cell of a grid, row by row."""
+    height, width = size
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
+    return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)
+
+
+def ring_offsets(heads: int, levels: int, points: int) -> Tensor:
+    """[H, L, P, 2] float32, where sampling starts: a ring of directions, one per head, the p-th point at distance p."""
+    angles = torch.arange(heads, dtype=torch.float32) * (2 * math.pi / heads)
+    directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+    directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+    distances = torch.arange(1, points + 1, dtype=torch.float32)
+    return (directions[:, None, None] * distances[:, None]).expand(-1, levels, -1, -1)
 
 
 MANY_QUERIES = 4096

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.heads.dino.positions import Geometry
-from piip.ops.deformable_attention import deformable_attention
+from piip.ops.deformable_attention import deformable_attention, ring_offsets
 
 
 class DeformableAttention(nn.Module):
@@ -31,14 +31,9 @@ class DeformableAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Offsets start on a ring of directions, one per head, the p-th point at distance p; equal weights."""
-        angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
-        directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
-        directions = directions / directions.abs().amax(dim=-1, keepdim=True)  # [H, 2]
-        distances = torch.arange(1, self.points + 1, dtype=torch.float32)
-        ring = (directions[:, None, None] * distances[:, None]).expand(-1, self.levels, -1, -1)  # [H, L, P, 2]
         with torch.no_grad():
             nn.init.zeros_(self.offsets.weight)
-            self.offsets.bias.copy_(ring.flatten())
+            self.offsets.bias.copy_(ring_offsets(self.heads, self.levels, self.points).flatten())
             nn.init.zeros_(self.weights.weight)
             nn.init.zeros_(self.weights.bias)
         for linear in (self.value, self.output):

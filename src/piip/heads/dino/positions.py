@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.ops.deformable_attention import cell_centres
 from piip.structures import Size
 
 BOX_TEMPERATURE = 10000.0
@@ -90,14 +91,6 @@ def embed_boxes(boxes: Tensor, channels: int) -> Tensor:
     """[B, Q, 2 * channels] sine embeddings of boxes [B, Q, 4], in the reference's order y, x, width, height."""
     embedded = sine(boxes * (2 * math.pi), channels // 2, BOX_TEMPERATURE)
     return embedded[:, :, [1, 0, 2, 3]].flatten(2)
-
-
-def cell_centres(size: Size, device: torch.device) -> Tensor:
-    """[H*W, 2] float32: (x, y) in 0..1 of the centre of each cell, row by row."""
-    height, width = size
-    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
-    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
-    return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.heads.dino.attention import box_deltas, class_scores
-from piip.heads.dino.positions import Geometry, cell_centres
+from piip.heads.dino.positions import Geometry
+from piip.ops.deformable_attention import cell_centres
 
 CELL_SIDE = 0.05
 """side of the box that a cell of the finest level proposes, as a part of the image; twice that on the next level"""
