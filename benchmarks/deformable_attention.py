@@ -60,7 +60,8 @@ def by_planes(value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weigh
     height, width = sizes[0]
     x, y = (points[0, :, :, 0].permute(1, 2, 3, 0) * torch.tensor([width, height]).view(1, 1, 2, 1)).unbind(2)
     logits = weights[0, :, :, 0].permute(1, 2, 0).log()
-    return bags.sample(bags.table(value[0], sizes[0]), sizes[0], x.contiguous(), y.contiguous(), logits.contiguous())
+    table = bags.table(value[0].flatten(1), sizes[0], HEADS, lambda tokens: tokens)
+    return bags.sample(table, sizes[0], x.contiguous(), y.contiguous(), logits.contiguous())
 
 
 def milliseconds(step: Callable[..., None], shape: Sequence[int], rounds: int, clock: Clock) -> list[float]:

@@ -19,12 +19,14 @@ def test_planes_equal_the_reference_at_any_width(channels: int, size: tuple[int,
         logits.softmax(1).permute(2, 0, 1)[None, :, :, None],
     )
     x, y = places[..., 0] * size[1], places[..., 1] * size[0]
-    sampled = bags.sample(bags.table(value[0], size), size, x, y, logits.clone())
+    sampled = bags.sample(
+        bags.table(value[0].flatten(1), size, heads, lambda tokens: tokens), size, x, y, logits.clone()
+    )
     torch.testing.assert_close(sampled, expected[0], atol=1e-5, rtol=0)
 
 
 def test_logits_may_be_large_and_places_absurd() -> None:
-    table = bags.table(torch.ones(6, 2, 3), (2, 3))
+    table = bags.table(torch.ones(6, 6), (2, 3), 2, lambda tokens: tokens)
     shape = (2, 4, 5)
     logits = torch.full(shape, 300.0)
     logits[:, 0] = -300.0
@@ -38,7 +40,6 @@ def test_logits_may_be_large_and_places_absurd() -> None:
 
 
 def test_what_float32_cannot_count_or_hold_is_refused() -> None:
-    value = torch.empty(1, 1, 16, 2, device="meta")
-    assert bags.fits(value, (1000, 1000))
-    assert not bags.fits(value, (1024, 1024))
-    assert not bags.fits(value.double(), (10, 10))
+    assert bags.fits(torch.float32, (1000, 1000), 16)
+    assert not bags.fits(torch.float32, (1024, 1024), 16)
+    assert not bags.fits(torch.float64, (10, 10), 16)

@@ -19,6 +19,7 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 
 from piip.ops.paths import is_plain, scaled_linear
+from piip.ops.products import Product, product_of
 from piip.ops.windows import Region
 
 
@@ -64,7 +65,7 @@ def surroundings(attention: nn.Module, like: Tensor, window: int, region: Region
     bias = attention.position_bias() if isinstance(attention, OpenAttention) else None
     if region.cells == window**2:
         return Surroundings(bias)
-    _, key, value = _project(attention, like.new_zeros(1, 1, like.shape[-1]))
+    _, key, value = project(attention, like.new_zeros(1, 1, like.shape[-1]))
     return Surroundings(_padded_bias(bias, window, region, key), key, value)
 
 
@@ -73,7 +74,12 @@ def attend(attention: nn.Module, tokens: Tensor, around: Surroundings = ALONE, g
 
     `attention` is one for which `is_open` holds; the result is scaled by `gamma` [C].
     """
-    q, k, v = _project(attention, tokens)
+    mixed = mix(*project(attention, tokens), around, _dropout(attention))
+    return _output(attention, mixed, gamma)
+
+
+def mix(q: Tensor, k: Tensor, v: Tensor, around: Surroundings = ALONE, dropout: float = 0.0) -> Tensor:
+    """Softmax-weighted sums of values, queries, keys and values [n, N, H, D] -> [n, N, C]."""
     if around.key is not None and around.value is not None:
         k = torch.cat((k, around.key.expand(len(k), -1, -1, -1)), dim=1)
         v = torch.cat((v, around.value.expand(len(v), -1, -1, -1)), dim=1)
@@ -84,11 +90,39 @@ def attend(attention: nn.Module, tokens: Tensor, around: Surroundings = ALONE, g
         mixed = (logits if bias is None else logits + bias).softmax(dim=-1) @ v
     else:
         mask = None if bias is None else bias[None]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=_dropout(attention))
-    return _output(attention, mixed.transpose(1, 2).flatten(2), gamma)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return mixed.transpose(1, 2).flatten(2)
 
 
-def _project(attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+class Bare(NamedTuple):
+    """Queries, keys and values of an attention without the biases of keys and values.
+
+    A constant that is added to all keys adds the same to all logits of a query, which the softmax does not see; one
+    that is added to all values is added to their mean, so that it can be left to what follows.
+    """
+
+    qkv: Product
+    """without bias"""
+    query_bias: Tensor | None
+    """[C]"""
+    value_bias: Tensor | None
+    """[C]"""
+
+
+def bare(attention: nn.Module) -> Bare | None:
+    """None for an attention of which that is not true: one with norms, of its own kind, or in half precision."""
+    if type(attention) is not Attention or not is_open(attention):
+        return None
+    qkv = product_of(attention.qkv)
+    between = (attention.q_norm, attention.k_norm, attention.norm)
+    if qkv is None or not all(isinstance(part, nn.Identity) for part in between):
+        return None
+    query, _, value = (None,) * 3 if qkv.bias is None else qkv.bias.chunk(3)
+    return Bare(Product(qkv.weight, None), query, value)
+
+
+def project(attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[n, N, C] -> queries, keys and values, each [n, N, H, D], of an attention for which `is_open` holds."""
     if isinstance(attention, OpenAttention):
         return attention.project(tokens)
     assert isinstance(attention, Attention)

@@ -1,19 +1,17 @@
-"""A transformer block of a branch: on whole tensors, or in small pieces and in place."""
+"""A transformer block of a branch; `block_in_place` has the twin that inference on a CPU runs."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from timm.layers import Mlp
 from timm.layers.attention import Attention
 from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from piip.backbone.attention import attend, is_open, surroundings
+from piip.backbone.block_in_place import gamma_of
 from piip.ops.feed_forward import can_be_cut, feed_forward
-from piip.ops.paths import PIECE, gelu, is_plain
+from piip.ops.paths import is_plain
 from piip.ops.windows import from_windows, join_prefix, regions, split_prefix, to_windows
 from piip.structures import Size
 
@@ -39,7 +37,7 @@ def run_block(
     rotary: Tensor | None = None,
 ) -> Tensor:
     """One pre-norm block on prefix tokens and patches [B, K + H*W, C]."""
-    normalised, gamma = block.norm1(tokens), _gamma(block, 1)
+    normalised, gamma = block.norm1(tokens), gamma_of(block, 1)
     if takes_window_order(block, window, prefix_tokens, rotary is not None):
         assert window is not None
         attended = _attend_by_region(block.attn, normalised, size, window, gamma)
@@ -47,52 +45,10 @@ def run_block(
         attended = _scale(_attend_padded(block.attn, normalised, size, window, prefix_tokens, rotary), gamma)
     else:
         attended = _attend(block.attn, normalised, rotary, gamma)
-    tokens, gamma = tokens + block.drop_path1(attended), _gamma(block, 2)
+    tokens, gamma = tokens + block.drop_path1(attended), gamma_of(block, 2)
     if can_be_cut(block.norm2, block.mlp, tokens):
         return tokens + block.drop_path2(feed_forward(tokens, block.norm2, block.mlp, gamma))
     return tokens + block.drop_path2(_scale(block.mlp(block.norm2(tokens)), gamma))
-
-
-def run_block_in_place(block: AnyBlock, tokens: Tensor, size: Size, window: int | None) -> None:
-    """The same in inference for a block that takes window order or any order: [B, H*W, C] is overwritten."""
-    if window is None:
-        for image in tokens.unsqueeze(1):
-            _add(block, 1, image, attend(block.attn, block.norm1(image)))
-            for piece in _pieces(image[0], PIECE):
-                _add(block, 2, piece, _feed_forward(block.mlp, block.norm2(piece)))
-        return
-    start = 0
-    for region in regions(size, window):
-        around = surroundings(block.attn, tokens, window, region)
-        for part in tokens[:, start : start + region.windows * region.cells]:
-            for piece in _pieces(part.unflatten(0, (region.windows, region.cells)), PIECE // region.cells):
-                _add(block, 1, piece, attend(block.attn, block.norm1(piece), around))
-                _add(block, 2, piece, _feed_forward(block.mlp, block.norm2(piece)))
-        start += region.windows * region.cells
-
-
-def _pieces(tensor: Tensor, most: int) -> tuple[Tensor, ...]:
-    """Parts of about equal length along the first dimension, of `most` if that is 1 or more."""
-    count = -(-len(tensor) // max(1, most))
-    return tensor.tensor_split(count)
-
-
-def _add(block: AnyBlock, part: int, tokens: Tensor, out: Tensor) -> None:
-    gamma = _gamma(block, part)
-    if gamma is None:
-        tokens.add_(out)
-    else:
-        tokens.addcmul_(out, gamma)
-
-
-def _feed_forward(mlp: nn.Module, tokens: Tensor) -> Tensor:
-    """`mlp(tokens)`, GELU in place."""
-    if type(mlp) is not Mlp or type(mlp.act) is not nn.GELU:
-        out: Tensor = mlp(tokens)
-        return out
-    hidden = gelu(mlp.fc1(tokens), mlp.act.approximate)
-    last: Tensor = mlp.fc2(mlp.norm(hidden))
-    return last
 
 
 def _attend(attention: nn.Module, tokens: Tensor, rotary: Tensor | None, gamma: Tensor | None = None) -> Tensor:
@@ -136,12 +92,3 @@ def _attend_padded(
 
 def _scale(x: Tensor, gamma: Tensor | None) -> Tensor:
     return x if gamma is None else x * gamma
-
-
-def _gamma(block: Any, part: int) -> Tensor | None:
-    """LayerScale, for which timm's two kinds of block have different names."""
-    name = f"gamma_{part}"
-    gamma: Tensor | None = (
-        getattr(block, name) if isinstance(block, EvaBlock) else getattr(getattr(block, f"ls{part}"), "gamma", None)
-    )
-    return gamma

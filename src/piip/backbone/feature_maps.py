@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from piip import config
 from piip.config import GROUP_NORM_GROUPS
 from piip.ops.paths import PIECE, gelu, in_pieces, is_plain
+from piip.ops.products import Product, Scratch
+from piip.structures import Size, size_of
 
 
 class FeatureMaps(nn.Module):
@@ -26,9 +30,11 @@ class FeatureMaps(nn.Module):
         if grids_shrink:
             levels: list[nn.Module] = [nn.Identity() for _ in range(4)]
         else:
-            levels = [UpsampleTwice(finest, maps.norm), Upsample(second, second), nn.Identity(), nn.MaxPool2d(2)]
+            levels = [UpsampleTwice(finest, maps.norm), Upsample(second, second), nn.Identity(), Halve(2)]
         if 4 not in maps.strides and not maps.unused_level:
             levels[0] = nn.Identity()
+        if 8 not in maps.strides:
+            levels[1] = nn.Identity()
         self.levels = nn.ModuleList(levels)
         if 4 not in maps.strides:
             # Released models of three or more branches with three maps carry an unused stride-4 level; it is kept so
@@ -64,27 +70,54 @@ class Upsample(nn.ConvTranspose2d):
         """[B, C, H, W] -> [B, O, 2H, 2W]."""
         if is_plain() or output_size is not None:
             return super().forward(x, output_size)
-        grid = x.permute(0, 2, 3, 1)  # [B, H, W, C]
-        matrix = self.weight.permute(0, 2, 3, 1).flatten(1).t()  # [2 * 2 * O, C]
-        bias = None if self.bias is None else self.bias.repeat(4)
-        if in_pieces(x):
-            return self._in_pieces(grid, matrix, bias).permute(0, 3, 1, 2)
-        cells = F.linear(grid, matrix, bias).unflatten(3, (2, 2, self.out_channels))
-        return cells.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        return self.to_map(x.permute(0, 2, 3, 1).flatten(1, 2), size_of(x))
 
-    def _in_pieces(self, grid: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-        batch, height, width, _ = grid.shape
-        out = grid.new_empty(batch, height, 2, width, 2, self.out_channels)
-        rows = max(1, PIECE // width)
-        for image in range(batch):
+    def cells(self, tokens: Tensor) -> Tensor:
+        """[..., C] -> [..., 2, 2, O]: the four pixels that each becomes."""
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return F.linear(tokens, self._matrix(), bias).unflatten(-1, (2, 2, self.out_channels))
+
+    def to_map(self, tokens: Tensor, size: Size, sides: int = 1) -> Tensor:
+        """Tokens [B, H*W * sides**2, C] of a grid of `size` with so many by so many in each cell -> [B, O, *, *]."""
+        shape = (*size, sides, sides)
+        if in_pieces(tokens):
+            out = self._in_pieces(tokens.unflatten(1, shape))
+        else:
+            out = _in_order(self.cells(tokens).unflatten(1, shape))
+        return out.flatten(4, 6).flatten(1, 3).permute(0, 3, 1, 2)
+
+    def _in_pieces(self, tokens: Tensor) -> Tensor:
+        """[B, H, W, a, b, C] -> [B, H, a, 2, W, b, 2, O], see `_in_order`."""
+        batch, height, width, sides = tokens.shape[:4]
+        out = tokens.new_empty(batch, height, sides, 2, width, sides, 2, self.out_channels)
+        product, scratch = Product(self._matrix(), None), Scratch(tokens)
+        rows = max(1, PIECE // (width * sides**2))
+        for image, pixels in zip(tokens, out, strict=True):
             for top in range(0, height, rows):
-                cells = F.linear(grid[image, top : top + rows], matrix, bias)
-                out[image, top : top + rows] = cells.unflatten(2, (2, 2, self.out_channels)).transpose(1, 2)
-        return out.reshape(batch, 2 * height, 2 * width, self.out_channels)
+                piece = image[top : top + rows]
+                cells = scratch.multiply(piece.flatten(0, 3), product)
+                cells = _in_order(cells.view(1, *piece.shape[:4], 2, 2, self.out_channels))[0]
+                if self.bias is None:
+                    pixels[top : top + rows] = cells
+                else:
+                    torch.add(cells, self.bias, out=pixels[top : top + rows])
+        return out
+
+    def _matrix(self) -> Tensor:
+        """[2 * 2 * O, C]."""
+        return self.weight.permute(0, 2, 3, 1).flatten(1).t()
+
+
+def _in_order(cells: Tensor) -> Tensor:
+    """[B, H, W, a, b, c, d, O] -> [B, H, a, c, W, b, d, O]: pixels c, d of parts a, b of each cell, row by row."""
+    return cells.permute(0, 1, 3, 5, 2, 4, 6, 7)
 
 
 class UpsampleTwice(nn.Sequential):
-    """Two of them, with a norm and GELU between."""
+    """Two of them, with a norm and GELU between.
+
+    Norm and GELU do not ask where a pixel is, so only the result of the second is put in the order of a map.
+    """
 
     def __init__(self, width: int, norm: str) -> None:
         between = nn.GroupNorm(GROUP_NORM_GROUPS, width) if norm == "groupnorm" else LayerNorm2d(width, eps=1e-6)
@@ -92,6 +125,28 @@ class UpsampleTwice(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, O, 4H, 4W]."""
-        first, norm, _gelu, second = self
-        out: Tensor = second(gelu(norm(first(x))))
+        parts: list[Any] = list(self)
+        first, norm, _gelu, second = parts
+        if is_plain():
+            whole: Tensor = second(gelu(norm(first(x))))
+            return whole
+        cells = first.cells(x.permute(0, 2, 3, 1).contiguous())  # [B, H, W, 2, 2, C]
+        height, width = size_of(x)
+        grid = cells.view(len(x), 2 * height, 2 * width, -1)  # the pixels in another order
+        normed = gelu(norm(grid.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        out: Tensor = second.to_map(normed.flatten(1, 2), size_of(x), sides=2)
         return out
+
+
+class Halve(nn.MaxPool2d):
+    """Max-pooling of 2x2 with stride 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H // 2, W // 2]."""
+        if not in_pieces(x):
+            return super().forward(x)
+        # The stock operation also finds out where each maximum was.
+        height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
+        upper, lower = x[:, :, 0:height:2, :width], x[:, :, 1:height:2, :width]
+        larger = torch.maximum(upper, lower)
+        return torch.maximum(larger[..., 0::2], larger[..., 1::2])

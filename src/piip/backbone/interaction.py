@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.backbone.branch import run_step
-from piip.ops import bags
+from piip.backbone.exchange_in_pieces import can_be_in_pieces, exchange_in_pieces
 from piip.ops.deformable_attention import cell_centres, deformable_attention, ring_offsets
-from piip.ops.paths import PIECE, gelu, in_pieces, is_plain, scaled_linear
+from piip.ops.paths import gelu, is_plain, scaled_linear
 from piip.structures import BranchState, Size
 
 
@@ -57,13 +57,17 @@ class InteractionUnit(nn.Module):
 class Injector(nn.Module):
     """One direction: x + ca_gamma * attention(x, source), then x + cffn_gamma * FFN(x)."""
 
+    ca_gamma: nn.Parameter | None
+    """None, as the other one, where it is folded into the layer before it"""
+    cffn_gamma: nn.Parameter | None
+
     def __init__(self, width: int, source_width: int, interaction: config.Interaction) -> None:
         super().__init__()
         normalise = interaction.norm == "layernorm"
         projected = width if interaction.projection else source_width
-        self.projection = nn.Linear(source_width, width) if interaction.projection else nn.Identity()
+        self.projection: nn.Module = nn.Linear(source_width, width) if interaction.projection else nn.Identity()
         self.query_norm = nn.LayerNorm(width, eps=1e-6) if normalise else nn.Identity()
-        self.source_norm = nn.LayerNorm(projected, eps=1e-6) if normalise else nn.Identity()
+        self.source_norm: nn.Module = nn.LayerNorm(projected, eps=1e-6) if normalise else nn.Identity()
         attention = DeformableCrossAttention if interaction.attention == "deformable" else CrossAttention
         self.attention = attention(width, projected, interaction)
         # Both gammas start at 0: at first every branch is the pretrained model it came from.
@@ -77,6 +81,8 @@ class Injector(nn.Module):
 
     def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
         """The receiver's new state; sizes may differ in any way."""
+        if can_be_in_pieces(self, receiver, source):
+            return receiver._replace(tokens=exchange_in_pieces(self, receiver, source))
         x = receiver.tokens
         values = self.source_norm(self.projection(source.tokens))
         x = x + self.attention(self.query_norm(x), receiver.size, values, source.size, self.ca_gamma)
@@ -116,9 +122,6 @@ class DeformableCrossAttention(nn.Module):
         batch, queries, _ = query.shape
         height, width = source_size
         value = self.value(source).unflatten(-1, (self.heads, -1))  # [B, S, H, D]
-        plain_layers = type(self.sampling_offsets) is type(self.attention_weights) is nn.Linear
-        if plain_layers and in_pieces(query, value) and bags.fits(value, source_size):
-            return scaled_linear(self.output, self._in_pieces(query, size, value, source_size), gamma)
         offsets = self.sampling_offsets(query).float().reshape(batch, queries, self.heads, 1, self.points, 2)
         # Offsets are in source cells; positions are kept in float32, see `deformable_attention`.
         scale = torch.tensor([1.0 / width, 1.0 / height], device=query.device)
@@ -126,31 +129,6 @@ class DeformableCrossAttention(nn.Module):
         weights = self.attention_weights(query).reshape(batch, queries, self.heads, self.points)
         weights = weights.softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
         return scaled_linear(self.output, deformable_attention(value, [source_size], points, weights), gamma)
-
-    def _in_pieces(self, query: Tensor, size: Size, value: Tensor, source_size: Size) -> Tensor:
-        """What `output` gets, [B, Q, H * D], by `ops.bags`; value is [B, S, H, D]."""
-        height, width = source_size
-        weight, bias = self._planes()
-        # Offsets are in source cells, and so is everything here.
-        places = (cell_centres(size, query.device) * torch.tensor([width, height])).t()  # [2, Q]
-        mixed = query.new_empty(*query.shape[:2], value.shape[2] * value.shape[3])
-        for tokens, source, out in zip(query, value, mixed, strict=True):
-            table = bags.table(source, source_size)
-            for start in range(0, len(tokens), PIECE):
-                piece = slice(start, start + PIECE)
-                planes = torch.addmm(bias, weight, tokens[piece].t()).float()
-                x, y, logits = planes.unflatten(0, (3, self.heads, self.points))
-                x, y = x.add_(places[0, piece]), y.add_(places[1, piece])
-                out[piece] = bags.sample(table, source_size, x, y, logits)
-        return mixed
-
-    def _planes(self) -> tuple[Tensor, Tensor]:
-        """Weight [3*H*P, C] and bias [3*H*P, 1] of x of all heads and points, then of y, then of the logits."""
-        weights, biases = [], []
-        for layer, kinds in ((self.sampling_offsets, 2), (self.attention_weights, 1)):
-            weights.append(layer.weight.unflatten(0, (-1, kinds)).transpose(0, 1).flatten(0, 1))
-            biases.append(layer.bias.unflatten(0, (-1, kinds)).t().flatten())
-        return torch.cat(weights), torch.cat(biases)[:, None]
 
 
 class CrossAttention(nn.Module):

@@ -9,31 +9,6 @@ from torch import Tensor, nn
 
 from piip.backbone.interaction import CrossAttention, DeformableCrossAttention, Injector
 from piip.fusion.affine import absorb_affine, compose, linear, precise, scale_outputs
-from piip.structures import BranchState
-
-
-class FoldedInjector(nn.Module):
-    """An `Injector` for inference: x + attention(x, source), then x + FFN(x), the gammas in their last layers."""
-
-    def __init__(self, injector: Any) -> None:
-        """Takes `injector` apart; its modules are changed."""
-        super().__init__()
-        self.query_norm, self.attention, self.ffn = injector.query_norm, injector.attention, injector.ffn
-        absorb_affine(self.query_norm, _query_layers(self.attention))
-        self.source = _fold_source(injector.projection, injector.source_norm, self.attention)
-        scale_outputs(self.attention.output, injector.ca_gamma)
-        if self.ffn is not None:
-            self.ffn_norm = injector.ffn_norm
-            absorb_affine(self.ffn_norm, [self.ffn.fc1])
-            scale_outputs(self.ffn.fc2, injector.cffn_gamma)
-
-    def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
-        """The receiver's new state; sizes may differ in any way."""
-        x = receiver.tokens
-        x = x + self.attention(self.query_norm(x), receiver.size, self.source(source.tokens), source.size)
-        if self.ffn is not None:
-            x = x + self.ffn(self.ffn_norm(x), receiver.size)
-        return receiver._replace(tokens=x)
 
 
 class NormalisedLinear(nn.Module):
@@ -76,7 +51,19 @@ def fold_interactions(stages: Any) -> None:
         for unit in stage.units:
             for name in ("to_fine", "to_coarse"):
                 if type(getattr(unit, name)) is Injector:
-                    setattr(unit, name, FoldedInjector(getattr(unit, name)))
+                    _fold(getattr(unit, name))
+
+
+def _fold(injector: Any) -> None:
+    absorb_affine(injector.query_norm, _query_layers(injector.attention))
+    injector.projection = _fold_source(injector.projection, injector.source_norm, injector.attention)
+    injector.source_norm = nn.Identity()
+    scale_outputs(injector.attention.output, injector.ca_gamma)
+    injector.ca_gamma = None
+    if injector.ffn is not None:
+        absorb_affine(injector.ffn_norm, [injector.ffn.fc1])
+        scale_outputs(injector.ffn.fc2, injector.cffn_gamma)
+        injector.cffn_gamma = None
 
 
 def _query_layers(attention: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,88 @@
+"""One direction of an exchange in inference on a CPU: piece by piece, added to a copy of the receiver's tokens.
+
+Legend: Q receiver's tokens, C their channels, S source tokens, H heads, P points, D channels per head.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from piip.ops import bags
+from piip.ops.deformable_attention import cell_centres
+from piip.ops.paths import PIECE, gelu, in_pieces
+from piip.ops.products import add_layer, output_of
+from piip.structures import BranchState, Size
+
+
+def can_be_in_pieces(injector: Any, receiver: BranchState, source: BranchState) -> bool:
+    """Whether `exchange_in_pieces` takes this injector in this situation."""
+    attention = injector.attention
+    planes = (getattr(attention, "sampling_offsets", None), getattr(attention, "attention_weights", None))
+    return (
+        not injector.training
+        and in_pieces(receiver.tokens, source.tokens)
+        and all(type(layer) is nn.Linear for layer in planes)
+        and bags.fits(source.tokens.dtype, source.size, attention.heads)
+    )
+
+
+def exchange_in_pieces(injector: Any, receiver: BranchState, source: BranchState) -> Tensor:
+    """The receiver's new tokens [B, Q, C]: x + attention(x, source), then x + FFN(x), with their gammas."""
+    x = receiver.tokens.clone(memory_format=torch.contiguous_format)
+    for tokens, source_tokens in zip(x, source.tokens, strict=True):
+        _add_attention(injector, tokens, receiver.size, source_tokens, source.size)
+    if injector.ffn is not None:
+        _add_ffn(injector, x, receiver.size)
+    return x
+
+
+def _add_attention(injector: Any, tokens: Tensor, size: Size, source: Tensor, source_size: Size) -> None:
+    """To the receiver's tokens [Q, C] of one image; source [S, *]."""
+    attention = injector.attention
+
+    def values(piece: Tensor) -> Tensor:
+        out: Tensor = attention.value(injector.source_norm(injector.projection(piece)))
+        return out
+
+    table = bags.table(source, source_size, attention.heads, values)
+    places, (weight, bias) = _places(size, source_size), _planes(attention)
+    output = output_of(attention.output, injector.ca_gamma, len(tokens))
+    for start in range(0, len(tokens), PIECE):
+        piece = slice(start, start + PIECE)
+        planes = torch.addmm(bias, weight, injector.query_norm(tokens[piece]).t()).float()
+        x, y, logits = planes.unflatten(0, (3, attention.heads, attention.points))
+        x, y = x.add_(places[0, piece]), y.add_(places[1, piece])
+        mixed = bags.sample(table, source_size, x, y, logits).to(tokens.dtype)
+        add_layer(tokens[piece], mixed, attention.output, injector.ca_gamma, output)
+
+
+def _add_ffn(injector: Any, x: Tensor, size: Size) -> None:
+    """To the receiver's tokens [B, Q, C]."""
+    ffn, rows = injector.ffn, x.flatten(0, 1)
+    output = output_of(ffn.fc2, injector.cffn_gamma, len(rows))
+    hidden = torch.cat([ffn.fc1(injector.ffn_norm(piece)) for piece in rows.split(PIECE)])
+    grid = hidden.unflatten(0, (len(x), *size)).permute(0, 3, 1, 2)
+    hidden = gelu(ffn.depthwise(grid)).permute(0, 2, 3, 1).flatten(0, 2)
+    for piece, inputs in zip(rows.split(PIECE), hidden.split(PIECE), strict=True):
+        add_layer(piece, inputs, ffn.fc2, injector.cffn_gamma, output)
+
+
+def _planes(attention: Any) -> tuple[Tensor, Tensor]:
+    """Weight [3*H*P, C] and bias [3*H*P, 1] of x of all heads and points, then of y, then of the logits."""
+    weights, biases = [], []
+    for layer, kinds in ((attention.sampling_offsets, 2), (attention.attention_weights, 1)):
+        weights.append(layer.weight.unflatten(0, (-1, kinds)).transpose(0, 1).flatten(0, 1))
+        biases.append(layer.bias.unflatten(0, (-1, kinds)).t().flatten())
+    return torch.cat(weights), torch.cat(biases)[:, None]
+
+
+@lru_cache(maxsize=64)
+def _places(size: Size, source_size: Size) -> Tensor:
+    """[2, Q]: x and y of the receiver's cells, in cells of the source, as are the offsets."""
+    with torch.inference_mode(False), torch.no_grad():
+        height, width = source_size
+        return (cell_centres(size, torch.device("cpu")) * torch.tensor([width, height])).t().contiguous()
