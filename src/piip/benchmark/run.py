@@ -67,7 +67,7 @@ def benchmark(
     described, where = held.config, torch.device(held.device)
     image = image_size(described.backbone, size)
     fold = fold and not train
-    counts = counts_of_parts(described, image, fold)
+    counts = counts_of_parts(described, image, fold, winograd=where.type == "cpu" and not compile)
     model = _prepare(held.model, compile, train, fold)
     step = _step(model, noise(model, image, batch, where, train), train)
     watch = Stopwatch(where)

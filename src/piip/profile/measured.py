@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
+from piip.fusion import fuse
 from piip.heads.dino import DINOHead
 from piip.heads.dino.attention import FloatLinear
 from piip.heads.dino.positions import geometry
@@ -42,12 +43,15 @@ def measured_counts(backbone: config.Backbone, model: config.Model | None, image
     return counts
 
 
-def counts_of_parts(model: config.Model, image: Size, folded: bool = False) -> dict[str, Count]:
-    """The same with the "neck" apart from the "head", where there is one, and on request as folded for inference."""
+def counts_of_parts(model: config.Model, image: Size, folded: bool = False, winograd: bool = True) -> dict[str, Count]:
+    """The same with the "neck" apart from the "head", where there is one, and on request as folded for inference.
+
+    A folded model is counted as it runs on a CPU, `winograd=False` as elsewhere, see `piip.fusion.fuse`.
+    """
     with torch.device("meta"):
         built = PIIPModel(model).eval()
         if folded:
-            built = built.fuse()
+            built = fuse(built, winograd=winograd)
     return _counts(built.backbone, built.head, image)
 
 
