@@ -3,7 +3,7 @@ import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from piip.ops import feed_forward as module
+from piip.ops import normalised_linear as module
 from piip.ops.feed_forward import can_be_cut, feed_forward
 from piip.ops.paths import plain
 

@@ -16,8 +16,13 @@ from piip import config
 from piip.backbone.branch import run_step
 from piip.backbone.exchange_in_pieces import can_be_in_pieces, exchange_in_pieces
 from piip.ops.deformable_attention import cell_centres, deformable_attention, ring_offsets
+from piip.ops.normalised_linear import normalised_linear
 from piip.ops.paths import gelu, is_plain, scaled_linear
 from piip.structures import BranchState, Size
+
+Norms = tuple[nn.Module, nn.Module]
+"""of the receiver's tokens, which become queries, and of the source's: they come before anything else"""
+NO_NORMS: Norms = (nn.Identity(), nn.Identity())
 
 
 class InteractionStage(nn.Module):
@@ -84,10 +89,10 @@ class Injector(nn.Module):
         if can_be_in_pieces(self, receiver, source):
             return receiver._replace(tokens=exchange_in_pieces(self, receiver, source))
         x = receiver.tokens
-        values = self.source_norm(self.projection(source.tokens))
-        x = x + self.attention(self.query_norm(x), receiver.size, values, source.size, self.ca_gamma)
+        projected, norms = self.projection(source.tokens), (self.query_norm, self.source_norm)
+        x = x + self.attention(x, receiver.size, projected, source.size, self.ca_gamma, norms)
         if self.ffn is not None:
-            x = x + self.drop_path(self.ffn(self.ffn_norm(x), receiver.size, self.cffn_gamma))
+            x = x + self.drop_path(self.ffn(x, receiver.size, self.cffn_gamma, self.ffn_norm))
         return receiver._replace(tokens=x)
 
 
@@ -116,18 +121,26 @@ class DeformableCrossAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self, query: Tensor, size: Size, source: Tensor, source_size: Size, gamma: Tensor | None = None
+        self,
+        query: Tensor,
+        size: Size,
+        source: Tensor,
+        source_size: Size,
+        gamma: Tensor | None = None,
+        norms: Norms = NO_NORMS,
     ) -> Tensor:
         """query [B, Q, C] on a grid of `size`, source [B, S, *] on one of `source_size` -> [B, Q, C], times gamma."""
-        batch, queries, _ = query.shape
-        height, width = source_size
-        value = self.value(source).unflatten(-1, (self.heads, -1))  # [B, S, H, D]
-        offsets = self.sampling_offsets(query).float().reshape(batch, queries, self.heads, 1, self.points, 2)
+        query_norm, source_norm = norms
+        (value,) = normalised_linear(source_norm, [self.value], source)
+        value = value.unflatten(-1, (self.heads, -1))  # [B, S, H, D]
+        planes = self.sampling_offsets, self.attention_weights
+        offsets, logits = normalised_linear(query_norm, planes, query)
+        offsets = offsets.float().unflatten(-1, (self.heads, 1, self.points, 2))
         # Offsets are in source cells; positions are kept in float32, see `deformable_attention`.
-        scale = torch.tensor([1.0 / width, 1.0 / height], device=query.device)
-        points = cell_centres(size, query.device)[:, None, None, None] + offsets * scale
-        weights = self.attention_weights(query).reshape(batch, queries, self.heads, self.points)
-        weights = weights.softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
+        height, width = source_size
+        scale = torch.tensor([1.0 / width, 1.0 / height], device=offsets.device)
+        points = cell_centres(size, offsets.device)[:, None, None, None] + offsets * scale
+        weights = logits.unflatten(-1, (self.heads, self.points)).softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
         return scaled_linear(self.output, deformable_attention(value, [source_size], points, weights), gamma)
 
 
@@ -143,9 +156,17 @@ class CrossAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(
-        self, query: Tensor, size: Size, source: Tensor, source_size: Size, gamma: Tensor | None = None
+        self,
+        query: Tensor,
+        size: Size,
+        source: Tensor,
+        source_size: Size,
+        gamma: Tensor | None = None,
+        norms: Norms = NO_NORMS,
     ) -> Tensor:
         """query [B, Q, C], source [B, S, *] -> [B, Q, C], times gamma; the grids play no part."""
+        query_norm, source_norm = norms
+        query, source = query_norm(query), source_norm(source)
         q, k, v = (
             project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project, tokens in ((self.query, query), (self.key, source), (self.value, source))
@@ -166,7 +187,8 @@ class ConvFFN(nn.Module):
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, tokens: Tensor, size: Size, gamma: Tensor | None = None) -> Tensor:
-        """[B, H*W, C] on a grid of `size` -> [B, H*W, C], times gamma."""
-        grid = self.fc1(tokens).transpose(1, 2).unflatten(2, size)
+    def forward(self, tokens: Tensor, size: Size, gamma: Tensor | None = None, norm: nn.Module = NO_NORMS[0]) -> Tensor:
+        """[B, H*W, C] on a grid of `size` -> [B, H*W, C], times gamma; the norm comes first."""
+        (hidden,) = normalised_linear(norm, [self.fc1], tokens)
+        grid = hidden.transpose(1, 2).unflatten(2, size)
         return scaled_linear(self.fc2, gelu(self.depthwise(grid)).flatten(2).transpose(1, 2), gamma)

@@ -11,32 +11,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm, Mlp
+from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from piip.ops.paths import PIECE, is_plain
+from piip.ops.normalised_linear import norm_dtype, pieces, recomputes
 
 
 def can_be_cut(norm: nn.Module, mlp: nn.Module, tokens: Tensor) -> bool:
     """Whether `feed_forward` takes these modules in this situation."""
-    return (
-        torch.is_grad_enabled()
-        and not is_plain()
-        and tokens.device.type == "cpu"
-        and tokens.dtype == mlp_dtype(mlp) == norm_dtype(norm)
-        and tokens.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
-
-
-def norm_dtype(norm: nn.Module) -> torch.dtype | None:
-    """Of a LayerNorm with weight and bias; None of any other module."""
-    if not isinstance(norm, nn.LayerNorm) or type(norm) not in (nn.LayerNorm, LayerNorm):
-        return None
-    return None if norm.weight is None or norm.bias is None else norm.weight.dtype
+    return recomputes(tokens) and tokens.dtype == mlp_dtype(mlp) == norm_dtype(norm)
 
 
 def mlp_dtype(mlp: nn.Module) -> torch.dtype | None:
@@ -79,7 +63,7 @@ class _FeedForward(torch.autograd.Function):
         approximate: str,
     ) -> Tensor:
         hidden, out = x.new_empty(len(x), len(w1)), torch.empty_like(x)
-        for piece in _pieces(len(x)):
+        for piece in pieces(len(x)):
             normalised = F.layer_norm(x[piece], x.shape[1:], scale, shift, eps)
             torch.addmm(b1, normalised, w1.t(), out=hidden[piece])
             torch.addmm(b2, F.gelu(hidden[piece], approximate=approximate), w2.t(), out=out[piece])
@@ -94,7 +78,7 @@ class _FeedForward(torch.autograd.Function):
         for_x = torch.empty_like(x)
         for_scale, for_shift, for_w1, for_w2 = (torch.zeros_like(tensor) for tensor in (scale, shift, w1, w2))
         for_b1, for_b2 = x.new_zeros(len(w1)), x.new_zeros(len(w2))
-        for piece in _pieces(len(x)):  # in order, so that the sums are the same every time
+        for piece in pieces(len(x)):  # in order, so that the sums are the same every time
             out = gradient[piece]
             activated = F.gelu(hidden[piece], approximate=ctx.approximate)
             for_w2.addmm_(out.t(), activated)
@@ -109,7 +93,3 @@ class _FeedForward(torch.autograd.Function):
             for_scale += part
             for_shift += other
         return for_x, for_scale, for_shift, for_w1, for_b1, for_w2, for_b2, None, None
-
-
-def _pieces(length: int) -> list[slice]:
-    return [slice(start, start + PIECE) for start in range(0, length, PIECE)]
