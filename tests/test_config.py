@@ -86,7 +86,7 @@ def test_stochastic_depth_is_a_rate(value: float) -> None:
 def test_choices_are_listed() -> None:
     refused(config.Branch, branch(activation="relu"), "'gelu' or 'gelu_tanh'")
     refused(config.Interaction, {"attention": "linear"}, "'deformable' or 'cross'")
-    refused(config.FeatureMaps, {"strides": (4, 8)}, "valid are (4, 8, 16, 32) and (8, 16, 32)")
+    refused(config.FeatureMaps, {"strides": (4, 8)}, "valid are (4, 8, 16, 32), (8, 16, 32) and (16, 32)")
 
 
 def test_a_timm_name_gives_the_architecture() -> None:

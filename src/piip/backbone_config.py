@@ -52,8 +52,8 @@ class FeatureMaps(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> FeatureMaps:
-        if self.strides not in ((4, 8, 16, 32), (8, 16, 32)):
-            raise ValueError(f"strides {self.strides}: valid are (4, 8, 16, 32) and (8, 16, 32)")
+        if self.strides not in (MAP_STRIDES, MAP_STRIDES[1:], MAP_STRIDES[2:]):
+            raise ValueError(f"strides {self.strides}: valid are (4, 8, 16, 32), (8, 16, 32) and (16, 32)")
         if self.merge_after and (self.strides != MAP_STRIDES or len(self.merge_after) != len(MAP_STRIDES) - 1):
             raise ValueError(f"merge_after {self.merge_after} with strides {self.strides}: it takes three groups, for "
                              "the maps of strides 4, 8 and 16, and all four strides")  # fmt: skip

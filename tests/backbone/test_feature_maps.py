@@ -55,6 +55,22 @@ def test_three_maps_hold_an_unused_level_that_is_not_trained() -> None:
     assert not any(name.startswith("levels.0") for name, _ in slim.named_parameters())
 
 
+def test_two_maps_hold_nothing_finer() -> None:
+    module = FeatureMaps(32, config.FeatureMaps(strides=(16, 32)))
+    assert not list(module.parameters())
+    merged = torch.randn(1, 32, 4, 6)
+    same, half = module(merged)
+    assert same is merged
+    torch.testing.assert_close(half, F.max_pool2d(merged, 2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(2, 2), (5, 7), (33, 2)])
+def test_halving_is_max_pooling(size: tuple[int, int]) -> None:
+    module, merged = FeatureMaps(32, config.FeatureMaps(strides=(16, 32))), torch.randn(2, 32, *size)
+    assert torch.equal(module(merged)[1], F.max_pool2d(merged, 2))
+
+
 @pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 1)])
 def test_a_grid_that_cannot_be_halved_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at least 32 pixels in both directions"):

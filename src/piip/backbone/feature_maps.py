@@ -31,10 +31,10 @@ class FeatureMaps(nn.Module):
             levels: list[nn.Module] = [nn.Identity() for _ in range(4)]
         else:
             levels = [UpsampleTwice(finest, maps.norm), Upsample(second, second), nn.Identity(), Halve(2)]
-        if 4 not in maps.strides and not maps.unused_level:
-            levels[0] = nn.Identity()
         if 8 not in maps.strides:
-            levels[1] = nn.Identity()
+            levels[:2] = nn.Identity(), nn.Identity()
+        elif 4 not in maps.strides and not maps.unused_level:
+            levels[0] = nn.Identity()
         self.levels = nn.ModuleList(levels)
         if 4 not in maps.strides:
             # Released models of three or more branches with three maps carry an unused stride-4 level; it is kept so
