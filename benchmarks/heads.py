@@ -1,10 +1,11 @@
 """What Mask R-CNN costs after the backbone: neck, RPN and heads per multiply-add, and the pasting of 100 masks.
 
-    python benchmarks/heads.py [--model NAME] [--rounds 5] [--threads 2] [--cpu-time] [--roi]
+    python benchmarks/heads.py [--model NAME] [--rounds 5] [--threads 2] [--cpu-time] [--roi] [--direct]
 
 A photo of 640 x 480 (noise), resized and padded as the model's recipe says; random weights, one class raised over the
 threshold, so that as many proposals and masks are computed as the counts assume. Time per multiply-add of everything
-after the maps over that of the backbone; `--roi` compares RoIAlign with torchvision's. Medians.
+after the maps over that of the backbone; `--roi` compares RoIAlign with torchvision's; with `--direct` 3x3 convolutions
+are computed (and counted) directly. Medians.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from piip import zoo
+from piip.fusion import fuse
 from piip.heads.mask_rcnn.averages import align_by_products
 from piip.heads.mask_rcnn.mask import paste_masks
 from piip.model import PIIPModel
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="on a busy machine: CPU seconds of one thread")
     parser.add_argument("--roi", action="store_true", help="RoIAlign against torchvision's besides")
+    parser.add_argument("--direct", action="store_true", help="3x3 convolutions with all their multiply-adds")
     arguments = parser.parse_args()
     torch.set_num_threads(1 if arguments.cpu_time else arguments.threads)
     clock = time.thread_time if arguments.cpu_time else time.perf_counter
@@ -111,10 +114,12 @@ def main() -> None:
         original.head.box.scores.bias[0] += 5
     predictor = Predictor(original, "cpu")
     image = predictor._batch([np.random.default_rng(0).integers(0, 255, (*PHOTO, 3), dtype=np.uint8)]).images
-    model = predictor.inference.get()
+    model = fuse(original, share=True, winograd=not arguments.direct)
     with torch.inference_mode():
         times = head_seconds(model, image, clock, arguments.rounds)
-    counts = counts_of_parts(original.config, (image.shape[-2], image.shape[-1]), folded=True)
+    counts = counts_of_parts(
+        original.config, (image.shape[-2], image.shape[-1]), folded=True, winograd=not arguments.direct
+    )
     after = sum(count.macs for part, count in counts.items() if part in ("neck", "head")) / 1e9
     before = sum(count.macs for count in counts.values()) / 1e9 - after
     print(f"{arguments.model} on {image.shape[-1]} x {image.shape[-2]}, {torch.get_num_threads()} threads, folded")
