@@ -83,8 +83,8 @@ class DINO(Frozen):
     box_noise: NonNegativeFloat = 1.0
     """how far their sides are moved, as a part of half the box"""
     encoder_matches: PositiveInt = 1
-    """proposals of the encoder that are trained to be each object; more than the reference's 1 learn faster from
-    scratch, and the decoder still gives every object one query"""
+    """proposals of the encoder that are trained to be each object; the decoder gives every object one query in any
+    case. More than the reference's 1 learnt more slowly where both were tried, see `docs/dino.md`"""
     temperature: PositiveFloat = 20.0
     """ratio of the longest to the shortest wave of the position embedding"""
     detections: PositiveInt = 300
