@@ -7,7 +7,8 @@ from tests import tiny
 from timm.layers import DropPath
 from torch import Tensor
 
-from piip.backbone.vit import ViTBranch
+from piip.backbone.vit import ViTBranch, resize_positions
+from piip.ops.paths import plain
 from piip.structures import BranchState
 
 
@@ -210,3 +211,15 @@ def test_a_timm_model_by_name_gives_timms_features() -> None:
     expected = usual.forward_features(images)
     torch.testing.assert_close(after.tokens, expected[:, 1:], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(after.prefix, expected[:, :1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(3, 5), (14, 7), (1, 1), (33, 40)])
+def test_positions_resized_by_products_are_those_of_the_plain_resize(size: tuple[int, int]) -> None:
+    stored = torch.randn(1, 49, 6)
+    with plain():
+        expected = resize_positions(stored, size)
+    torch.testing.assert_close(resize_positions(stored, size), expected, atol=1e-5, rtol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = resize_positions(stored, size)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

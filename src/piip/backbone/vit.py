@@ -199,8 +199,9 @@ def resize_positions(stored: Tensor, size: Size) -> Tensor:
     grid = stored.float().reshape(side, side, -1)
     if grid.device.type == "cpu" and not is_plain():
         rows, columns = (_bicubic(side, length) for length in size)
-        across = torch.matmul(columns, grid)  # [side, W, C]
-        return torch.matmul(rows, across.flatten(1)).unflatten(1, across.shape[1:]).flatten(0, 1)[None]
+        with torch.autocast("cpu", enabled=False):
+            across = torch.matmul(columns, grid)  # [side, W, C]
+            return torch.matmul(rows, across.flatten(1)).unflatten(1, across.shape[1:]).flatten(0, 1)[None]
     image = grid.permute(2, 0, 1)[None]
     return F.interpolate(image, size=size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
 
@@ -210,7 +211,7 @@ def _bicubic(old: int, new: int) -> Tensor:
 
     Both directions one after the other, as matrix products, take a tenth of the time that torch takes on a CPU.
     """
-    impulses = torch.eye(old)[None, :, :, None]  # [1, old, old, 1]: one image column for each cell
+    impulses = torch.eye(old, device="cpu")[None, :, :, None]  # [1, old, old, 1]: one image column for each cell
     return F.interpolate(impulses, size=(new, 1), mode="bicubic", align_corners=False)[0, :, :, 0].t()
 
 
