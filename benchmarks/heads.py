@@ -114,11 +114,14 @@ def main() -> None:
         original.head.box.scores.bias[0] += 5
     predictor = Predictor(original, "cpu")
     image = predictor._batch([np.random.default_rng(0).integers(0, 255, (*PHOTO, 3), dtype=np.uint8)]).images
-    model = fuse(original, share=True, winograd=not arguments.direct)
+    model = fuse(original, share=True, winograd="nowhere" if arguments.direct else "everywhere")
     with torch.inference_mode():
         times = head_seconds(model, image, clock, arguments.rounds)
     counts = counts_of_parts(
-        original.config, (image.shape[-2], image.shape[-1]), folded=True, winograd=not arguments.direct
+        original.config,
+        (image.shape[-2], image.shape[-1]),
+        folded=True,
+        winograd="nowhere" if arguments.direct else "everywhere",
     )
     after = sum(count.macs for part, count in counts.items() if part in ("neck", "head")) / 1e9
     before = sum(count.macs for count in counts.values()) / 1e9 - after

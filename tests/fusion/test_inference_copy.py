@@ -13,6 +13,7 @@ from piip import compiling, config
 from piip.api import PIIP
 from piip.backbone import PIIPBackbone
 from piip.compiling import Compiled, compile_backbone
+from piip.fusion.convolutions import FewerProducts
 from piip.fusion.current import InferenceCopy
 from piip.model import PIIPModel
 from piip.predictor import Predictor
@@ -69,6 +70,19 @@ def test_a_model_keeps_its_predictor_until_something_changes() -> None:
     assert held.predictor("bf16") is not first
     assert held.use_windows(64).predictor() is not first
     assert held.predictor().inference.get().head.config.window == 64
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_transformed_convolutions_only_where_they_run(compiled: bool) -> None:
+    described = tiny.model(4)  # merged into maps of 128 channels
+    described = described.model_copy(update={"head": config.UperNet(channels=128, auxiliary_channels=None)})
+    copy = InferenceCopy(PIIPModel(described).eval(), compiled=compiled).get()
+    assert has_transformed(copy.backbone) == (not compiled)
+    assert has_transformed(copy.head)
+
+
+def has_transformed(module: torch.nn.Module) -> bool:
+    return any(isinstance(part, FewerProducts) for part in module.modules())
 
 
 def states_and_maps(fullgraph_backend: str, folded: bool) -> None:

@@ -15,7 +15,7 @@ from piip.benchmark.machine import Roof, describe, now, peak_memory
 from piip.benchmark.samples import noise
 from piip.benchmark.stopwatch import Stopwatch
 from piip.compiling import compile_backbone
-from piip.fusion import fuse
+from piip.fusion import Winograd, fuse
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.model import PIIPModel
 from piip.profile.facts import image_size
@@ -67,8 +67,9 @@ def benchmark(
     described, where = held.config, torch.device(held.device)
     image = image_size(described.backbone, size)
     fold = fold and not train
-    counts = counts_of_parts(described, image, fold, winograd=where.type == "cpu" and not compile)
-    model = _prepare(held.model, compile, train, fold)
+    winograd: Winograd = "nowhere" if where.type != "cpu" else "head" if compile else "everywhere"
+    counts = counts_of_parts(described, image, fold, winograd)
+    model = _prepare(held.model, compile, train, fold, winograd)
     step = _step(model, noise(model, image, batch, where, train), train)
     watch = Stopwatch(where)
     step(watch)
@@ -100,14 +101,14 @@ def benchmark(
     }
 
 
-def _prepare(model: PIIPModel, compile: bool, train: bool, fold: bool) -> PIIPModel:
+def _prepare(model: PIIPModel, compile: bool, train: bool, fold: bool, winograd: Winograd) -> PIIPModel:
     with torch.no_grad():
         if isinstance(model.head, MaskRCNNHead):
             # With random weights no class reaches the threshold and no mask is computed; so one class gets a score.
             model.head.box.scores.bias[0] += 5
     model.train(train)
     if fold:
-        model = fuse(model)
+        model = fuse(model, winograd=winograd)
     if compile:
         compile_backbone(model)
     return model

@@ -8,7 +8,7 @@ their multiply-adds. The outputs are the same but for rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
 
 
+Winograd = Literal["everywhere", "head", "nowhere"]
+"""where 3x3 convolutions take fewer multiply-adds"""
+
+
 @torch.no_grad()
-def fuse(model: PIIPModel, share: bool = False, winograd: bool = True) -> PIIPModel:
+def fuse(model: PIIPModel, share: bool = False, winograd: Winograd = "everywhere") -> PIIPModel:
     """A copy of `model` for inference with everything folded; `model` itself is not touched.
 
     Args:
         model: in training or eval mode; the copy is in eval mode and has no gradients.
         share: tensors that folding leaves alone (about a third) are the model's own, not copies of them: saves memory,
             but the copy must be made anew after the model has changed.
-        winograd: take fewer multiply-adds for 3x3 convolutions in float32 on a CPU, for five times the memory of their
-            weights, see `ops.winograd`.
+        winograd: where to take fewer multiply-adds for 3x3 convolutions in float32 on a CPU, for five times the memory
+            of their weights, see `ops.winograd`; "head" for a backbone that will be compiled, which makes no use of it.
 
     Every other weight is copied at most once, so that both together need at most twice the memory.
     """
@@ -45,7 +49,7 @@ def fuse(model: PIIPModel, share: bool = False, winograd: bool = True) -> PIIPMo
         drop_unused_levels(backbone.maps)
     fold_head(backbone.maps, fused.head)
     release(fused, model, share)
-    if winograd:
-        fold_convolutions(fused)
+    if winograd != "nowhere":
+        fold_convolutions(fused if winograd == "everywhere" else fused.head)
     fused.folded = True
     return fused

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from piip.fusion import fuse
+from piip.fusion import Winograd, fuse
 from piip.fusion.copies import Version, version, with_shared_tensors
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class InferenceCopy:
         weights, configs = version(self.model), (self.model.config, self.model.head.config)
         same = weights == self._made_from and all(a is b for a, b in zip(configs, self._configs, strict=False))
         if self._copy is None or not same:
-            self._copy = fuse(self.model, share=True) if fold else with_shared_tensors(self.model).eval()
+            winograd: Winograd = "head" if self.compiled else "everywhere"
+            self._copy = fuse(self.model, True, winograd) if fold else with_shared_tensors(self.model).eval()
             if self.compiled:
                 from piip.compiling import compile_backbone
 

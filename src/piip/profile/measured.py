@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
-from piip.fusion import fuse
+from piip.fusion import Winograd, fuse
 from piip.heads.dino import DINOHead
 from piip.heads.dino.attention import FloatLinear
 from piip.heads.dino.positions import geometry
@@ -32,7 +32,8 @@ def measured_counts(backbone: config.Backbone, model: config.Model | None, image
     """Counts of one forward pass on an `image` by part: "branch 0", ..., "interactions", "merge", "maps", "head".
 
     Matrix products, convolutions and attention are counted by `torch.utils.flop_counter`; norms, activations, biases,
-    pooling and resizing are not. Padding of windows is counted, for it is computed. Without `model` there is no "head".
+    pooling and resizing are not. Nor is the padding of windows, for it is not computed. Without `model` there is no
+    "head".
     """
     with torch.device("meta"):
         built = PIIPBackbone(backbone).eval()
@@ -43,10 +44,12 @@ def measured_counts(backbone: config.Backbone, model: config.Model | None, image
     return counts
 
 
-def counts_of_parts(model: config.Model, image: Size, folded: bool = False, winograd: bool = True) -> dict[str, Count]:
+def counts_of_parts(
+    model: config.Model, image: Size, folded: bool = False, winograd: Winograd = "everywhere"
+) -> dict[str, Count]:
     """The same with the "neck" apart from the "head", where there is one, and on request as folded for inference.
 
-    A folded model is counted as it runs on a CPU, `winograd=False` as elsewhere, see `piip.fusion.fuse`.
+    A folded model is counted as it runs on a CPU; with other `winograd` as elsewhere, see `piip.fusion.fuse`.
     """
     with torch.device("meta"):
         built = PIIPModel(model).eval()
