@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: bool = False) -> PIIPModel:
     """The zoo's model `name` as a module, for `classes` (default: the published ones).
 
-    With fresh weights; with `pretrained`, with the released ones where they fit the classes.
+    With fresh weights; with `pretrained`, with the released ones but for classes that these do not know.
     """
     from piip.model import PIIPModel
     from piip.zoo import entry
@@ -42,9 +42,9 @@ def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: 
         config = config.model_copy(update={"classes": tuple(classes), "category_ids": None})
     if not pretrained:
         return PIIPModel(config)
-    from piip.training.start import note_transfer
     from piip.weights.files import load_model
     from piip.weights.hub import official_weights
+    from piip.weights.transfer import note_transfer
 
     released = load_model(official_weights(name))
     if released.config.classes == config.classes:

@@ -9,7 +9,6 @@ from typing import Any
 import pydantic
 import torch
 import yaml
-from rich.console import Console
 
 from piip import config, tasks
 from piip.model import PIIPModel
@@ -19,6 +18,7 @@ from piip.training.loop import RunResult, train
 from piip.training.run import build_accelerator
 from piip.training.settings import Settings, read_settings
 from piip.weights.files import load_model
+from piip.weights.transfer import note_transfer
 
 VAL_FOLDER = "val"
 DRAWN_PREDICTIONS = 8
@@ -140,13 +140,3 @@ def with_image_size(model: config.Model, image_size: int | None) -> config.Model
     short = max(1, round(image_size * model.preprocess.short_side / model.preprocess.long_side))
     preprocess = model.preprocess.model_copy(update={"long_side": image_size, "short_side": short})
     return model.model_copy(update={"preprocess": preprocess})
-
-
-def note_transfer(model: PIIPModel, weights: PIIPModel) -> None:
-    """Copy the weights whose names and shapes agree, and say which did not."""
-    old, new = weights.state_dict(), model.state_dict()
-    kept = {key: old[key] for key in new if key in old and old[key].shape == new[key].shape}
-    model.load_state_dict(kept, strict=False)
-    fresh = sorted(set(new) - set(kept))
-    if fresh:
-        Console(stderr=True).print(f"starting with fresh weights where they do not fit the classes: {', '.join(fresh)}")
