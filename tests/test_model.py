@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from tests import tiny
+from tests.heads.dino_models import tiny_model as tiny_dino
 from torch import Tensor
 
 from piip.model import PIIPModel
@@ -99,6 +100,17 @@ def test_predict_needs_as_many_sizes_as_images() -> None:
         build().predict(torch.randn(2, 3, 96, 128), [(96, 128)], [(96, 128)] * 2)
 
 
+@pytest.mark.parametrize("make", [build, tiny_dino])
+def test_no_images_have_no_predictions(make) -> None:
+    assert make().predict(torch.randn(0, 3, 96, 128), [], []) == []
+
+
+@pytest.mark.parametrize("make", [build, tiny_dino])
+def test_the_output_of_a_detector_is_no_tensor(make) -> None:
+    with pytest.raises(NotImplementedError, match="use predict"):
+        make()(torch.randn(1, 3, 96, 128))
+
+
 def test_padding_of_the_image_itself_counts_that_of_the_batch_does_not(monkeypatch) -> None:
     model, seen = build(), []
 
@@ -125,6 +137,20 @@ def test_bfloat16_autocast() -> None:
     sum(losses.values()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     assert all(result["boxes"].dtype == result["scores"].dtype == torch.float32 for result in results)
+
+
+@pytest.mark.parametrize("make", [build, tiny_dino])
+def test_heads_are_trained_in_single_precision(make) -> None:
+    model, step, seen = make().train(), batch(2, 0), set()
+    for module in model.head.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            module.register_forward_hook(lambda _, inputs, output: seen.update({inputs[0].dtype, output.dtype}))
+    backbone = {level.dtype for level in model.features(step.images)}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halved = {level.dtype for level in model.features(step.images)}
+        model.loss(step)
+        assert torch.is_autocast_enabled("cpu")
+    assert (backbone, halved, seen) == ({torch.float32}, {torch.bfloat16}, {torch.float32})
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from piip import config
@@ -12,7 +13,7 @@ from piip.heads.classification import ClassifierHead
 from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.heads.upernet import UperNetHead
-from piip.structures import Batch, Prediction, Size, size_of
+from piip.structures import Batch, BranchState, Prediction, Size, size_of
 
 
 class PIIPModel(nn.Module):
@@ -40,6 +41,8 @@ class PIIPModel(nn.Module):
 
         Raises NotImplementedError for a detector, whose output is no one tensor; it has `predict`.
         """
+        if self.config.task == "detection":
+            raise NotImplementedError("a detector's output is no one tensor; use predict, or loss with targets")
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -48,10 +51,19 @@ class PIIPModel(nn.Module):
         return self.backbone.states(images) if isinstance(self.head, ClassifierHead) else self.backbone(images)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses, weights included: their sum is what training minimises."""
+        """Named scalar losses, weights included: their sum is what training minimises.
+
+        Under autocast the backbone is in half precision and the head in float32 (reference, "Recipes").
+        """
         if self.folded:
             raise RuntimeError("this is a folded copy for inference (model.fuse()); train the model it was made from")
-        features = self.features(batch.images)
+        features, device = self.features(batch.images), batch.images.device.type
+        if device == "meta" or not torch.is_autocast_enabled(device):  # which torch refuses to answer for meta
+            return self._head_loss(features, batch)
+        with torch.autocast(device, enabled=False):
+            return self._head_loss([in_float32(feature) for feature in features], batch)
+
+    def _head_loss(self, features: list[Any], batch: Batch) -> dict[str, Tensor]:
         if isinstance(self.head, MaskRCNNHead):
             return self.head.loss(features, batch.image_sizes, self._padded_sizes(batch), batch.targets)
         if isinstance(self.head, DINOHead):
@@ -67,7 +79,7 @@ class PIIPModel(nn.Module):
             original_sizes: (height, width) of each image before its resize; the predictions' pixels.
 
         Returns:
-            One dict per image, see `structures.Prediction`.
+            One dict per image, see `structures.Prediction`; none for no images.
 
         Raises:
             ValueError: where the numbers of images and sizes differ.
@@ -76,6 +88,8 @@ class PIIPModel(nn.Module):
             raise ValueError(
                 f"{len(images)} images, but {len(image_sizes)} image_sizes and {len(original_sizes)} original_sizes"
             )
+        if not len(images):
+            return []
         if isinstance(self.head, UperNetHead):  # may cut the images into windows before the backbone sees them
             return self.head.predict(self.backbone, images, image_sizes, original_sizes)
         if isinstance(self.head, DINOHead):
@@ -90,6 +104,13 @@ class PIIPModel(nn.Module):
             (min(limit[0], _round_up(height, multiple)), min(limit[1], _round_up(width, multiple)))
             for height, width in batch.image_sizes
         ]
+
+
+def in_float32(feature: Any) -> Any:
+    """A map or a branch's state in at least single precision."""
+    if isinstance(feature, BranchState):
+        return BranchState(in_float32(feature.tokens), feature.size, in_float32(feature.prefix))
+    return None if feature is None else feature.to(torch.promote_types(feature.dtype, torch.float32))
 
 
 def build_head(model: config.Model) -> nn.Module:

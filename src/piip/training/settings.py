@@ -65,6 +65,7 @@ class Settings(Frozen):
     """decay per step of a running average of the weights, which then is what is evaluated and given away"""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """of the backbone, by autocast; heads are trained in float32 in any case"""
     checkpointing: bool = False
     """recompute the backbone's activations in the backward pass: less memory for about a third more time"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
