@@ -6,6 +6,7 @@ is wrong with it is refused when it is read, with a message that says what would
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -71,11 +72,11 @@ class DINO(Frozen):
     """sampling points per query, head and level of the deformable attention"""
     levels: PositiveInt = 4
     """maps that are attended to; those beyond the backbone's are made from its coarsest"""
-    encoder_layers: NonNegativeInt = 6
+    encoder_layers: PositiveInt = 6
     decoder_layers: PositiveInt = 6
     ffn_channels: PositiveInt = 2048
     queries: PositiveInt = 900
-    """the most objects per image that can be found"""
+    """the most objects per image that can be found, if `detections` are no fewer"""
     denoising_queries: NonNegativeInt = 100
     """pairs of noisy objects per image that training adds, shared out over groups; 0: none"""
     label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
@@ -88,13 +89,16 @@ class DINO(Frozen):
     temperature: PositiveFloat = 20.0
     """ratio of the longest to the shortest wave of the position embedding"""
     detections: PositiveInt = 300
-    """kept per image"""
+    """pairs of query and class that are kept per image, best first"""
 
     @model_validator(mode="after")
     def _check(self) -> DINO:
         if self.channels % self.heads or self.channels % GROUP_NORM_GROUPS or self.channels < 2 * GROUP_NORM_GROUPS:
-            raise ValueError(f"channels {self.channels} must be a multiple of {GROUP_NORM_GROUPS} (GroupNorm), at "
-                             f"least {2 * GROUP_NORM_GROUPS}, and of the {self.heads} heads")  # fmt: skip
+            multiple = math.lcm(GROUP_NORM_GROUPS, self.heads)
+            fits = -(-max(self.channels, 2 * GROUP_NORM_GROUPS) // multiple) * multiple
+            raise ValueError(f"channels {self.channels} must be a multiple of {GROUP_NORM_GROUPS} (GroupNorm), "
+                             f"{2 * GROUP_NORM_GROUPS} or more, and of the {self.heads} heads; "
+                             f"the next is {fits}")  # fmt: skip
         return self
 
 

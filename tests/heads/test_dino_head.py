@@ -174,8 +174,10 @@ def test_broken_numbers_reach_the_losses() -> None:
     ("fields", "message"),
     [
         ({"channels": 48}, "multiple of 32"),
-        ({"channels": 64, "heads": 5}, "5 heads"),
-        ({"channels": 32}, "at least 64"),
+        ({"channels": 64, "heads": 5}, "5 heads; the next is 160"),
+        ({"channels": 32, "heads": 4}, "the next is 64"),
+        ({"encoder_layers": 0}, "encoder_layers"),
+        ({"channels": 32}, "64 or more"),
     ],
 )
 def test_impossible_heads_are_refused(fields: dict[str, int], message: str) -> None:

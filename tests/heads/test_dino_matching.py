@@ -96,10 +96,11 @@ def test_losses_by_hand() -> None:
 
 def test_repeated_objects() -> None:
     every = objects((2, 1))
-    thrice = repeated(every, 3)
+    thrice = repeated(every, 3, 100)
     assert thrice.counts == [6, 3]
     assert torch.equal(thrice.labels, torch.cat((every.labels[:2].repeat(3), every.labels[2:].repeat(3))))
-    assert repeated(every, 1) is every
+    assert repeated(every, 1, 100) is every
+    assert repeated(every, 3, 2).counts == [2, 2]  # of two queries each of two objects has one, a single object both
 
 
 def test_box_formats() -> None:

@@ -1,7 +1,8 @@
 """Contrastive denoising: in training, the annotated objects with noise on them are queries of their own.
 
 Each group holds every object twice: a positive, of which the decoder is to restore the box and the class, and a
-negative, further off, which it is to give no class. Groups and the ordinary queries must not see each other.
+negative, further off, which it is to give no class. Neither the ordinary queries nor other groups may see a group:
+they would see the answer.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class DINOHead(nn.Module):
         if self.config.encoder_matches == 1:
             logits, boxes = torch.cat((decoded.logits, proposed[0])), torch.cat((decoded.boxes, proposed[1]))
             return detection_losses(logits, boxes, match(logits, boxes, objects), objects)
-        every = repeated(objects, self.config.encoder_matches)
+        every = repeated(objects, self.config.encoder_matches, proposed[0].shape[2])
         losses = detection_losses(decoded.logits, decoded.boxes, match(decoded.logits, decoded.boxes, objects), objects)
         return torch.cat((losses, detection_losses(*proposed, match(*proposed, every), every)))
 

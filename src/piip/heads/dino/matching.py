@@ -52,13 +52,17 @@ def objects_of(targets: list[Instances], image_sizes: list[Size]) -> Objects:
     )
 
 
-def repeated(objects: Objects, times: int) -> Objects:
-    """Every object so many times, for a matching that gives it so many queries."""
+def repeated(objects: Objects, times: int, queries: int) -> Objects:
+    """Every object so many times, for a matching that gives it so many of an image's `queries`.
+
+    Fewer times where the queries do not suffice, lest cheap objects take those of dear ones.
+    """
     if times == 1:
         return objects
     own = torch.arange(len(objects.labels), device=objects.labels.device).split(objects.counts)
-    index = torch.cat([image.repeat(times) for image in own])
-    counts = [count * times for count in objects.counts]
+    each = [max(1, min(times, queries // max(1, count))) for count in objects.counts]
+    index = torch.cat([image.repeat(repeats) for image, repeats in zip(own, each, strict=True)])
+    counts = [count * repeats for count, repeats in zip(objects.counts, each, strict=True)]
     return Objects(objects.labels[index], objects.boxes[index], objects.scales[index], counts)
 
 
