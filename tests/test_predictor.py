@@ -1,5 +1,6 @@
 """Every kind of source becomes the same image; broken files are skipped, wrong arguments are refused."""
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests import tiny
 from torch import Tensor, nn
 
 from piip.config import Preprocess
+from piip.model import PIIPModel
 from piip.predictor import Failure, Predictor
 from piip.results import Result
 from piip.structures import Prediction, Size
@@ -233,6 +236,17 @@ def test_the_mode_of_the_model_is_left_as_it_was(predictor, model):
 def test_precision_is_that_of_the_matrix_products(model, precision, expected):
     Predictor(model, device="cpu", precision=precision).predict(noise())
     assert model.products == [expected]
+
+
+def test_a_model_in_double_precision():
+    exact = PIIPModel(tiny.model(2)).eval()
+    with torch.no_grad():
+        exact.head.box.scores.bias[0] += 3  # so that something is found
+    single = Predictor(exact, "cpu").predict(noise()).results[0]
+    double = Predictor(copy.deepcopy(exact).double(), "cpu").predict(noise()).results[0]
+    assert len(single) > 0
+    assert double.boxes.dtype == torch.float32
+    torch.testing.assert_close(double.boxes[0], single.boxes[0], atol=1e-2, rtol=0)
 
 
 def test_results_are_ordinary_tensors(predictor):

@@ -109,7 +109,7 @@ def test_layer_strides_are_the_official_ones(reference: Path, entry: Entry) -> N
 @pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.task == "segmentation"], ids=lambda entry: entry.name)
 def test_segmentation_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
     config = official(reference, entry)
-    settings = build_settings(dict(segmentation.DEFAULTS) | dict(entry.recipe), {})
+    settings = build_settings(dict(segmentation.defaults(entry.config())) | dict(entry.recipe), {})
     optimizer, schedule = config["optimizer"], config["lr_config"]
     assert (settings.lr, settings.weight_decay) == (optimizer["lr"], optimizer["weight_decay"])
     assert settings.layer_decay == optimizer["paramwise_cfg"]["layer_decay_rate"]

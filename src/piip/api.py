@@ -60,7 +60,7 @@ class PIIP(HubMethods):
             self.config = self._model.config
         else:
             self.config = zoo.entry(str(model)).config()
-        self.recipe = dict(tasks.of(self.config).DEFAULTS)
+        self.recipe = dict(tasks.of(self.config).defaults(self.config))
         if self.config.name in zoo.MODELS:
             self.recipe |= zoo.entry(self.config.name).recipe
 

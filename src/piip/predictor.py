@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -114,6 +114,8 @@ class Predictor:
     def run(self, batch: Batch) -> list[Prediction]:
         """Predictions of a batch, on the CPU, boxes and masks in pixels of the original images."""
         batch = batch.to(self.device)
+        if {parameter.dtype for parameter in self.model.parameters()} == {torch.float64}:
+            batch = replace(batch, images=batch.images.double())
         with _evaluating(self.model):
             model = self.inference.get()
             with torch.inference_mode(), self._autocast():

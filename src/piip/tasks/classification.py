@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from piip.prediction_files import Written
 
 BEST_METRIC = "top1"
-DEFAULTS: Mapping[str, Any] = {
+FINE_TUNING: Mapping[str, Any] = {
     "augmentation": {"kind": "classification"},
     "epochs": 20,
     "lr": 3e-5,
@@ -47,6 +47,11 @@ DEFAULTS: Mapping[str, Any] = {
 """the released classifiers' fine-tuning; there a step has 1024 images"""
 
 open_split = open_class_split
+
+
+def defaults(model: config.Model) -> Mapping[str, Any]:
+    """For a model of any kind."""
+    return FINE_TUNING
 
 
 def check(path: str | Path) -> Mapping[str, ClassReport]:

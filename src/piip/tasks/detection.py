@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from torch import Tensor
 
 from piip import config
 from piip.data.batches import eval_loader
 from piip.data.check import check as check_coco
 from piip.data.coco import CocoData, read_coco
-from piip.data.detection import DetectionDataset
+from piip.data.detection import DetectionDataset, training_objects
 from piip.data.report import CheckReport, DataError
 from piip.data.splits import find_splits
 from piip.data.transforms import Augmentation, TestTransform, TrainTransform
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from piip.prediction_files import Written
 
 BEST_METRIC = "box_AP"
-DEFAULTS: Mapping[str, Any] = {}
+DINO_GRAD_CLIP = 0.1
+
+
+def defaults(model: config.Model) -> Mapping[str, Any]:
+    """A DINO's gradients are clipped, as in all of the reference's."""
+    return {"grad_clip": DINO_GRAD_CLIP} if isinstance(model.head, config.DINO) else {}
 
 
 def check(path: str | Path) -> Mapping[str, CheckReport]:
@@ -66,6 +71,7 @@ def adapted(model: config.Model, data: CocoData, class_weights: Any = None) -> c
 def training_set(model: config.Model, data: CocoData, augmentation: Augmentation, seed: int) -> DetectionDataset:
     """`data` as augmented training samples."""
     _check_kind(model, data)
+    _note_crowded(model, data)
     return DetectionDataset(
         data, TrainTransform(model.preprocess, augmentation), seed=seed, masks=_predicts_masks(model)
     )
@@ -124,6 +130,18 @@ def in_label_order(model: config.Model, data: CocoData) -> CocoData:
 def _check_kind(model: config.Model, data: CocoData) -> None:
     if _predicts_masks(model) and not data.has_masks:
         raise DataError("the model has a mask head, but the data has no masks; use tasks.detection.adapted")
+
+
+def _note_crowded(model: config.Model, data: CocoData) -> None:
+    if not isinstance(model.head, config.DINO):
+        return
+    most = min(model.head.queries, model.head.detections)
+    crowded = sum(len(training_objects(image)) > most for image in data.images)
+    if crowded:
+        Console(stderr=True).print(
+            f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
+            " a head with more `queries` and `detections` would find more"
+        )
 
 
 def summary(data: CocoData) -> dict[str, Any]:

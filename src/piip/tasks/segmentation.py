@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from piip.prediction_files import Written
 
 BEST_METRIC = "mIoU"
-DEFAULTS: Mapping[str, Any] = {"augmentation": {"kind": "segmentation"}, "schedule": "poly"}
-
 BALANCED_RANGE = (0.5, 5.0)
 """least and largest weight that `balanced_weights` gives"""
 
 open_split = open_masks
+
+
+def defaults(model: config.Model) -> Mapping[str, Any]:
+    """For a model of any kind."""
+    return {"augmentation": {"kind": "segmentation"}, "schedule": "poly"}
 
 
 def check(path: str | Path) -> Mapping[str, MaskReport]:

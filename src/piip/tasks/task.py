@@ -74,9 +74,8 @@ class Task(Protocol):
     def BEST_METRIC(self) -> str:  # noqa: N802 - a constant of the module
         """The metric that decides which epoch's weights are the best."""
 
-    @property
-    def DEFAULTS(self) -> Mapping[str, Any]:  # noqa: N802
-        """Where training differs from the defaults of `Settings` for every model of this task."""
+    def defaults(self, model: config.Model) -> Mapping[str, Any]:
+        """Where training a model like `model` differs from the defaults of `Settings`, unless its recipe says more."""
 
     # -- data
 

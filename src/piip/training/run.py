@@ -121,7 +121,9 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
 
 def build_accelerator(settings: Settings) -> Accelerator:
     """Device, precision and processes. ValueError where the machine lacks them, ImportError without the extra."""
-    missing = [name for name in ("accelerate", "matplotlib", "tensorboard") if not importlib.util.find_spec(name)]
+    missing = [
+        name for name in ("accelerate", "matplotlib", "scipy", "tensorboard") if not importlib.util.find_spec(name)
+    ]
     if missing:
         raise ImportError(f'training needs {", ".join(missing)}: pip install "piip[train]"')
     from accelerate import Accelerator

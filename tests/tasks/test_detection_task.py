@@ -1,0 +1,56 @@
+"""What detection adds to training: defaults of a kind of head, a word on crowded images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests import tiny
+from tests.heads.dino_models import head_config
+
+import piip
+from piip import config
+from piip.data.transforms import Augmentation
+from piip.tasks import detection
+
+
+def described(head: config.Head) -> config.Model:
+    return tiny.model(2).model_copy(update={"head": head, "name": "mine"})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> detection.CocoData:
+    """Two images, with five objects (and a crowd) and with one."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train").mkdir()
+    images, objects = [], []
+    for image, count in ((1, 5), (2, 1)):
+        Image.new("RGB", (64, 64)).save(tmp_path / "train" / f"{image}.png")
+        images.append({"id": image, "file_name": f"{image}.png", "width": 64, "height": 64})
+        objects += [{"image_id": image, "bbox": [8 * i, 8, 20, 20], "iscrowd": 0} for i in range(count)]
+    objects.append({"image_id": 1, "bbox": [0, 0, 60, 60], "iscrowd": 1})
+    objects = [{**item, "id": i + 1, "category_id": 1, "area": 400} for i, item in enumerate(objects)]
+    content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "disc"}]}
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    return detection.open_split(tmp_path, "train")
+
+
+def test_gradients_of_a_dino_are_clipped_under_any_name() -> None:
+    assert piip.PIIP(described(head_config())).recipe == {"grad_clip": 0.1}
+    assert piip.PIIP(described(config.MaskRCNN())).recipe == {}
+    assert piip.PIIP("piip_nano_dino").recipe["grad_clip"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [({"queries": 4}, 4), ({"queries": 9, "detections": 3}, 3), ({"detections": 5}, None)]
+)
+def test_more_objects_than_can_be_found_are_noted(
+    data: detection.CocoData, limits: dict[str, int], most: int | None, capsys: Any
+) -> None:
+    detection.training_set(described(head_config(**limits)), data, Augmentation(), seed=0)
+    message = " ".join(capsys.readouterr().err.split())
+    if most is None:
+        assert message == ""
+    else:
+        assert f"1 of 2 images have more objects than the {most} that" in message
