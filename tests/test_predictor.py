@@ -238,6 +238,14 @@ def test_precision_is_that_of_the_matrix_products(model, precision, expected):
     assert model.products == [expected]
 
 
+def test_a_read_only_array_is_copied(predictor):
+    array = noise()
+    array.flags.writeable = False
+    (result,) = predictor.predict(array).results
+    assert result.image.flags.writeable
+    assert (result.image == array).all()
+
+
 def test_a_model_in_double_precision():
     exact = PIIPModel(tiny.model(2)).eval()
     with torch.no_grad():

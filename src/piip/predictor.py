@@ -227,7 +227,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(f"array of shape {array.shape}: use [H, W, 3] (RGB) or [H, W] (grey); "
                          "several images go in a list")  # fmt: skip
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=("C", "W"))  # an array of a PIL image is read-only, which torch warns of
 
 
 def _from_tensor(tensor: Tensor) -> np.ndarray:
