@@ -13,6 +13,7 @@ from piip import compiling, config
 from piip.api import PIIP
 from piip.backbone import PIIPBackbone
 from piip.compiling import Compiled, compile_backbone
+from piip.fusion import fuse
 from piip.fusion.convolutions import FewerProducts
 from piip.fusion.current import InferenceCopy
 from piip.model import PIIPModel
@@ -79,6 +80,11 @@ def test_transformed_convolutions_only_where_they_run(compiled: bool) -> None:
     copy = InferenceCopy(PIIPModel(described).eval(), compiled=compiled).get()
     assert has_transformed(copy.backbone) == (not compiled)
     assert has_transformed(copy.head)
+
+
+def test_other_places_for_them_are_refused() -> None:
+    with pytest.raises(ValueError, match="winograd False: use one of 'everywhere', 'head', 'nowhere'"):
+        fuse(model(), winograd=False)  # type: ignore[arg-type]
 
 
 def has_transformed(module: torch.nn.Module) -> bool:

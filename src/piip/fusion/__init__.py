@@ -8,7 +8,7 @@ their multiply-adds. The outputs are the same but for rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
@@ -39,7 +39,12 @@ def fuse(model: PIIPModel, share: bool = False, winograd: Winograd = "everywhere
             of their weights, see `ops.winograd`; "head" for a backbone that will be compiled, which makes no use of it.
 
     Every other weight is copied at most once, so that both together need at most twice the memory.
+
+    Raises:
+        ValueError: another `winograd`.
     """
+    if winograd not in (places := get_args(Winograd)):
+        raise ValueError(f"winograd {winograd!r}: use one of {', '.join(map(repr, places))}")
     fused = with_shared_tensors(model).eval()
     backbone = fused.backbone
     for branch in backbone.branches:
