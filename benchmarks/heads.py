@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from piip import zoo
-from piip.fusion import fuse
+from piip.fusion import Winograd, fuse
 from piip.heads.mask_rcnn.averages import align_by_products
 from piip.heads.mask_rcnn.mask import paste_masks
 from piip.model import PIIPModel
@@ -114,14 +114,15 @@ def main() -> None:
         original.head.box.scores.bias[0] += 5
     predictor = Predictor(original, "cpu")
     image = predictor._batch([np.random.default_rng(0).integers(0, 255, (*PHOTO, 3), dtype=np.uint8)]).images
-    model = fuse(original, share=True, winograd="nowhere" if arguments.direct else "everywhere")
+    winograd: Winograd = "nowhere" if arguments.direct else "everywhere"
+    model = fuse(original, share=True, winograd=winograd)
     with torch.inference_mode():
         times = head_seconds(model, image, clock, arguments.rounds)
     counts = counts_of_parts(
         original.config,
         (image.shape[-2], image.shape[-1]),
         folded=True,
-        winograd="nowhere" if arguments.direct else "everywhere",
+        winograd=winograd,
     )
     after = sum(count.macs for part, count in counts.items() if part in ("neck", "head")) / 1e9
     before = sum(count.macs for count in counts.values()) / 1e9 - after

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import piip
 from piip import config
 from piip.branch_config import problems
+from piip.weights.shortened import shortened
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -88,7 +89,7 @@ def save_model(model: PIIPModel, path: str | Path) -> Path:
         raise WeightsError(f"{path}: not written, this is a folded copy for inference; save the model it was made from")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     if broken := nonfinite_keys(tensors):
-        raise WeightsError(f"{path}: not written, the model has NaN or infinite weights in {_list(broken)}")
+        raise WeightsError(f"{path}: not written, the model has NaN or infinite weights in {shortened(broken, LISTED)}")
     text = model.config.model_dump_json()
     metadata = {"format": "pt", VERSION_KEY: piip.__version__}
     if path.suffix == SUFFIX:
@@ -162,7 +163,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     with _opened(file) as opened:
         tensors = {key: _get(opened, key, file) for key in opened.keys()}  # noqa: SIM118 - not a dict
     if broken := nonfinite_keys(tensors):
-        raise WeightsError(f"{file}: NaN or infinite weights in {_list(broken)}")
+        raise WeightsError(f"{file}: NaN or infinite weights in {shortened(broken, LISTED)}")
     return tensors
 
 
@@ -225,7 +226,7 @@ def _check_fit(model: nn.Module, found: Mapping[str, Sequence[int]], source: str
         if key in found and tuple(found[key]) != tuple(shape)
     ]
     problems = {"missing": missing, "not of this model": extra, "of another shape": shapes}
-    described = [f"{len(keys)} weights {kind}: {_list(keys)}" for kind, keys in problems.items() if keys]
+    described = [f"{len(keys)} weights {kind}: {shortened(keys, LISTED)}" for kind, keys in problems.items() if keys]
     if described:
         raise WeightsError(f"{source}: does not fit the model; " + "; ".join(described))
 
@@ -252,7 +253,7 @@ def read_one_by_one(file: Path) -> Iterator[tuple[str, Tensor]]:
                 yield names.pop(0), tensor
                 size += tensor.nbytes
     if broken:
-        raise WeightsError(f"{file}: NaN or infinite weights in {_list(broken)}")
+        raise WeightsError(f"{file}: NaN or infinite weights in {shortened(broken, LISTED)}")
 
 
 def _get(opened: safe_open, name: str, file: Path) -> Tensor:
@@ -282,8 +283,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _list(keys: list[str]) -> str:
-    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return ", ".join(keys[:LISTED]) + more

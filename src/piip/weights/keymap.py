@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
+from piip.weights.shortened import shortened
+
 Replacement = str | Callable[[re.Match[str]], str]
 Rule = tuple[str, Replacement]
 SHOWN_KEYS = 8
@@ -60,8 +62,7 @@ def convert(
 
 def _report(missing: Sequence[str], unknown: Sequence[str], wrong: Sequence[str]) -> str:
     parts = [
-        f"{len(keys)} {what}: {', '.join(keys[:SHOWN_KEYS])}"
-        + (f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else "")
+        f"{len(keys)} {what}: {shortened(keys, SHOWN_KEYS)}"
         for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", wrong))
         if keys
     ]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from piip.model import PIIPModel
 from piip.weights.branch_formats import normalised, read_branch_file
 from piip.weights.files import WeightsError, nonfinite_keys
+from piip.weights.shortened import shortened
 
 TIMM_PREFIX = "timm:"
 PUBLISHED = "published"
@@ -44,8 +45,7 @@ class BranchReport:
         lines = [f"branch {self.branch} from {self.source}: {len(self.used)} tensors used as they are"]
         for title, names in (("resized", self.resized), ("added", self.added), ("ignored", self.ignored)):
             if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                lines.append(f"  {title}: {', '.join(names[:SHOWN])}{more}")
+                lines.append(f"  {title}: {shortened(names, SHOWN)}")
         return "\n".join(lines)
 
 

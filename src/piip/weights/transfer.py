@@ -10,7 +10,8 @@ from rich.console import Console
 from torch import Tensor
 
 from piip import config
-from piip.model import PIIPModel
+from piip.model import PIIPModel, build_head
+from piip.weights.shortened import shortened
 
 LISTED = 10
 """names at most in a message"""
@@ -33,12 +34,12 @@ def transfer(model: PIIPModel, weights: PIIPModel) -> Transfer:
     old, new, rows = weights.state_dict(), model.state_dict(), class_rows(model.config)
     known = {name: index for index, name in enumerate(weights.config.classes)}
     pairs = [(index, known[name]) for index, name in enumerate(model.config.classes) if name in known]
-    counts = len(model.config.classes), len(known)
+    counts = len(model.config.classes), len(weights.config.classes)
     fresh = []
     for key, target in new.items():
         source = old.get(key)
         if key in rows and source is not None and fits(target, source, rows[key], *counts):
-            copy_rows(target, source, rows[key], pairs, len(model.config.classes))
+            copy_rows(target, source, rows[key], pairs, counts[0])
         elif key not in rows and source is not None and source.shape == target.shape:
             target.copy_(source)
         else:
@@ -52,16 +53,16 @@ def note_transfer(model: PIIPModel, weights: PIIPModel) -> None:
     console = Console(stderr=True)
     if fresh.classes:
         console.print(
-            f"starting with fresh weights for classes that the weights do not know: {shortened(fresh.classes)}"
+            f"starting with fresh weights for classes that the weights do not know: {shortened(fresh.classes, LISTED)}"
         )
     if fresh.keys:
-        console.print(f"starting with fresh weights where they do not fit: {shortened(fresh.keys)}")
+        console.print(f"starting with fresh weights where they do not fit: {shortened(fresh.keys, LISTED)}")
 
 
 def class_rows(model: config.Model) -> dict[str, int]:
     """The tensors with rows for each class, and how many of their rows a class has.
 
-    One that is no class (background) has its rows after all others. Found by the shapes of models with a class more.
+    One that is no class (background) has its rows after all others. Found by the shapes of a head with a class more.
     """
     sizes = [_lengths(model, len(model.classes) + more) for more in (0, 1)]
     return {key: sizes[1][key] - length for key, length in sizes[0].items() if sizes[1][key] != length}
@@ -70,8 +71,8 @@ def class_rows(model: config.Model) -> dict[str, int]:
 def _lengths(model: config.Model, classes: int) -> dict[str, int]:
     names = tuple(str(index) for index in range(classes))
     with torch.device("meta"):
-        built = PIIPModel(model.model_copy(update={"classes": names, "category_ids": None}))
-    return {key: len(value) for key, value in built.state_dict().items() if value.ndim}
+        head = build_head(model.model_copy(update={"classes": names, "category_ids": None}))
+    return {f"head.{key}": len(value) for key, value in head.state_dict().items() if value.ndim}
 
 
 def fits(target: Tensor, source: Tensor, rows: int, classes: int, source_classes: int) -> bool:
@@ -86,9 +87,3 @@ def copy_rows(target: Tensor, source: Tensor, rows: int, pairs: Iterable[tuple[i
         target[index * rows : (index + 1) * rows] = source[other * rows : (other + 1) * rows]
     others = len(target) - classes * rows
     target[len(target) - others :] = source[len(source) - others :]
-
-
-def shortened(names: list[str]) -> str:
-    """The first names, and how many there are beyond."""
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
