@@ -14,11 +14,14 @@ help:
 demo: $(VENV)/.train
 	$(BIN)/piip demo
 
+# Side by side on up to four cores; about 1.5 GB of memory for each.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+# Before torch is imported, for the processes that tests start too: tests side by side that each take all cores are
+# many times slower than one after the other.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 import pytest
 import torch
 

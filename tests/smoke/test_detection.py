@@ -82,7 +82,7 @@ def test_val_gives_the_run_s_numbers_again(run: RunResult, scenes: Path) -> None
 def test_predict_one_in_one_out_list_in_list_out(run: RunResult, scenes: Path) -> None:
     model = piip.PIIP(run.folder)
     path = next((scenes / "val").glob("*.png"))
-    array = np.asarray(Image.open(path))
+    array = np.array(Image.open(path))
     one = model.predict(path, conf=0.0)
     assert len(one) > 0
     assert one.masks.shape == (len(one), SIZE, SIZE)
