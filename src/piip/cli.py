@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from piip.console import say
+
 app = typer.Typer(
     help="Parameter-Inverted Image Pyramid Networks: train, evaluate and use detectors, segmentors and classifiers.",
     no_args_is_help=True,
@@ -95,12 +97,12 @@ def train(
         trained = PIIP(chosen)
         if branch_weights:
             for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
-                err.print(str(report), markup=False, highlight=False)
+                say(err, str(report))
         result = trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **given)
     metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
     if result.main_process:
-        out.print(f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
+        say(out, f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
 
@@ -132,7 +134,7 @@ def val(
     metrics = model.val(data, split, folder, batch_size, workers, precision)  # type: ignore[arg-type]
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)
-    out.print(f"metrics, results and pictures are in {folder}")
+    say(out, f"metrics, results and pictures are in {folder}")
 
 
 @app.command()
@@ -156,10 +158,10 @@ def predict(
         model.use_windows(window or None)
     written = write_predictions(model, sources, output, conf, batch_size, precision)
     for path, reason in written.failures:
-        err.print(f"skipped {path}: {reason}", style="yellow", markup=False)
-    out.print(f"{written.summary}; pictures and JSON are in {output}")
+        say(err, f"skipped {path}: {reason}", "yellow")
+    say(out, f"{written.summary}; pictures and JSON are in {output}")
     if written.failures:
-        err.print(f"{len(written.failures)} images could not be read")
+        say(err, f"{len(written.failures)} images could not be read")
         raise typer.Exit(1)
 
 
@@ -239,9 +241,8 @@ def convert(
     done = (
         conversion.to_official(source, target) if to_official else conversion.to_ours(source, target, official, model)
     )
-    out.print(
-        f"{done.model.name}: {done.tensors} tensors, {done.parameters / 1e6:.1f} million values, written to {done.path}"
-    )
+    values = f"{done.parameters / 1e6:.1f} million values"
+    say(out, f"{done.model.name}: {done.tensors} tensors, {values}, written to {done.path}")
 
 
 @data_app.command("check")
@@ -256,7 +257,7 @@ def data_check(
     for split, report in reports.items():
         out.print(report.table(split))
     json_file.write_text(json.dumps({split: report.to_json() for split, report in reports.items()}, indent=2))
-    out.print(f"written to {json_file}")
+    say(out, f"written to {json_file}")
     if any(report.errors for report in reports.values()):
         raise typer.Exit(1)
 
@@ -287,7 +288,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, ImportError) as error:
-        err.print(f"Error: {_text(error)}", style="bold red", markup=False, highlight=False)
+        say(err, f"Error: {_text(error)}", "bold red")
         sys.exit(2)
 
 

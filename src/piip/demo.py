@@ -8,6 +8,7 @@ from rich.console import Console
 
 from piip import tasks
 from piip.api import PIIP
+from piip.console import say
 from piip.data.synthetic import make_scenes
 
 MODEL = "piip_nano_mask_rcnn"
@@ -19,9 +20,9 @@ EPOCHS = 4
 def run_demo(output: Path, epochs: int | None = None) -> None:
     """Everything below `output`: the data in `scenes`, the run in `detection/demo`."""
     console = Console()
-    console.print(f"[1/3] drawing {TRAIN_IMAGES + VAL_IMAGES} scenes into {output / 'scenes'}")
+    say(console, f"[1/3] drawing {TRAIN_IMAGES + VAL_IMAGES} scenes into {output / 'scenes'}")
     data = make_scenes(output / "scenes", train=TRAIN_IMAGES, val=VAL_IMAGES, seed=0, size=(IMAGE_SIZE, IMAGE_SIZE))
-    console.print(f"[2/3] training {MODEL} on them")
+    say(console, f"[2/3] training {MODEL} on them")
     model = PIIP(MODEL)
     result = model.train(
         data,
@@ -33,10 +34,10 @@ def run_demo(output: Path, epochs: int | None = None) -> None:
         eval_interval=2,
         workers=0,
     )
-    console.print("[3/3] evaluating the best weights")
+    say(console, "[3/3] evaluating the best weights")
     metrics = model.val(data, output=result.folder / "val")
     for table in tasks.of(model.config).tables(metrics):
         console.print(table)
-    console.print(f"curves:      {result.folder / 'curves.png'}")
-    console.print(f"predictions: {result.folder / 'val'}/*.jpg")
-    console.print(f"weights:     {result.best_weights or result.last_weights}")
+    say(console, f"curves:      {result.folder / 'curves.png'}")
+    say(console, f"predictions: {result.folder / 'val'}/*.jpg")
+    say(console, f"weights:     {result.best_weights or result.last_weights}")

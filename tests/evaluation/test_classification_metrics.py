@@ -1,5 +1,6 @@
 """Accuracy, counted by hand."""
 
+import io
 import json
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_few_classes_make_top5_certain():
     data = ClassData(Path("data"), (ClassImage(Path("0.png"), 1),), ("a", "b"))
     metrics = evaluate([{"probs": torch.tensor([0.8, 0.2])}], data)
     assert (metrics.top1, metrics.top5) == (0.0, 1.0)
+
+
+def test_names_of_classes_are_no_markup():
+    data = ClassData(Path("data"), (ClassImage(Path("0.png"), 1),), ("a [bold]", "b"))
+    metrics = evaluate([{"probs": torch.tensor([0.8, 0.2])}], data)
+    console = Console(width=120, file=io.StringIO())
+    console.print(metrics.class_table())
+    assert console.file.getvalue().count("a [bold]") == 2
 
 
 def test_files_and_tables(tmp_path):

@@ -1,5 +1,6 @@
 """COCO numbers: against values computed by hand, and untouched by order, ids and missing things."""
 
+import io
 import json
 import random
 import weakref
@@ -338,6 +339,13 @@ def test_metrics_file_and_names(tmp_path):
     assert content["classes"][1] == {"class": "dog", "objects": 0, "box_AP": None, "mask_AP": None}
     assert metrics.scalars()["mask_AP50"] == 1.0
     assert "box_APs" not in metrics.scalars()
+
+
+def test_names_of_classes_are_no_markup():
+    metrics = evaluate([predicted(), predicted()], replace(three_objects(), classes=("[red]cat", "dog")))
+    console = Console(width=150, file=io.StringIO())
+    console.print(metrics.class_table())
+    assert "[red]cat" in console.file.getvalue()
 
 
 def test_tables_show_percent_and_a_dash_for_what_is_undefined():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from piip.data.class_images import ClassData
 from piip.structures import Prediction
@@ -97,7 +98,7 @@ class ClassMetrics:
             row = self.confusion[label].copy()
             count, row[label] = int(row.sum()), 0
             other = f"{self.classes[int(row.argmax())]} ({row.max()})" if row.max() else ""
-            table.add_row(name, str(count), "-" if accuracy is None else f"{accuracy:.3f}", other)
+            table.add_row(Text(name), str(count), "-" if accuracy is None else f"{accuracy:.3f}", Text(other))
         return table
 
 

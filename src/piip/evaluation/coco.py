@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from piip.data.outlines import rectangle
 from piip.run_lengths import encode_mask
@@ -105,7 +106,7 @@ class CocoMetrics:
         parts = [part for part in (self.box, self.mask) if part is not None]
         for label, name in enumerate(self.classes):
             values = (_percent(part.per_class[label]) for part in parts)
-            table.add_row(name, str(self.objects[label]), *values)
+            table.add_row(Text(name), str(self.objects[label]), *values)
         return table
 
 

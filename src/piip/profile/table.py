@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 LABELS = {
     "params_m": "million parameters",
@@ -36,7 +37,7 @@ def report(facts: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _branches(facts: dict[str, Any]) -> Table:
-    table = Table("branch", "image", "depth", "width", "began as", title=f"{facts['name']} ({facts['task']})")
+    table = Table("branch", "image", "depth", "width", "began as", title=Text(f"{facts['name']} ({facts['task']})"))
     for index, branch in enumerate(facts["branches"]):
         name = branch.get("name") or branch["model"] or branch["family"]
         sizes = (str(branch[key]) for key in ("size", "depth", "width"))

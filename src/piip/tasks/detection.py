@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from torch import Tensor
 
 from piip import config
+from piip.console import say
 from piip.data.batches import eval_loader
 from piip.data.check import check as check_coco
 from piip.data.coco import CocoData, read_coco
@@ -138,9 +139,10 @@ def _note_crowded(model: config.Model, data: CocoData) -> None:
     most = min(model.head.queries, model.head.detections)
     crowded = sum(len(training_objects(image)) > most for image in data.images)
     if crowded:
-        Console(stderr=True).print(
+        say(
+            Console(stderr=True),
             f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
-            " a head with more `queries` and `detections` would find more"
+            " a head with more `queries` and `detections` would find more",
         )
 
 

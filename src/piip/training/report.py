@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from piip import config
+from piip.console import say
 from piip.structures import Batch
 from piip.training.curves import headline, plot_curves
 from piip.training.folder import RunFolder
@@ -86,7 +87,7 @@ class Report:
             return
         row = history[-1]
         shown = "  ".join(f"{name} {row[name]:.4g}" for name in ("loss", *headline(list(metrics))))
-        self.console.print(f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s", highlight=False)
+        say(self.console, f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s")
         for name, value in row.items():
             self.writer.add_scalar(f"epoch/{name}", value, row["step"])
         write_results(history, self.folder.results)
@@ -109,7 +110,7 @@ class Report:
 
     def note(self, text: str) -> None:
         """One line above the progress bar."""
-        self.console.print(text, highlight=False)
+        say(self.console, text)
 
 
 def write_results(history: list[Row], path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from piip import config
+from piip.console import say
 from piip.model import PIIPModel, build_head
 from piip.weights.shortened import shortened
 
@@ -52,11 +53,10 @@ def note_transfer(model: PIIPModel, weights: PIIPModel) -> None:
     fresh = transfer(model, weights)
     console = Console(stderr=True)
     if fresh.classes:
-        console.print(
-            f"starting with fresh weights for classes that the weights do not know: {shortened(fresh.classes, LISTED)}"
-        )
+        unknown = shortened(fresh.classes, LISTED)
+        say(console, f"starting with fresh weights for classes that the weights do not know: {unknown}")
     if fresh.keys:
-        console.print(f"starting with fresh weights where they do not fit: {shortened(fresh.keys, LISTED)}")
+        say(console, f"starting with fresh weights where they do not fit: {shortened(fresh.keys, LISTED)}")
 
 
 def class_rows(model: config.Model) -> dict[str, int]:
