@@ -12,6 +12,7 @@ from piip.backbone import PIIPBackbone
 from piip.heads.classification import ClassifierHead
 from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
+from piip.heads.targets import check_instances
 from piip.heads.upernet import UperNetHead
 from piip.structures import Batch, BranchState, Prediction, Size, size_of
 
@@ -54,9 +55,16 @@ class PIIPModel(nn.Module):
         """Named scalar losses, weights included: their sum is what training minimises.
 
         Under autocast the backbone is in half precision and the head in float32 (reference, "Recipes").
+
+        Raises:
+            ValueError: a detector's targets are wrong, see `heads.targets`.
+            RuntimeError: this is a folded copy.
         """
         if self.folded:
             raise RuntimeError("this is a folded copy for inference (model.fuse()); train the model it was made from")
+        if self.config.task == "detection" and not batch.images.is_meta:
+            masks = isinstance(self.head, MaskRCNNHead) and self.head.mask is not None
+            check_instances(batch.targets, len(batch.images), len(self.config.classes), masks)
         features, device = self.features(batch.images), batch.images.device.type
         if device == "meta" or not torch.is_autocast_enabled(device):  # which torch refuses to answer for meta
             return self._head_loss(features, batch)
