@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,7 @@ class PIIP(HubMethods):
         output: str | Path = "runs",
         name: str | None = None,
         image_size: int | None = None,
+        head: Mapping[str, Any] | None = None,
         device: str | None = None,
         **settings: Any,
     ) -> RunResult:
@@ -155,6 +156,8 @@ class PIIP(HubMethods):
             output: parent of the run's folder, `<output>/<task>/<name>`.
             name: of the run; None: the model's.
             image_size: longer side of the network's input; None: the model's own.
+            head: settings of the model's head to change, such as `{"detections": 300}`; see `config.MaskRCNN`, `DINO`,
+                `UperNet` and `Classifier`.
             device: None: this object's.
             settings: any field of `piip.training.settings.Settings`.
 
@@ -165,7 +168,7 @@ class PIIP(HubMethods):
 
         given = {"data": str(data), "epochs": epochs, "device": device or self.device, **settings}
         result, self._model = start_run(
-            self.config, self._model, build_settings(self.recipe, given), output, name, image_size
+            self.config, self._model, build_settings(self.recipe, given), output, name, image_size, head
         )
         self.config = self._model.config
         return result

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -29,12 +31,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def problems(error: ValidationError) -> str:
-    """What pydantic found, in one line: each place and what is wrong there."""
+def problems(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """What pydantic found, in one line: each place and what is wrong there; `known` are names to propose."""
     found = []
     for item in error.errors():
         place = ".".join(map(str, item["loc"]))
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(place, known, n=3)
+            message = "there is no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
         found.append(f"{place}: {message}" if place else message)
     return "; ".join(found)
 

@@ -68,7 +68,8 @@ def train(
     ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better result.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other training setting as KEY=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Any other training setting KEY=VALUE; of the head: head.KEY. May be repeated."),
     ] = None,
 ) -> None:
     """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
@@ -310,7 +311,7 @@ def _official(weights: Path | None, model: str | None) -> tuple[Path | None, str
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:
-    """KEY=VALUE with the value read as YAML; KEY.PART=VALUE sets a part of a setting, of `augmentation`."""
+    """KEY=VALUE with the value read as YAML; KEY.PART=VALUE sets a part of `augmentation` or of the model's `head`."""
     import yaml
 
     values: dict[str, Any] = {}

@@ -191,8 +191,10 @@ def test_wrong_use_is_one_line_and_exit_code_2(
 
 def test_wrong_settings_name_themselves(scenes: Path, tmp_path: Path) -> None:
     model = piip.PIIP("piip_nano_mask_rcnn")
-    with pytest.raises(ValueError, match="batch_sise"):
+    with pytest.raises(ValueError, match="batch_sise: there is no such setting; did you mean batch_size"):
         model.train(scenes, epochs=1, output=tmp_path, batch_sise=2)
+    with pytest.raises(ValueError, match="detection: there is no such setting"):
+        model.train(scenes, epochs=1, output=tmp_path, head={"detection": 2})
     with pytest.raises(ValueError, match="lr"):
         model.train(scenes, epochs=1, output=tmp_path, lr=-1.0)
     with pytest.raises(DataError, match="test"):

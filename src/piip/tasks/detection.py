@@ -142,7 +142,7 @@ def _note_crowded(model: config.Model, data: CocoData) -> None:
         say(
             Console(stderr=True),
             f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
-            " a head with more `queries` and `detections` would find more",
+            " more are found with --set head.queries=N --set head.detections=N",
         )
 
 

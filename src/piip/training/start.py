@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from piip import config, tasks
+from piip.branch_config import problems
 from piip.model import PIIPModel
 from piip.predictor import Predictor
 from piip.training.folder import RunFolder, new_run_folder
@@ -35,8 +36,7 @@ def build_settings(recipe: dict[str, Any], given: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ValueError(f"training settings: {problems}") from error
+        raise ValueError(f"training settings: {problems(error, Settings.model_fields)}") from error
 
 
 def start_run(
@@ -46,16 +46,19 @@ def start_run(
     output: str | Path = "runs",
     name: str | None = None,
     image_size: int | None = None,
+    head: Mapping[str, Any] | None = None,
 ) -> tuple[RunResult, PIIPModel]:
     """Train a model like `base` on `settings.data` in a new folder `<output>/<task>/<name>`.
 
+    `image_size` and settings of the `head`, where given, take the place of the model's own.
     `weights`, where given, are kept wherever they fit the new classes. Returns the run and its best model.
     """
     assert settings.data is not None
+    base = with_head(with_image_size(base, image_size), head or {})
     tasks.require_pairing(base, settings.data)
     task = tasks.of(base)
     data = task.open_split(settings.data, "train")
-    adapted = with_image_size(task.adapted(base, data, settings.class_weights), image_size)
+    adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
     model = PIIPModel(adapted)
     if weights is not None:
@@ -128,6 +131,20 @@ def _agreed(make: Callable[[], Path], settings: Settings) -> Path:
     made = [str(make()) if accelerator.is_main_process else ""]
     broadcast_object_list(made)
     return Path(made[0])
+
+
+def with_head(model: config.Model, settings: Mapping[str, Any]) -> config.Model:
+    """`model` with other `settings` of its head; ValueError names a wrong one."""
+    if not settings:
+        return model
+    if "class_weights" in settings:
+        raise ValueError("head.class_weights: give class_weights itself, which is a setting of the training")
+    kind = type(model.head)
+    try:
+        head = kind.model_validate(model.head.model_dump() | dict(settings))
+        return config.Model(**dict(model) | {"head": head})
+    except pydantic.ValidationError as error:
+        raise ValueError(f"settings of a {model.head.kind} head: {problems(error, kind.model_fields)}") from error
 
 
 def with_image_size(model: config.Model, image_size: int | None) -> config.Model:
