@@ -155,7 +155,8 @@ class PIIP(HubMethods):
             epochs: None: as in the model's recipe.
             output: parent of the run's folder, `<output>/<task>/<name>`.
             name: of the run; None: the model's.
-            image_size: longer side of the network's input; None: the model's own.
+            image_size: longer side of the network's input; None: the model's own. The recipe follows: its
+                multi-scale sides and crops change by as much.
             head: settings of the model's head to change, such as `{"detections": 300}`; see `config.MaskRCNN`, `DINO`,
                 `UperNet` and `Classifier`.
             device: None: this object's.
@@ -167,9 +168,9 @@ class PIIP(HubMethods):
         from piip.training.start import build_settings, start_run
 
         given = {"data": str(data), "epochs": epochs, "device": device or self.device, **settings}
-        result, self._model = start_run(
-            self.config, self._model, build_settings(self.recipe, given), output, name, image_size, head
-        )
+        scale = 1.0 if image_size is None else image_size / self.config.preprocess.long_side
+        chosen = build_settings(self.recipe, given, scale)
+        result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head)
         self.config = self._model.config
         return result
 

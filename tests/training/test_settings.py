@@ -1,16 +1,12 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from pydantic import ValidationError
-from tests import tiny
-from tests.heads.dino_models import tiny_model
 from toy_training import toy_config
 
 from piip import config
 from piip.training.settings import Settings, check_resumable, read_settings, write_run_config
-from piip.training.start import with_head
 
 
 def test_config_yaml_holds_model_and_settings(tmp_path: Path) -> None:
@@ -50,31 +46,3 @@ def test_what_may_change_on_resume() -> None:
     check_resumable(saved, Settings(epochs=24, workers=0, patience=3, device="cpu"), Path("last.ckpt"))
     with pytest.raises(ValueError, match=r"last\.ckpt: .*other settings: ema \(was None, now 0\.9\), lr \(was "):
         check_resumable(saved, Settings(lr=1.0, ema=0.9, workers=0), Path("last.ckpt"))
-
-
-def test_settings_of_the_head() -> None:
-    model = tiny.model()
-    changed = with_head(model, {"detections": 7, "anchor_ratios": [1]})
-    assert isinstance(changed.head, config.MaskRCNN)
-    assert (changed.head.detections, changed.head.anchor_ratios) == (7, (1.0,))
-    assert changed.head.channels == model.head.channels
-    assert with_head(model, {}) == model
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"detection": 7}, "mask_rcnn head: detection: there is no such setting; did you mean detections"),
-        ({"detections": 0}, "detections: Input should be greater than 0"),
-        ({"kind": "dino"}, "kind"),
-        ({"class_weights": [1, 2]}, "a setting of the training"),
-    ],
-)
-def test_wrong_settings_of_the_head_are_named(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        with_head(tiny.model(), settings)
-
-
-def test_a_head_must_fit_its_backbone() -> None:
-    with pytest.raises(ValueError, match="dino head: a DINO head of 1 levels; the backbone has 3 maps"):
-        with_head(tiny_model().config, {"levels": 1})

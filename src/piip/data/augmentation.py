@@ -57,6 +57,21 @@ class Augmentation(Frozen):
             raise ValueError("use either `zoom` or `scales` (with `crop`): both change the image's scale")
         return self
 
+    def scaled(self, factor: float) -> Augmentation:
+        """The same changes for images that are `factor` times as large: all that is in pixels is multiplied by it."""
+
+        def times(*sides: int) -> tuple[int, ...]:
+            return tuple(max(1, round(side * factor)) for side in sides)
+
+        def once(side: int | None) -> int | None:
+            return None if side is None else times(side)[0]
+
+        crop = self.crop and self.crop.model_copy(
+            update={"scales": times(*self.crop.scales), "sides": times(*self.crop.sides)}
+        )
+        pixels = {"scales": self.scales and times(*self.scales), "crop": crop}
+        return self.model_copy(update=pixels | {"long_side": once(self.long_side), "largest": once(self.largest)})
+
 
 class CropAugmentation(Frozen):
     """For segmentation: resize by a random factor, cut out a crop of one size, flip, change the colours.
@@ -81,6 +96,10 @@ class CropAugmentation(Frozen):
         if self.resize[0] > self.resize[1]:
             raise ValueError(f"resize {self.resize}: the first factor must not be larger than the second")
         return self
+
+    def scaled(self, factor: float) -> CropAugmentation:
+        """The same changes for images that are `factor` times as large: a crop that was set is, too."""
+        return self.model_copy(update={"crop": self.crop and max(1, round(self.crop * factor))})
 
 
 class ClassAugmentation(Frozen):
@@ -114,6 +133,10 @@ class ClassAugmentation(Frozen):
     def _check(self) -> ClassAugmentation:
         if self.area[0] > self.area[1]:
             raise ValueError(f"area {self.area}: the first share must not be larger than the second")
+        return self
+
+    def scaled(self, factor: float) -> ClassAugmentation:
+        """The same: nothing here is in pixels."""
         return self
 
 

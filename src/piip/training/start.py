@@ -25,14 +25,21 @@ VAL_FOLDER = "val"
 DRAWN_PREDICTIONS = 8
 
 
-def build_settings(recipe: dict[str, Any], given: dict[str, Any]) -> Settings:
+def build_settings(recipe: Mapping[str, Any], given: Mapping[str, Any], image_scale: float = 1.0) -> Settings:
     """A model's recipe with the user's own values over it; ValueError names a wrong one.
 
     `given["augmentation"]`, if a dict, changes only what it names of the recipe's, whose kind follows from the model.
+
+    Args:
+        recipe: some fields of `Settings`.
+        given: others, over them; None stands for nothing.
+        image_scale: how many times as large as the model's own the images are, see `Augmentation.scaled`. It changes
+            the recipe only: whoever gives pixels means them.
     """
-    values = recipe | {key: value for key, value in given.items() if value is not None}
-    if isinstance(values.get("augmentation"), dict):
-        values["augmentation"] = recipe.get("augmentation", {}) | values["augmentation"]
+    usual = Settings.model_validate(dict(recipe)).augmentation.scaled(image_scale)
+    values = {**recipe, "augmentation": usual} | {key: value for key, value in given.items() if value is not None}
+    if isinstance(values["augmentation"], dict):
+        values["augmentation"] = usual.model_dump() | values["augmentation"]
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:

@@ -1,0 +1,82 @@
+"""From a recipe and what the user gives to the settings of a run."""
+
+from typing import Any
+
+import pytest
+from tests import tiny
+from tests.heads.dino_models import tiny_model
+
+from piip import config
+from piip.cli import key_values
+from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
+from piip.training.start import build_settings, with_head
+
+
+def test_the_kind_of_augmentation_follows_from_the_recipe():
+    recipe = {"augmentation": {"kind": "segmentation", "crop": 192}}
+    assert build_settings(recipe, {}).augmentation == CropAugmentation(crop=192)
+    assert build_settings(recipe, {"augmentation": {"flip": 0.0}}).augmentation == CropAugmentation(crop=192, flip=0.0)
+    assert build_settings({}, {"augmentation": {"flip": 0.0}}).augmentation == Augmentation(flip=0.0)
+    with pytest.raises(ValueError, match="scales"):
+        build_settings(recipe, {"augmentation": {"scales": [300]}})
+
+
+def test_parts_of_a_multi_scale_recipe_can_be_changed():
+    recipe = {"augmentation": multi_scale()}
+    assert build_settings(recipe, {}).augmentation == multi_scale()
+    changed = build_settings(recipe, {"augmentation": {"flip": 0.0}}).augmentation
+    assert changed == multi_scale().model_copy(update={"flip": 0.0})
+
+
+def test_a_recipe_follows_the_size_of_the_images():
+    recipe = {"augmentation": multi_scale()}
+    half = build_settings(recipe, {}, 0.5).augmentation
+    assert half.scales == tuple(range(240, 401, 16))
+    assert (half.long_side, half.largest) == (666, 512)
+    assert (half.crop.scales, half.crop.sides) == ((200, 250, 300), (192, 300))
+    assert half.crop.probability == 0.5
+    given = build_settings(recipe, {"augmentation": {"scales": [600], "long_side": 700}}, 0.5).augmentation
+    assert (given.scales, given.long_side, given.largest) == ((600,), 700, 512)
+    assert build_settings({}, {}, 0.5).augmentation == Augmentation()
+    assert build_settings({"augmentation": {"kind": "segmentation", "crop": 192}}, {}, 2.0).augmentation.crop == 384
+    assert build_settings({"augmentation": {"kind": "segmentation"}}, {}, 2.0).augmentation.crop is None
+    assert build_settings(recipe, {}, 1e-6).augmentation.largest == 1
+
+
+def test_parts_of_the_augmentation_from_the_command_line():
+    assert key_values(["grad-clip=0.1", "augmentation.flip=0", "augmentation.resize=[1, 2]"]) == {
+        "grad_clip": 0.1,
+        "augmentation": {"flip": 0, "resize": [1, 2]},
+    }
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        key_values(["augmentation"])
+    with pytest.raises(ValueError, match="has no parts"):
+        key_values(["lr=1", "lr.first=2"])
+
+
+def test_settings_of_the_head() -> None:
+    model = tiny.model()
+    changed = with_head(model, {"detections": 7, "anchor_ratios": [1]})
+    assert isinstance(changed.head, config.MaskRCNN)
+    assert (changed.head.detections, changed.head.anchor_ratios) == (7, (1.0,))
+    assert changed.head.channels == model.head.channels
+    assert with_head(model, {}) == model
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"detection": 7}, "mask_rcnn head: detection: there is no such setting; did you mean detections"),
+        ({"detections": 0}, "detections: Input should be greater than 0"),
+        ({"kind": "dino"}, "kind"),
+        ({"class_weights": [1, 2]}, "a setting of the training"),
+    ],
+)
+def test_wrong_settings_of_the_head_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_head(tiny.model(), settings)
+
+
+def test_a_head_must_fit_its_backbone() -> None:
+    with pytest.raises(ValueError, match="dino head: a DINO head of 1 levels; the backbone has 3 maps"):
+        with_head(tiny_model().config, {"levels": 1})
