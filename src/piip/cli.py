@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from piip.console import say
 
@@ -198,8 +199,7 @@ def info(
     if as_json:
         print(json.dumps(facts, indent=2))
         return
-    for part in report(facts):
-        out.print(part, highlight=False)
+    _show(report(facts))
 
 
 @app.command()
@@ -222,8 +222,7 @@ def benchmark(
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    for part in report(figures):
-        out.print(part, highlight=False)
+    _show(report(figures))
 
 
 @app.command()
@@ -291,6 +290,14 @@ def main() -> None:
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, ImportError) as error:
         say(err, f"Error: {_text(error)}", "bold red")
         sys.exit(2)
+
+
+def _show(parts: Iterable[RenderableType]) -> None:
+    for part in parts:
+        if isinstance(part, str):
+            say(out, part)
+        else:
+            out.print(part, highlight=False)
 
 
 def _text(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
     every epoch:  every batch:     losses -> gradients                         (forward_backward)
                   every few:       gradients -> weights -> running average     (update)
-                  at the end:      save, evaluate, keep the best, save         (finish_epoch)
+                  at the end:      [save, evaluate, keep the best,] save       (finish_epoch)
 
 What is random in a pass follows from (seed, epoch, batch, process), so that
 a resumed run equals an uninterrupted one bit by bit.
@@ -95,11 +95,13 @@ def train(
     ):
         while at.epoch < settings.epochs and not out_of_patience(run):
             stopped = train_epoch(run, train_data, report, stop)
-            save(run)  # before the evaluation, which may take long or fail
+            due = evaluate is not None and evaluation_is_due(run)
+            if stopped or due:
+                save(run)  # before the evaluation, which may take long or fail
             if stopped:
                 report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on")
                 break
-            finish_epoch(run, report, evaluate, best_metric)
+            finish_epoch(run, report, evaluate if due else None, best_metric)
             save(run)
     run.accelerator.end_training()
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
@@ -169,14 +171,13 @@ def update(run: Run, batch: Batch) -> float:
 
 
 def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metric: str) -> None:
-    """Evaluate where it is due, keep the best weights, write the epoch's row, and go to the next epoch."""
-    at, settings = run.at, run.settings
-    finished = at.epoch + 1
+    """Evaluate (None: not now), keep the best weights, write the epoch's row, and go to the next epoch."""
+    at, finished = run.at, run.at.epoch + 1
     lr = learning_rate(run, at.step - 1)
     row: Row = {"epoch": finished, "step": at.step, "seconds": at.seconds, "lr": lr}
     row |= {name: value / run.batches for name, value in at.sums.items()}
     metrics: Row = {}
-    if evaluate is not None and (finished % settings.eval_interval == 0 or finished == settings.epochs):
+    if evaluate is not None:
         metrics = measure(run, evaluate, best_metric)
         value = metrics[best_metric]
         if math.isfinite(value) and (at.best is None or value > at.best):
@@ -186,6 +187,12 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
     at.history.append(row | metrics)
     report.epoch(at.history, metrics)
     at.epoch, at.batch, at.sums, at.seconds = finished, 0, {}, 0.0
+
+
+def evaluation_is_due(run: Run) -> bool:
+    """Whether the current epoch ends with an evaluation: every `eval_interval`, and after the last one."""
+    finished = run.at.epoch + 1
+    return finished % run.settings.eval_interval == 0 or finished == run.settings.epochs
 
 
 def measure(run: Run, evaluate: Evaluate, best_metric: str) -> Row:
