@@ -140,6 +140,20 @@ def test_best_and_early_stop(tmp_path: Path) -> None:
     assert (again.end, len(again.history)) == ("early stop", 5)
 
 
+def test_checkpoints_are_written_before_evaluations_and_after_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(loop, "save", lambda run: said.append(f"saved {run.at.epoch}"))
+
+    def evaluate(_: PIIPModel) -> dict[str, float]:
+        said.append("evaluated")
+        return {"AP": 1.0}
+
+    train_plain(tmp_path, epochs=3, eval_interval=2, save_interval=None, evaluate=evaluate)
+    assert said == ["saved 1", "saved 1", "evaluated", "saved 2", "saved 2", "evaluated", "saved 3"]
+
+
 def test_evaluation_interval(tmp_path: Path) -> None:
     evaluated: list[int] = []
 
