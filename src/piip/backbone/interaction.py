@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from piip import config
 from piip.backbone.branch import run_step
 from piip.backbone.exchange_in_pieces import can_be_in_pieces, exchange_in_pieces
+from piip.ops.constants import constants
 from piip.ops.deformable_attention import cell_centres, deformable_attention, ring_offsets
 from piip.ops.normalised_linear import normalised_linear
 from piip.ops.paths import gelu, is_plain, scaled_linear
@@ -138,7 +139,7 @@ class DeformableCrossAttention(nn.Module):
         offsets = offsets.float().unflatten(-1, (self.heads, 1, self.points, 2))
         # Offsets are in source cells; positions are kept in float32, see `deformable_attention`.
         height, width = source_size
-        scale = torch.tensor([1.0 / width, 1.0 / height], device=offsets.device)
+        scale = constants((1.0 / width, 1.0 / height), offsets.device)
         points = cell_centres(size, offsets.device)[:, None, None, None] + offsets * scale
         weights = logits.unflatten(-1, (self.heads, self.points)).softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
         return scaled_linear(self.output, deformable_attention(value, [source_size], points, weights), gamma)

@@ -1,6 +1,7 @@
 """The arithmetic: scales and shifts per channel move into the weights of the linear layer before or after them.
 
-Products are computed in float64 and rounded once, to the layer's own dtype.
+Products are computed in float64 and rounded once, to the layer's own dtype; on the CPU where a device has no float64
+(Apple's GPUs).
 """
 
 from __future__ import annotations
@@ -8,22 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 LINEAR = (nn.Linear, nn.Conv2d)
+WITH_FLOAT64 = ("cpu", "cuda", "xpu", "meta")
 
 
 def precise(tensor: Tensor) -> Tensor:
-    """As float64."""
-    return tensor.detach().double()
+    """As float64, on the same device if it can be."""
+    tensor = tensor.detach()
+    return (tensor if tensor.device.type in WITH_FLOAT64 else tensor.cpu()).double()
+
+
+def rounded(values: Tensor, like: Tensor) -> Tensor:
+    """Float64 `values` in the dtype and on the device of `like`."""
+    return values.to(like.dtype).to(like.device)
 
 
 def replace(layer: Any, weight: Tensor, bias: Tensor | None) -> None:
     """Give `layer` new float64 weights, rounded to its dtype."""
-    dtype = layer.weight.dtype
-    layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    layer.bias = None if bias is None else nn.Parameter(bias.to(dtype), requires_grad=False)
+    like = layer.weight
+    layer.weight = nn.Parameter(rounded(weight, like), requires_grad=False)
+    layer.bias = None if bias is None else nn.Parameter(rounded(bias, like), requires_grad=False)
 
 
 def scale_outputs(layer: Any, scale: Tensor, shift: Tensor | None = None) -> None:
@@ -95,6 +102,7 @@ def compose(first: Any, second: Any) -> tuple[Tensor, Tensor | None]:
 def linear(weight: Tensor, bias: Tensor | None, like: nn.Linear) -> nn.Linear:
     """A Linear layer of these float64 weights, in the dtype and on the device of `like`."""
     made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta", dtype=like.weight.dtype)
-    made.weight = torch.nn.Parameter(made.weight, requires_grad=False)
-    replace(made, weight, bias)
+    made.weight = nn.Parameter(rounded(weight, like.weight), requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(rounded(bias, like.weight), requires_grad=False)
     return made

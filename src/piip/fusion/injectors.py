@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from piip.backbone.interaction import CrossAttention, DeformableCrossAttention, Injector
-from piip.fusion.affine import absorb_affine, compose, linear, precise, scale_outputs
+from piip.fusion.affine import absorb_affine, compose, linear, precise, rounded, scale_outputs
 
 
 class NormalisedLinear(nn.Module):
@@ -35,8 +35,8 @@ class NormalisedLinear(nn.Module):
         self.channels = second.out_features
         # What is left of the variance for x = 0, and the norm's epsilon.
         least = norm.eps + root[inputs:, inputs].square().sum()
-        self.register_buffer("least", least.to(first.weight.dtype))
-        self.shift = nn.Parameter(shift.to(first.weight.dtype), requires_grad=False)
+        self.register_buffer("least", rounded(least, first.weight))
+        self.shift = nn.Parameter(rounded(shift, first.weight), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., S] -> [..., V]."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.heads.dino.positions import Geometry
+from piip.ops.constants import constants
 from piip.ops.deformable_attention import deformable_attention, ring_offsets
 
 
@@ -47,8 +48,8 @@ class DeformableAttention(nn.Module):
         # Positions are kept in float32, see `deformable_attention`.
         offsets = self.offsets(query).float().unflatten(-1, (*shape, 2))
         if references.shape[-1] == 2:  # in cells of each level
-            cells = torch.tensor([[width, height] for height, width in geometry.sizes], device=query.device)
-            offsets = offsets / cells[:, None]
+            cells = constants([side for height, width in geometry.sizes for side in (width, height)], query.device)
+            offsets = offsets / cells.view(-1, 1, 2)
         else:  # the P-th point of the ring lies on the border of the box
             offsets = offsets * references[:, :, None, :, None, 2:] * (0.5 / self.points)
         points = references[:, :, None, :, None, :2] + offsets

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from piip import config
 from piip.heads.dino.positions import LOGIT_EPS, to_centres, to_corners
@@ -48,18 +49,18 @@ def denoising_queries(
         return None
     device = embedding.weight.device
     groups = number_of_groups(head.denoising_queries, most)
-    present = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]  # [B, N]
+    # The counts are known here, so that nothing below has to ask a GPU for a size, which would wait for it.
+    image = torch.cat([torch.full((count,), index, device=device) for index, count in enumerate(counts)])
+    which = torch.cat([torch.arange(count, device=device) for count in counts])
+    present = torch.stack([torch.arange(most, device=device) < count for count in counts])  # [B, N]
     shape = (len(counts), groups, 2, most)
-    known_labels = labels[0].new_zeros(len(counts), most)
-    known_labels[present] = torch.cat(list(labels))
-    known_boxes = boxes[0].new_zeros(len(counts), most, 4)
-    known_boxes[present] = torch.cat(list(boxes))
+    known_labels = pad_sequence(list(labels), batch_first=True)  # [B, N]
+    known_boxes = pad_sequence(list(boxes), batch_first=True)  # [B, N, 4]
 
     noisy = _other_labels(known_labels[:, None, None].expand(shape), embedding.num_embeddings, head.label_noise)
     content = embedding(noisy) * present[:, None, None, :, None]
     moved = _moved_boxes(known_boxes[:, None, None].expand(*shape, 4), head.box_noise)
     moved = torch.where(present[:, None, None, :, None], moved, 0.5)
-    image, which = present.nonzero(as_tuple=True)
     positive = torch.arange(groups, device=device)[:, None] * 2 * most + which  # [G, sum N_i]
     return Denoising(
         content.flatten(1, 3),
@@ -79,7 +80,7 @@ def _other_labels(labels: Tensor, classes: int, noise: float) -> Tensor:
 
 def _moved_boxes(boxes: Tensor, noise: float) -> Tensor:
     """Boxes [B, G, 2, N, 4] with every side moved: positives by up to `noise` half sides, negatives by one to two."""
-    corners, half = to_corners(boxes), boxes[..., [2, 3, 2, 3]] / 2
+    corners, half = to_corners(boxes), boxes[..., 2:].repeat(1, 1, 1, 1, 2) / 2
     distance = torch.rand_like(boxes)
     distance[:, :, 1] += 1
     sign = torch.randint_like(boxes, 2) * 2 - 1

@@ -38,9 +38,11 @@ class Encoder(nn.Module):
     def forward(self, levels: list[Tensor], geometry: Geometry) -> Tensor:
         """Levels [B, C, h, w], finest first -> memory [B, S, C]: their cells row by row, level after level."""
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
-        counts = torch.tensor([height * width for height, width in geometry.sizes], device=tokens.device)
+        counts = [height * width for height, width in geometry.sizes]
+        rows = zip(self.level_embedding.weight, counts, strict=True)
+        embedding = torch.cat([row.expand(count, -1) for row, count in rows])
         # Parameters and positions are added in float32; in half precision a sine would be off by a part of a cell.
-        positions = geometry.positions + self.level_embedding.weight.repeat_interleave(counts, dim=0)
+        positions = geometry.positions + embedding
         positions = positions.to(tokens.dtype)
         references = geometry.centres()
         for layer in self.layers:

@@ -45,7 +45,7 @@ def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
 
 def mean_over_processes(count: int, device: torch.device) -> Tensor:
     """The mean of `count` over all processes of a distributed run, so that every object weighs the same in it."""
-    value = torch.tensor(float(count), device=device)
+    value = torch.full((), float(count), device=device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(value)
         value = value / torch.distributed.get_world_size()

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.ops.constants import constants
 from piip.ops.deformable_attention import cell_centres
 from piip.structures import Size
 
@@ -55,7 +56,7 @@ def geometry(
     device: torch.device,
 ) -> Geometry:
     """`Geometry` of levels over a batch of images of `image_sizes`, padded to one size."""
-    limits = torch.tensor(image_sizes, device=device)  # [B, 2]
+    limits = constants([side for size in image_sizes for side in size], device).view(-1, 2)  # [B, 2]
     valid, padding, positions = [], [], []
     for height, width in sizes:
         rows = _valid_cells(limits[:, 0], padded[0], height)  # [B, h]
@@ -90,7 +91,8 @@ def sine(angles: Tensor, features: int, temperature: float) -> Tensor:
 def embed_boxes(boxes: Tensor, channels: int) -> Tensor:
     """[B, Q, 2 * channels] sine embeddings of boxes [B, Q, 4], in the reference's order y, x, width, height."""
     embedded = sine(boxes * (2 * math.pi), channels // 2, BOX_TEMPERATURE)
-    return embedded[:, :, [1, 0, 2, 3]].flatten(2)
+    x, y, sides = embedded[:, :, :1], embedded[:, :, 1:2], embedded[:, :, 2:]
+    return torch.cat((y, x, sides), dim=2).flatten(2)
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:
@@ -113,4 +115,4 @@ def to_centres(boxes: Tensor) -> Tensor:
 
 def scale_of(size: Size, device: torch.device | None = None) -> Tensor:
     """[4] (width, height, width, height): from boxes in 0..1 to pixels of an image of `size`."""
-    return torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32, device=device)
+    return constants((size[1], size[0]), device).repeat(2)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from piip.ops.constants import constants
 from piip.structures import Size
 
 MAX_LOG_RATIO = math.log(1000 / 16)
@@ -21,12 +22,12 @@ def encode(boxes: Tensor, references: Tensor, stds: Sequence[float]) -> Tensor:
     centre, side = _centre_and_side(boxes.float())
     reference_centre, reference_side = _centre_and_side(references.float())
     deltas = torch.cat(((centre - reference_centre) / reference_side, (side / reference_side).log()), dim=-1)
-    return deltas / deltas.new_tensor(stds)
+    return deltas / constants(stds, deltas.device)
 
 
 def decode(deltas: Tensor, references: Tensor, stds: Sequence[float], image_size: Size) -> Tensor:
     """Boxes [N, K, 4] from offsets [N, K, 4] to `references` [N, 4], clipped to the image."""
-    deltas = deltas.float() * deltas.new_tensor(stds, dtype=torch.float32)
+    deltas = deltas.float() * constants(stds, deltas.device)
     centre, side = _centre_and_side(references.float()[:, None])
     new_centre = centre + deltas[..., :2] * side
     half = side * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
@@ -46,8 +47,8 @@ def anchors(
     grid: Size, stride: float, scale: float, ratios: Sequence[float], device: torch.device | None = None
 ) -> Tensor:
     """[H*W*R, 4]: the R shapes of one level around each multiple of the stride, row by row."""
-    heights = torch.tensor([stride * scale * math.sqrt(ratio) for ratio in ratios], device=device)
-    widths = torch.tensor([stride * scale / math.sqrt(ratio) for ratio in ratios], device=device)
+    heights = constants([stride * scale * math.sqrt(ratio) for ratio in ratios], device)
+    widths = constants([stride * scale / math.sqrt(ratio) for ratio in ratios], device)
     shapes = torch.stack((-widths, -heights, widths, heights), dim=-1) / 2  # [R, 4]
     y = torch.arange(grid[0], device=device) * stride
     x = torch.arange(grid[1], device=device) * stride
@@ -58,4 +59,4 @@ def anchors(
 def scale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
     """Boxes [..., 4] of an image of `from_size` in the pixels of the same image at `to_size`."""
     y, x = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    return boxes * boxes.new_tensor([x, y, x, y])
+    return boxes * constants((x, y), boxes.device, boxes.dtype).repeat(2)

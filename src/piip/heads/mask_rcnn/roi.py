@@ -30,10 +30,12 @@ def align_rois(
     corners = torch.cat(boxes).float()
     rois = torch.cat((image, corners), dim=1)
     level_of = _level(corners, strides)
-    rows = [torch.nonzero(level_of == index).flatten() for index in range(len(strides))]
+    order = level_of.argsort(stable=True)
+    counts = torch.stack([(level_of == index).sum() for index in range(len(strides))]).tolist()
+    rows = order.split(counts)
     # Levels without a region still take part, so that every parameter has a gradient in a distributed run.
     aligned = [_align(levels[index], rois[rows[index]], resolution, stride) for index, stride in enumerate(strides)]
-    return torch.cat(aligned)[torch.cat(rows).argsort()]
+    return torch.cat(aligned)[order.argsort()]
 
 
 def _align(level: Tensor, rois: Tensor, resolution: int, stride: float) -> Tensor:

@@ -76,7 +76,7 @@ class RPN(nn.Module):
         return found
 
     def _suppress(self, boxes: Tensor, scores: Tensor, level_of: Tensor) -> tuple[Tensor, Tensor]:
-        has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        has_area = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero()[:, 0]
         boxes, scores, level_of = boxes[has_area], scores[has_area], level_of[has_area]
         keep = batched_nms(boxes, scores, level_of, NMS_IOU)[: self.config.proposals]
         return boxes[keep], scores[keep]
@@ -104,7 +104,7 @@ class RPN(nn.Module):
         sampled = 0
         for image, (size, target) in enumerate(zip(padded_sizes, targets, strict=True)):
             matched = match(all_anchors, target.boxes, POSITIVE_IOU, NEGATIVE_IOU, NEGATIVE_IOU)
-            matched[~self._inside(level_anchors, size)] = IGNORED
+            matched = torch.where(self._inside(level_anchors, size), matched, IGNORED)
             chosen = sample(matched, self.config.rpn_batch, POSITIVE_FRACTION, sampler)
             index = torch.cat((chosen.positive, chosen.negative))
             truth = torch.zeros(len(index), device=index.device)
