@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from tests import tiny
 
-from piip import config
+from piip import config, zoo
 
 
 def refused(kind: type[BaseModel], values: dict[str, Any], *said: str) -> None:
@@ -192,6 +192,19 @@ def test_a_model_survives_json(branches: int) -> None:
     assert config.Model.model_validate_json(text) == model
     assert config.Model.model_validate(json.loads(text)) == model
     assert model.task == "detection"
+
+
+def test_the_smallest_image_has_a_token_in_every_branch() -> None:
+    assert tiny.backbone(1).smallest_image == 32  # two patches, as the coarsest map may be half of the finest
+    assert tiny.backbone(1).model_copy(update={"maps": None}).smallest_image == 16
+    assert tiny.backbone(4).smallest_image == 64  # 16 of 64 pixels for the branch that sees a quarter
+    assert zoo.entry("piip_nano_upernet").config().backbone.smallest_image == 64
+
+
+def test_windows_follow_the_size_of_images() -> None:
+    head = config.UperNet(window=512, stride=341)
+    assert (head.scaled(0.5).window, head.scaled(0.5).stride) == (256, 170)
+    assert config.UperNet().scaled(0.5) == config.UperNet()
 
 
 def test_even_groups() -> None:

@@ -25,7 +25,12 @@ class StandIn(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2, 3))
         preprocess = Preprocess(long_side=64, short_side=64, pad_multiple=32)
-        self.config = SimpleNamespace(task="detection", preprocess=preprocess, classes=("cat", "dog", "cow"))
+        self.config = SimpleNamespace(
+            task="detection",
+            preprocess=preprocess,
+            classes=("cat", "dog", "cow"),
+            backbone=SimpleNamespace(smallest_image=1),
+        )
         self.batches: list[Tensor] = []
         self.products: list[torch.dtype] = []
 
@@ -244,6 +249,39 @@ def test_a_read_only_array_is_copied(predictor):
     (result,) = predictor.predict(array).results
     assert result.image.flags.writeable
     assert (result.image == array).all()
+
+
+def test_callers_may_use_their_array_again(predictor):
+    def frames():
+        buffer = np.zeros((20, 30, 3), dtype=np.uint8)
+        for value in (10, 200):
+            buffer[:] = value
+            yield buffer
+
+    first, second = predictor.predict(frames(), batch_size=2).results
+    assert (first.image.mean(), second.image.mean()) == (10, 200)
+
+
+def test_an_image_too_small_for_the_coarsest_branch_is_padded():
+    model = PIIPModel(tiny.model(2))
+    model.config = model.config.model_copy(
+        update={"preprocess": Preprocess(long_side=64, short_side=64, pad_multiple=1)}
+    )
+    report = Predictor(model, "cpu").predict([noise(9, 64), noise(40, 64)], batch_size=2)
+    assert [result.image.shape[:2] for result in report.results] == [(9, 64), (40, 64)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "gpu"}, "device 'gpu' is not available here; use one of cpu"),
+        ({"device": "cuda:77"}, "device 'cuda:77' is not available here"),
+        ({"device": "cpu", "precision": "half"}, "precision 'half': use one of fp32, bf16, fp16"),
+    ],
+)
+def test_devices_and_precisions_that_are_not_there(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Predictor(model, **arguments)
 
 
 def test_a_model_in_double_precision():

@@ -84,6 +84,16 @@ class Backbone(Frozen):
         return max(branch.width for branch in self.branches)
 
     @property
+    def smallest_image(self) -> int:
+        """The side, in pixels, from which on every branch has a token and every map a cell; others need padding."""
+        finest = self.branches[0]
+        side = finest.group_strides[-1] * (1 if self.maps is None else 2)  # the coarsest map may be half of the merged
+        for branch in self.branches:
+            while int(side * (branch.size / finest.size)) < branch.group_strides[-1]:
+                side += 1
+        return side
+
+    @property
     def map_widths(self) -> tuple[int, ...]:
         """Channels of each feature map, finest first: all equal to `width`, but with `maps.merge_after`."""
         if self.maps is None:

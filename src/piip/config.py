@@ -123,6 +123,12 @@ class UperNet(Frozen):
     stride: PositiveInt | None = None
     """from one window to the next; None: two thirds of the window"""
 
+    def scaled(self, factor: float) -> UperNet:
+        """The same head for images that are `factor` times as large."""
+        window = self.window and max(1, round(self.window * factor))
+        stride = self.stride and max(1, round(self.stride * factor))
+        return self.model_copy(update={"window": window, "stride": stride})
+
     @property
     def window_stride(self) -> int:
         """From one window to the next, in pixels of the network's input."""

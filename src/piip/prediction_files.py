@@ -51,7 +51,7 @@ def save_pictures(outcomes: Iterable[Any], output: Path, written: Written) -> It
             continue
         output.mkdir(parents=True, exist_ok=True)
         written.images += 1
-        yield outcome.save(output / _free_name(outcome, taken)), outcome
+        yield outcome.save(output / free_name(outcome, taken)), outcome
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -61,7 +61,8 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _free_name(result: Any, taken: set[str]) -> str:
+def free_name(result: Any, taken: set[str]) -> str:
+    """A picture's file name after its image's, with a number where another one is called so; adds it to `taken`."""
     stem = result.path.stem if result.path is not None else "image"
     name, number = f"{stem}.jpg", 1
     while name in taken:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import PIL.Image
@@ -74,7 +74,9 @@ class Predictor:
     ) -> None:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = available(device)
+        if precision not in (known := get_args(Precision)):
+            raise ValueError(f"precision {precision!r}: use one of {', '.join(known)}")
         self.precision = precision
         self.model = model.to(self.device)
         self.inference = InferenceCopy(self.model, fuse, compile)
@@ -122,6 +124,11 @@ class Predictor:
                 predictions = self.task.run(model, batch)
         return [{name: value.cpu() for name, value in prediction.items()} for prediction in predictions]
 
+    @property
+    def padding(self) -> tuple[int, int]:
+        """What `data.batches.collate` pads images to: multiples of the first, and at least the second, in pixels."""
+        return self.model.config.preprocess.pad_multiple, self.model.config.backbone.smallest_image
+
     def _stream(self, sources: Iterable[Source], score_threshold: float, batch_size: int) -> Iterator[Result | Failure]:
         waiting: list[tuple[Path | None, np.ndarray] | Failure] = []
         for source in sources:
@@ -148,7 +155,7 @@ class Predictor:
             Sample(self.transform(torch.from_numpy(image).permute(2, 0, 1)), nothing, image.shape[:2], index)
             for index, image in enumerate(images)
         ]
-        return collate(samples, self.model.config.preprocess.pad_multiple)
+        return collate(samples, *self.padding)
 
     def _result(self, prediction: Prediction, image: np.ndarray, path: Path | None, score_threshold: float) -> Result:
         result: Result = self.task.result(self.model.config, prediction, image, path, score_threshold)
@@ -159,6 +166,18 @@ class Predictor:
             return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
         stored = {parameter.dtype for parameter in self.model.parameters()} & {torch.bfloat16, torch.float16}
         return torch.autocast(self.device.type, stored.pop()) if stored else nullcontext()
+
+
+def available(device: torch.device | str) -> torch.device:
+    """The device by its name; ValueError where there is none of this name here."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch's own texts are pages long
+        here = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise ValueError(f"device {str(device)!r} is not available here; use one of {', '.join(here)}") from error
+    return found
 
 
 @contextmanager
@@ -227,7 +246,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(f"array of shape {array.shape}: use [H, W, 3] (RGB) or [H, W] (grey); "
                          "several images go in a list")  # fmt: skip
-    return np.require(array, requirements=("C", "W"))  # an array of a PIL image is read-only, which torch warns of
+    return np.array(array, order="C")  # results keep the image, and callers may use their array again
 
 
 def _from_tensor(tensor: Tensor) -> np.ndarray:

@@ -36,6 +36,13 @@ def data(tmp_path: Path) -> detection.CocoData:
     return detection.open_split(tmp_path, "train")
 
 
+def test_results_carry_the_ids_of_the_evaluated_file() -> None:
+    model = tiny.model(classes=("cat", "dog")).model_copy(update={"category_ids": (1, 2)})
+    data = detection.CocoData([], ("dog", "cat"), (17, 18), has_masks=False)
+    ordered = detection.in_label_order(model, data)
+    assert (ordered.classes, ordered.category_ids) == (("cat", "dog"), (18, 17))
+
+
 def test_gradients_of_a_dino_are_clipped_under_any_name() -> None:
     assert piip.PIIP(described(head_config())).recipe == {"grad_clip": 0.1}
     assert piip.PIIP(described(config.MaskRCNN())).recipe == {}

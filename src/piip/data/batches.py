@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -16,10 +16,13 @@ from piip.data.seeding import generator
 from piip.structures import Batch, Size
 
 
-def collate(samples: list[Sample], pad_multiple: int) -> Batch:
-    """One batch: images padded right and below with zeros to the largest, rounded up to `pad_multiple`."""
+def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batch:
+    """One batch: images padded right and below with zeros to the largest, rounded up to `pad_multiple`.
+
+    Also to `smallest` pixels, with which a model can work (`config.Backbone.smallest_image`).
+    """
     sizes: list[Size] = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
-    height, width = (_round_up(max(sides), pad_multiple) for sides in zip(*sizes, strict=True))
+    height, width = (_round_up(max(*sides, smallest), pad_multiple) for sides in zip(*sizes, strict=True))
     images = torch.zeros(len(samples), 3, height, width)
     for image, sample, (h, w) in zip(images, samples, sizes, strict=True):
         image[:, :h, :w] = sample.image
@@ -80,6 +83,7 @@ def train_loader(
     rank: int = 0,
     world: int = 1,
     pad_multiple: int = 32,
+    smallest: int = 1,
 ) -> DataLoader[Batch]:
     """The batches of one epoch for one process (`batch_size` is per process), from `start_batch` on.
 
@@ -87,7 +91,7 @@ def train_loader(
     touched.
     """
     sampler = EpochSampler(len(dataset), batch_size, seed, epoch, start_batch, rank, world)
-    return _loader(dataset, sampler, workers, pad_multiple)
+    return _loader(dataset, sampler, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
 
 
 def eval_loader(
@@ -97,6 +101,7 @@ def eval_loader(
     rank: int = 0,
     world: int = 1,
     pad_multiple: int = 32,
+    smallest: int = 1,
 ) -> DataLoader[Batch]:
     """Every image exactly once over all processes, in the data set's order (process r has r, r + world, ...).
 
@@ -104,17 +109,20 @@ def eval_loader(
     """
     mine = [(0, index) for index in range(rank, len(dataset), world)]
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _loader(dataset, batches, workers, pad_multiple)
+    return _loader(dataset, batches, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
 
 
 def _loader(
-    dataset: SampleDataset, batches: Sampler[list[Key]] | list[list[Key]], workers: int, pad_multiple: int
+    dataset: SampleDataset,
+    batches: Sampler[list[Key]] | list[list[Key]],
+    workers: int,
+    collate_batch: Callable[[list[Sample]], Batch],
 ) -> DataLoader[Batch]:
     return DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=partial(collate, pad_multiple=pad_multiple),
+        collate_fn=collate_batch,
         worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator(),  # else the loader draws its workers' seeds from the model's generator
     )

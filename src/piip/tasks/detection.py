@@ -81,8 +81,8 @@ def training_set(model: config.Model, data: CocoData, augmentation: Augmentation
 def predict_all(predictor: Predictor, data: CocoData, batch_size: int, workers: int) -> Iterator[Prediction]:
     """Predictions for every image of `data`, in its order."""
     dataset = DetectionDataset(data, TestTransform(predictor.model.config.preprocess), seed=0, masks=False)
-    multiple = predictor.model.config.preprocess.pad_multiple
-    for batch in eval_loader(dataset, batch_size=batch_size, workers=workers, pad_multiple=multiple):
+    multiple, smallest = predictor.padding
+    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest):
         yield from predictor.run(batch)
 
 
@@ -122,10 +122,8 @@ def tables(metrics: CocoMetrics) -> list[RenderableType]:
 
 
 def in_label_order(model: config.Model, data: CocoData) -> CocoData:
-    """`data` with the model's labels; DataError where it has classes that the model does not know."""
-    if data.classes == model.classes:
-        return data
-    return data.with_classes(model.classes, model.category_ids)
+    """`data` with the model's labels and its own category ids; DataError for classes that the model does not know."""
+    return data if data.classes == model.classes else data.with_classes(model.classes)
 
 
 def _check_kind(model: config.Model, data: CocoData) -> None:

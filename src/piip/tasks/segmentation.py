@@ -110,8 +110,8 @@ def predict_all(
 ) -> Iterator[tuple[int, np.ndarray, Prediction]]:
     """(position in `data`, annotated labels, prediction) of every image, in its order."""
     dataset = SegmentationDataset(data, MaskTestTransform(predictor.model.config.preprocess))
-    multiple = predictor.model.config.preprocess.pad_multiple
-    for batch in eval_loader(dataset, batch_size=batch_size, workers=workers, pad_multiple=multiple):
+    multiple, smallest = predictor.padding
+    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest):
         for index, labels, prediction in zip(batch.indices, batch.targets, predictor.run(batch), strict=True):
             yield index, labels.numpy(), prediction
 

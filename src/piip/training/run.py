@@ -94,7 +94,8 @@ class Losses(nn.Module):
 def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, resume: bool) -> Run:
     """Build the objects of the run; on `resume`, in the state of its checkpoint."""
     accelerator = build_accelerator(settings)
-    state = load_checkpoint(folder.checkpoint) if resume else None
+    with accelerator.main_process_first():  # which repairs the folder if it has to
+        state = load_checkpoint(folder.checkpoint) if resume else None
     if state is not None:
         check_resumable(state["settings"], settings, folder.checkpoint)
     if accelerator.is_main_process:
@@ -102,6 +103,9 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
         write_run_config(folder.config, model.config, settings)
     accelerator.wait_for_everyone()
     model.to(accelerator.device)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        # As in the official configs: a BatchNorm of two images a process would know too little. Keys stay the same.
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if settings.checkpointing:
         model.backbone.set_checkpointing(True)
     optimizer = build_optimizer(model, settings, accelerator.num_processes)
@@ -152,6 +156,7 @@ def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
         rank=run.accelerator.process_index,
         world=run.accelerator.num_processes,
         pad_multiple=run.model.config.preprocess.pad_multiple,
+        smallest=run.model.config.backbone.smallest_image,
     )
 
 
