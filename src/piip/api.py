@@ -10,6 +10,7 @@ import torch
 
 from piip import config, tasks, zoo
 from piip.model import PIIPModel
+from piip.prediction_files import free_name
 from piip.predictor import Precision, PredictionReport, Predictor, Source
 from piip.weights.files import find_weights, load_model, save_model
 from piip.weights.hub import HubMethods, official_weights
@@ -17,6 +18,9 @@ from piip.weights.hub import HubMethods, official_weights
 if TYPE_CHECKING:
     from piip.tasks import Metrics
     from piip.training.loop import RunResult
+    from piip.weights.pretrained import BranchReport
+
+BRANCHES = "backbone.branches."
 
 
 class PIIP(HubMethods):
@@ -43,9 +47,11 @@ class PIIP(HubMethods):
         compile: bool = False,
     ) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._given_device = device
         self.recipe: dict[str, Any] = {}
         self.compile = compile
         self._model: PIIPModel | None = None
+        self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
         self._predictor: Predictor | None = None
         if pretrained:
             if not isinstance(model, str):
@@ -67,9 +73,24 @@ class PIIP(HubMethods):
     @property
     def model(self) -> PIIPModel:
         """The module; built with fresh weights on first use unless weights were loaded."""
+        model = self._built().to(self.device)
+        self._only_branches = False  # whoever holds it may change any weight
+        return model
+
+    def _built(self) -> PIIPModel:
+        """The module wherever it is: a training that several processes share must not begin with all on one GPU."""
         if self._model is None:
             self._model = PIIPModel(self.config)
-        return self._model.to(self.device)
+        return self._model
+
+    def load_branches(self, sources: Mapping[int, str | Path]) -> list[BranchReport]:
+        """Start branches from pretrained backbones; see `piip.weights.pretrained.load_branches`."""
+        from piip.weights.pretrained import load_branches
+
+        fresh = self._model is None
+        reports = load_branches(self._built(), sources)
+        self._only_branches |= fresh
+        return reports
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,9 +142,9 @@ class PIIP(HubMethods):
         predictor = self.predictor(precision)
         report = predictor.predict(source, conf, batch_size)
         if save is not None:
-            for number, result in enumerate(report.results):
-                stem = result.path.stem if result.path is not None else f"image{number}"
-                result.save(Path(save) / f"{stem}.jpg")
+            taken: set[str] = set()
+            for result in report.results:
+                result.save(Path(save) / free_name(result, taken))
         return report
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:
@@ -167,20 +188,39 @@ class PIIP(HubMethods):
         """
         from piip.training.start import build_settings, start_run
 
-        given = {"data": str(data), "epochs": epochs, "device": device or self.device, **settings}
-        scale = 1.0 if image_size is None else image_size / self.config.preprocess.long_side
-        chosen = build_settings(self.recipe, given, scale)
-        result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head)
+        named = {"epochs": epochs, "device": device or self._given_device}
+        given = {"data": str(data)} | {key: value for key, value in named.items() if value is not None} | settings
+        part = BRANCHES if self._only_branches else ""
+        chosen = build_settings(self.recipe, given, self._image_scale(image_size))
+        result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head, part)
+        self._only_branches = False
         self.config = self._model.config
         return result
 
+    def _image_scale(self, image_size: int | None) -> float:
+        """How many times as large as the recipe's the images are."""
+        if self.config.name not in zoo.MODELS:
+            return 1.0
+        usual = zoo.entry(self.config.name).config().preprocess.long_side
+        return (image_size or self.config.preprocess.long_side) / usual
+
     @classmethod
-    def resume(cls, folder: str | Path, epochs: int | None = None) -> tuple[PIIP, RunResult]:
-        """Go on with the interrupted run in `folder`, to the same result as if it had not been interrupted."""
+    def resume(cls, folder: str | Path, epochs: int | None = None, **changes: Any) -> tuple[PIIP, RunResult]:
+        """Go on with the interrupted run in `folder`, to the same result as if it had not been interrupted.
+
+        Args:
+            folder: of the run.
+            epochs: another number of them.
+            changes: other settings that do not make it another run, such as `device`, `workers` or `data` (if it was
+                moved); see `piip.training.settings.FREE_ON_RESUME`.
+
+        Raises:
+            ValueError: a setting that cannot change.
+        """
         from piip.training.start import resume_run
 
-        result, model = resume_run(folder, epochs)
-        return cls(model), result
+        result, model = resume_run(folder, ({} if epochs is None else {"epochs": epochs}) | changes)
+        return cls(model, changes.get("device")), result
 
     def val(
         self,
@@ -233,6 +273,9 @@ class PIIP(HubMethods):
 
 
 def _is_path(model: str | Path) -> bool:
+    """A model's name is one even where a folder is called so, such as that of its run."""
+    if model in zoo.MODELS:
+        return False
     return isinstance(model, Path) or Path(model).exists() or "/" in model or model.endswith(".safetensors")
 
 

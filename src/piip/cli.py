@@ -60,7 +60,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Longer side of the network's input in pixels.")] = None,
     device: Device = None,
-    output: Annotated[Path, typer.Option(help="Parent folder of the run: OUTPUT/TASK/NAME.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option(help="Parent folder of OUTPUT/TASK/NAME; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the model's.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
@@ -78,29 +78,42 @@ def train(
     from piip.api import PIIP
     from piip.weights.pretrained import branch_sources
 
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "lr": lr,
+        "workers": workers,
+        "seed": seed,
+        "precision": precision,
+        "grad_accumulation": accumulate,
+        "ema": ema,
+        "patience": patience,
+    }
+    given = {key: value for key, value in settings.items() if value is not None} | key_values(set_ or [])
     if resume is not None:
-        trained, result = PIIP.resume(resume, epochs)
+        other: dict[str, Any] = {
+            "--model": model,
+            "--weights": weights,
+            "--branch-weights": branch_weights,
+            "--name": name,
+        }
+        other |= {"--image-size": image_size, "--output": output}
+        if wrong := [option for option, value in other.items() if value is not None]:
+            raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
+        named = {"data": None if data is None else str(data), "device": device}
+        given |= {key: value for key, value in named.items() if value is not None}
+        trained, result = PIIP.resume(resume, epochs, **given)
     else:
         weights, model = _official(weights, model)
         if data is None or (model is None) == (weights is None):
-            raise ValueError("give --data and one of --model and --weights (or --resume RUN alone)")
-        given: dict[str, Any] = {
-            "batch_size": batch_size,
-            "lr": lr,
-            "workers": workers,
-            "seed": seed,
-            "precision": precision,
-            "grad_accumulation": accumulate,
-            "ema": ema,
-            "patience": patience,
-        } | key_values(set_ or [])
+            raise ValueError("give --data and one of --model and --weights (or --resume RUN)")
         chosen = model if weights is None else weights
         assert chosen is not None
         trained = PIIP(chosen)
         if branch_weights:
             for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
                 say(err, str(report))
-        result = trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **given)
+        place = output or Path("runs")
+        result = trained.train(data, epochs, output=place, name=name, image_size=image_size, device=device, **given)
     metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
     if result.main_process:
@@ -317,6 +330,10 @@ def _official(weights: Path | None, model: str | None) -> tuple[Path | None, str
     return hub.resolve(weights, model), None
 
 
+OPTIONS = ("data", "device", "epochs", "image_size", "name", "output")
+"""what has options of its own and is not one of the other settings"""
+
+
 def key_values(pairs: list[str]) -> dict[str, Any]:
     """KEY=VALUE with the value read as YAML; KEY.PART=VALUE sets a part of `augmentation` or of the model's `head`."""
     import yaml
@@ -327,6 +344,8 @@ def key_values(pairs: list[str]) -> dict[str, Any]:
         if not separator:
             raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9")
         key, _, part = key.replace("-", "_").partition(".")
+        if key in OPTIONS:
+            raise ValueError(f"--set {pair}: use the option --{key.replace('_', '-')}")
         if not part:
             values[key] = yaml.safe_load(text)
         elif isinstance(values.setdefault(key, {}), dict):

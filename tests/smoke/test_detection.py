@@ -160,7 +160,9 @@ def test_commands_evaluate_and_predict(run: RunResult, scenes: Path, tmp_path: P
 def test_resume_of_a_finished_run_trains_on(run: RunResult, scenes: Path, tmp_path: Path) -> None:
     model = piip.PIIP("piip_nano_mask_rcnn")
     result = model.train(scenes, epochs=1, output=tmp_path, name="short", **SETTINGS)
-    resumed, after = piip.PIIP.resume(result.folder, epochs=2)
+    done = piip_command("train", "--resume", result.folder, "--lr", 1, "--name", "other")
+    assert (done.returncode, "--name: a resumed run keeps its own" in done.stderr) == (2, True)
+    resumed, after = piip.PIIP.resume(result.folder, epochs=2, workers=0, device="cpu")
     assert [row["epoch"] for row in after.history] == [1, 2]
     assert resumed.names == CLASSES
 

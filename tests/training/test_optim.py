@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests import tiny
 from torch import nn
 from toy_training import toy_model
 
 from piip import config
 from piip.backbone.convnext import ConvNeXtBranch
+from piip.model import PIIPModel
 from piip.training.optim import (
     build_average,
     build_optimizer,
@@ -70,9 +72,17 @@ def test_no_weight_decay_on_vectors_and_biases() -> None:
         for parameter in group["params"]
     }
     for name, parameter in model.named_parameters():
-        plain = parameter.ndim <= 1 or name.endswith("bias")
+        plain = parameter.ndim == 1 or name.endswith("bias")
         assert decays[id(parameter)] == (0.0 if plain else 0.05), name
     assert decays[id(model.backbone.branches[0].vit.pos_embed)] == 0.05  # of a branch, so not a top-level name
+
+
+def test_single_numbers_such_as_the_weights_of_the_merge_have_weight_decay() -> None:
+    model = PIIPModel(tiny.model(2))
+    merge = {id(parameter) for parameter in model.backbone.parameters() if parameter.ndim == 0}
+    assert len(merge) == 2
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.05, layer_decay=1.0)
+    assert {group["weight_decay"] for group in groups for p in group["params"] if id(p) in merge} == {0.05}
 
 
 def test_layers_equal_the_official_configs(goldens: Path) -> None:

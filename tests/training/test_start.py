@@ -6,10 +6,11 @@ import pytest
 from tests import tiny
 from tests.heads.dino_models import tiny_model
 
-from piip import config
+import piip
+from piip import config, zoo
 from piip.cli import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
-from piip.training.start import build_settings, with_head
+from piip.training.start import build_settings, with_head, with_image_size
 
 
 def test_the_kind_of_augmentation_follows_from_the_recipe():
@@ -26,6 +27,37 @@ def test_parts_of_a_multi_scale_recipe_can_be_changed():
     assert build_settings(recipe, {}).augmentation == multi_scale()
     changed = build_settings(recipe, {"augmentation": {"flip": 0.0}}).augmentation
     assert changed == multi_scale().model_copy(update={"flip": 0.0})
+
+
+def test_none_switches_a_part_of_a_recipe_off():
+    recipe = {"ema": 0.99, "grad_clip": 5.0, "lr_batch_size": 32}
+    settings = build_settings(recipe, {"ema": None, "lr_batch_size": None})
+    assert (settings.ema, settings.grad_clip, settings.lr_batch_size) == (None, 5.0, None)
+
+
+def test_the_scale_of_a_recipe_is_that_of_its_own_size():
+    fresh = piip.PIIP("piip_nano_upernet")
+    assert (fresh._image_scale(None), fresh._image_scale(192)) == (1.0, 0.5)
+    again = piip.PIIP(with_image_size(fresh.config, 192))
+    assert (again._image_scale(None), again._image_scale(384)) == (0.5, 1.0)
+    assert piip.PIIP(tiny.model())._image_scale(64) == 1.0
+
+
+def test_windows_follow_the_size_of_images_too():
+    segmentor = zoo.entry("piip_h6b_512_192_upernet").config()
+    changed = with_image_size(segmentor, segmentor.preprocess.long_side // 2)
+    assert (changed.preprocess.short_side, changed.head.window) == (256, 256)
+
+
+def test_a_resumed_run_refuses_what_would_make_it_another(tmp_path):
+    with pytest.raises(ValueError, match="keeps its lr, seed; only .*device.*workers"):
+        piip.PIIP.resume(tmp_path, epochs=3, lr=1.0, seed=2)
+
+
+@pytest.mark.parametrize("key", ["epochs", "data", "device", "image-size", "name", "output"])
+def test_settings_with_an_option_of_their_own_say_so(key):
+    with pytest.raises(ValueError, match=f"use the option --{key}"):
+        key_values([f"{key}=1"])
 
 
 def test_a_recipe_follows_the_size_of_the_images():

@@ -89,6 +89,15 @@ def test_another_head_keeps_what_fits(capsys: Any) -> None:
     assert all(torch.equal(own[key], other[key]) for key in other)
 
 
+def test_only_a_part_of_the_weights() -> None:
+    model, other = PIIPModel(tiny.model()), PIIPModel(tiny.model())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert transfer(model, other, "backbone.branches.") == ([], [])
+    for key, value in model.state_dict().items():
+        expected = other.state_dict()[key] if key.startswith("backbone.branches.") else before[key]
+        assert torch.equal(value, expected), key
+
+
 def test_another_number_of_queries_begins_with_fresh_ones() -> None:
     weights = model("dino", OLD)
     described = weights.config.model_copy(update={"head": head_config(encoder_layers=1, queries=4)})

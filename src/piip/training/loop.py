@@ -75,7 +75,7 @@ def train(
         settings: see there; on resume they must be those of the run, but for `settings.FREE_ON_RESUME`.
         output: the run folder. It must not hold a run yet, unless `resume`.
         evaluate: called on every process after an epoch, with the model (or its running average) in eval mode,
-            in fp32, without gradients; the main process's numbers count. None: no evaluation.
+            without gradients; the main process's numbers count. None: no evaluation.
         best_metric: the key of `evaluate`'s result that decides; higher is better.
         resume: go on from `output`'s checkpoint, to the same result as if the run had not been interrupted.
 

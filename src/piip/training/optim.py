@@ -42,8 +42,8 @@ def parameter_groups(
     """Every trainable parameter in exactly one group of equal learning rate and weight decay.
 
     The learning rate is lr times `layer_factors`, and times `new_lr_factor` outside the branches. Parameters with one
-    dimension or none, and biases, have no weight decay. Each group keeps its learning rate before the schedule as
-    `peak_lr`.
+    dimension and biases have no weight decay (reference, "Recipes"; single numbers, the weights of the merge, have).
+    Each group keeps its learning rate before the schedule as `peak_lr`.
     """
     factors = layer_factors(model, layer_decay, layer_strides)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
@@ -51,7 +51,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         rate = lr * factors.get(name, new_lr_factor)
-        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") else weight_decay
+        decay = 0.0 if parameter.ndim == 1 or name.endswith(".bias") else weight_decay
         group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak_lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())

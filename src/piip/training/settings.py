@@ -39,7 +39,7 @@ class Settings(Frozen):
     lr_batch_size: PositiveInt | None = 16
     """None: take `lr` as it is, whatever the batch size"""
     weight_decay: NonNegativeFloat = 0.05
-    """of weights with two or more dimensions, biases excepted"""
+    """of all but biases and parameters with one dimension"""
     layer_decay: Fraction = 0.85
     """factor on the learning rate from one layer to the layer before it; 1 for training from scratch"""
     layer_strides: tuple[PositiveFloat | None, ...] | None = None

@@ -17,8 +17,8 @@ from piip.predictor import Predictor
 from piip.training.folder import RunFolder, new_run_folder
 from piip.training.loop import RunResult, train
 from piip.training.run import build_accelerator
-from piip.training.settings import Settings, read_settings
-from piip.weights.files import load_model
+from piip.training.settings import FREE_ON_RESUME, Settings, read_settings
+from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
 
 VAL_FOLDER = "val"
@@ -32,12 +32,12 @@ def build_settings(recipe: Mapping[str, Any], given: Mapping[str, Any], image_sc
 
     Args:
         recipe: some fields of `Settings`.
-        given: others, over them; None stands for nothing.
+        given: others, over them.
         image_scale: how many times as large as the model's own the images are, see `Augmentation.scaled`. It changes
             the recipe only: whoever gives pixels means them.
     """
     usual = Settings.model_validate(dict(recipe)).augmentation.scaled(image_scale)
-    values = {**recipe, "augmentation": usual} | {key: value for key, value in given.items() if value is not None}
+    values = {**recipe, "augmentation": usual, **given}
     if isinstance(values["augmentation"], dict):
         values["augmentation"] = usual.model_dump() | values["augmentation"]
     try:
@@ -54,11 +54,13 @@ def start_run(
     name: str | None = None,
     image_size: int | None = None,
     head: Mapping[str, Any] | None = None,
+    part: str = "",
 ) -> tuple[RunResult, PIIPModel]:
     """Train a model like `base` on `settings.data` in a new folder `<output>/<task>/<name>`.
 
     `image_size` and settings of the `head`, where given, take the place of the model's own.
-    `weights`, where given, are kept wherever they fit the new classes. Returns the run and its best model.
+    `weights`, where given, are kept wherever they fit the new classes, those whose names begin with `part`. Returns the
+    run and its best model.
     """
     assert settings.data is not None
     base = with_head(with_image_size(base, image_size), head or {})
@@ -69,21 +71,26 @@ def start_run(
     torch.manual_seed(settings.seed)
     model = PIIPModel(adapted)
     if weights is not None:
-        note_transfer(model, weights)
+        note_transfer(model, weights, part)
     folder = _agreed(lambda: new_run_folder(output, adapted.task, name or adapted.name), settings)
     return run(model, settings, folder, resume=False)
 
 
-def resume_run(folder: str | Path, epochs: int | None = None) -> tuple[RunResult, PIIPModel]:
-    """Go on with the run in `folder` from its last checkpoint; `epochs`, where given, replaces the run's number."""
+def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[RunResult, PIIPModel]:
+    """Go on with the run in `folder` from its last checkpoint, with `changes` of `settings.FREE_ON_RESUME`."""
+    refused = sorted(set(changes or ()) - FREE_ON_RESUME)
+    if refused:
+        raise ValueError(
+            f"a resumed run keeps its {', '.join(refused)}; only {', '.join(sorted(FREE_ON_RESUME))} may change. "
+            "For anything else start a new run from its weights"
+        )
     path = RunFolder(Path(folder)).config
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no run to resume here (there is no {path.name})")
-    settings = read_settings(path)
-    if epochs is not None:
-        settings = settings.model_copy(update={"epochs": epochs})
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    model = PIIPModel(config.Model.model_validate(content["model"]))
+    settings = build_settings(read_settings(path).model_dump(), changes or {})
+    described = config.Model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
+    model = PIIPModel(without_downloads(described))  # whose weights the checkpoint holds
+    model.config = described
     return run(model, settings, Path(folder), resume=True)
 
 
@@ -119,9 +126,12 @@ def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tup
     best = load_model(result.best_weights or result.last_weights)
     if result.end != "stopped" and val_data is not None and result.main_process:
         best.to(next(model.parameters()).device)
-        task.evaluate_to_folder(best, val_data, folder / VAL_FOLDER, settings.batch_size, settings.workers)
+        task.evaluate_to_folder(
+            best, val_data, folder / VAL_FOLDER, settings.batch_size, settings.workers, settings.precision
+        )
         sources = task.image_paths(val_data, DRAWN_PREDICTIONS)
-        report = Predictor(best, next(best.parameters()).device).predict(sources, score_threshold=0.5)
+        predictor = Predictor(best, next(best.parameters()).device, settings.precision)
+        report = predictor.predict(sources, score_threshold=0.5)
         for outcome in report.results:
             assert outcome.path is not None
             outcome.save(folder / VAL_FOLDER / f"{outcome.path.stem}.jpg")
@@ -155,12 +165,16 @@ def with_head(model: config.Model, settings: Mapping[str, Any]) -> config.Model:
 
 
 def with_image_size(model: config.Model, image_size: int | None) -> config.Model:
-    """`model` with another longer side of the input; the shorter side keeps its proportion."""
+    """`model` with another longer side of the input; the shorter side and sliding windows keep their proportion."""
     if image_size is None:
         return model
     smallest = model.preprocess.pad_multiple
     if image_size < smallest:
         raise ValueError(f"image size {image_size}: use at least {smallest} pixels")
-    short = max(1, round(image_size * model.preprocess.short_side / model.preprocess.long_side))
+    factor = image_size / model.preprocess.long_side
+    short = max(1, round(factor * model.preprocess.short_side))
     preprocess = model.preprocess.model_copy(update={"long_side": image_size, "short_side": short})
-    return model.model_copy(update={"preprocess": preprocess})
+    update: dict[str, Any] = {"preprocess": preprocess}
+    if isinstance(model.head, config.UperNet):
+        update["head"] = model.head.scaled(factor)
+    return model.model_copy(update=update)

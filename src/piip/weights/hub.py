@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from piip import config
     from piip.model import PIIPModel
-    from piip.weights.pretrained import BranchReport
 
 REPOSITORY = "OpenGVLab/PIIP"
 OFFICIAL = "official"
@@ -134,7 +132,7 @@ def _fetch(file: str) -> tuple[Path, str]:
 
 
 class HubMethods:
-    """`save_pretrained`, `from_pretrained`, `push_to_hub` and `load_branches` of `piip.PIIP`."""
+    """`save_pretrained`, `from_pretrained` and `push_to_hub` of `piip.PIIP`."""
 
     config: config.Model
 
@@ -200,12 +198,6 @@ class HubMethods:
             url = api.create_repo(repository, private=private, exist_ok=True)
             api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=message)
         return str(url)
-
-    def load_branches(self, sources: Mapping[int, str | Path]) -> list[BranchReport]:
-        """Start branches from pretrained backbones; see `piip.weights.pretrained.load_branches`."""
-        from piip.weights.pretrained import load_branches
-
-        return load_branches(self.model, sources)
 
 
 PIPELINES = {

@@ -28,9 +28,9 @@ class Transfer(NamedTuple):
 
 
 @torch.no_grad()
-def transfer(model: PIIPModel, weights: PIIPModel) -> Transfer:
+def transfer(model: PIIPModel, weights: PIIPModel, part: str = "") -> Transfer:
     """Copy into `model` the weights that fit: tensors of equal name and shape, and of what there is per class the rows
-    of the classes that both know by name.
+    of the classes that both know by name. Tensors whose names do not begin with `part` are left alone.
     """
     old, new, rows = weights.state_dict(), model.state_dict(), class_rows(model.config)
     known = {name: index for index, name in enumerate(weights.config.classes)}
@@ -38,6 +38,8 @@ def transfer(model: PIIPModel, weights: PIIPModel) -> Transfer:
     counts = len(model.config.classes), len(weights.config.classes)
     fresh = []
     for key, target in new.items():
+        if not key.startswith(part):
+            continue
         source = old.get(key)
         if key in rows and source is not None and fits(target, source, rows[key], *counts):
             copy_rows(target, source, rows[key], pairs, counts[0])
@@ -45,12 +47,13 @@ def transfer(model: PIIPModel, weights: PIIPModel) -> Transfer:
             target.copy_(source)
         else:
             fresh.append(key)
-    return Transfer([name for name in model.config.classes if name not in known], fresh)
+    unknown = [name for name in model.config.classes if name not in known and any(key.startswith(part) for key in rows)]
+    return Transfer(unknown, fresh)
 
 
-def note_transfer(model: PIIPModel, weights: PIIPModel) -> None:
+def note_transfer(model: PIIPModel, weights: PIIPModel, part: str = "") -> None:
     """`transfer`, and say what starts fresh."""
-    fresh = transfer(model, weights)
+    fresh = transfer(model, weights, part)
     console = Console(stderr=True)
     if fresh.classes:
         unknown = shortened(fresh.classes, LISTED)
