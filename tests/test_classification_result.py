@@ -22,6 +22,13 @@ def result() -> ClassificationResult:
     return ClassificationResult(torch.tensor([0.1, 0.5, 0.05, 0.2, 0.12, 0.03]), NAMES, image, Path("a.png"))
 
 
+@pytest.mark.parametrize("size", [(3000, 3), (3, 3000), (1, 1)])
+def test_pictures_of_the_narrowest_images(size):
+    picture = draw_probabilities(np.zeros((*size, 3), dtype=np.uint8), [(0, "a class", 0.5), (1, "another", 0.25)])
+    assert picture.shape[1] >= 256
+    assert max(picture.shape) <= 4096 + 256
+
+
 def test_names(result):
     assert result.top1 == "dog"
     assert result.top5 == ["dog", NAMES[3], "fish", "cat", "bird"]

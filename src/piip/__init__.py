@@ -33,12 +33,15 @@ def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: 
     """The zoo's model `name` as a module, for `classes` (default: the published ones).
 
     With fresh weights; with `pretrained`, with the released ones but for classes that these do not know.
+    ValueError for a name that is not known, or classes that are no different names.
     """
     from piip.model import PIIPModel
     from piip.zoo import entry
 
     config = entry(name).config()
     if classes is not None:
+        if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
+            raise ValueError(f"classes {classes!r}: give one name or more, all different, as a tuple")
         config = config.model_copy(update={"classes": tuple(classes), "category_ids": None})
     if not pretrained:
         return PIIPModel(config)

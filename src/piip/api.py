@@ -10,7 +10,7 @@ import torch
 
 from piip import config, tasks, zoo
 from piip.model import PIIPModel
-from piip.prediction_files import free_name
+from piip.prediction_files import free_name, refuse_overwriting
 from piip.predictor import Precision, PredictionReport, Predictor, Source
 from piip.weights.files import find_weights, load_model, save_model
 from piip.weights.hub import HubMethods, official_weights
@@ -18,6 +18,7 @@ from piip.weights.hub import HubMethods, official_weights
 if TYPE_CHECKING:
     from piip.tasks import Metrics
     from piip.training.loop import RunResult
+    from piip.training.settings import Settings
     from piip.weights.pretrained import BranchReport
 
 BRANCHES = "backbone.branches."
@@ -85,8 +86,9 @@ class PIIP(HubMethods):
 
     def load_branches(self, sources: Mapping[int, str | Path]) -> list[BranchReport]:
         """Start branches from pretrained backbones; see `piip.weights.pretrained.load_branches`."""
-        from piip.weights.pretrained import load_branches
+        from piip.weights.pretrained import check_sources, load_branches
 
+        check_sources(self.config, sources)  # before much is built or downloaded
         fresh = self._model is None
         reports = load_branches(self._built(), sources)
         self._only_branches |= fresh
@@ -114,7 +116,7 @@ class PIIP(HubMethods):
             source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a list of these; a
                 folder or a glob pattern also gives a list.
             conf: lowest score of an object that counts, 0 to 1; the other tasks have no use for it.
-            save: a folder for annotated pictures.
+            save: a folder for annotated pictures, not that of the images.
             batch_size: images per forward pass.
             precision: "fp32", "bf16" or "fp16".
 
@@ -142,6 +144,7 @@ class PIIP(HubMethods):
         predictor = self.predictor(precision)
         report = predictor.predict(source, conf, batch_size)
         if save is not None:
+            refuse_overwriting((result.path for result in report.results), save)
             taken: set[str] = set()
             for result in report.results:
                 result.save(Path(save) / free_name(result, taken))
@@ -186,16 +189,23 @@ class PIIP(HubMethods):
         Returns:
             What the run left behind; its `folder` holds results.csv, pictures and weights.
         """
-        from piip.training.start import build_settings, start_run
+        from piip.training.start import start_run
 
-        named = {"epochs": epochs, "device": device or self._given_device}
-        given = {"data": str(data)} | {key: value for key, value in named.items() if value is not None} | settings
+        named = {"epochs": epochs, "device": device}
+        given = {key: value for key, value in named.items() if value is not None} | settings
+        chosen = self.training_settings(data, image_size, **given)
         part = BRANCHES if self._only_branches else ""
-        chosen = build_settings(self.recipe, given, self._image_scale(image_size))
         result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head, part)
         self._only_branches = False
         self.config = self._model.config
         return result
+
+    def training_settings(self, data: str | Path, image_size: int | None = None, **settings: Any) -> Settings:
+        """What `train` would train with: the model's recipe and over it what is given; ValueError names a wrong one."""
+        from piip.training.start import build_settings
+
+        device = {} if self._given_device is None else {"device": self._given_device}
+        return build_settings(self.recipe, {"data": str(data)} | device | settings, self._image_scale(image_size))
 
     def _image_scale(self, image_size: int | None) -> float:
         """How many times as large as the recipe's the images are."""
@@ -245,7 +255,7 @@ class PIIP(HubMethods):
         """Segment images in square windows of `window` pixels of the network's input; None: whole images.
 
         Args:
-            window: a model trained on crops often does best with windows of the crops' size.
+            window: a model trained on crops often does best with windows of the crops' size; None or 0: none.
             stride: from one window to the next; None: two thirds of the window.
 
         Raises:
@@ -253,7 +263,7 @@ class PIIP(HubMethods):
         """
         from piip.tasks import segmentation
 
-        segmentation.set_windows(self.model, window, stride)
+        segmentation.set_windows(self.model, window or None, stride)
         self.config = self.model.config
         return self
 

@@ -15,6 +15,8 @@ from piip.visualize import class_colour, mosaic, text_font
 
 SHORTEST_SIDE = 256
 """pixels to which smaller images are enlarged, about, so that the caption can be read"""
+LONGEST_SIDE = 4096
+"""beyond which nothing is enlarged"""
 LEAST_SHARE = 0.02
 """of a class in a target, to be written"""
 WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (225, 225, 225)
@@ -24,13 +26,13 @@ def draw_probabilities(image: np.ndarray, ranked: Sequence[tuple[int, str, float
     """`image` [H, W, 3] uint8 with a panel below it: a bar, the name and the probability of each class of `ranked`.
 
     Args:
-        image: RGB; a small one is enlarged by whole pixels.
+        image: RGB; a small one is enlarged by whole pixels, and one that is narrow too gets white beside it.
         ranked: (label, name, probability), the best first.
     """
-    scale = max(1, math.ceil(SHORTEST_SIDE / min(image.shape[:2])))
+    scale = max(1, min(math.ceil(SHORTEST_SIDE / min(image.shape[:2])), LONGEST_SIDE // max(image.shape[:2])))
     if scale > 1:
         image = image.repeat(scale, axis=0).repeat(scale, axis=1)
-    height, width = image.shape[:2]
+    height, width = image.shape[0], max(image.shape[1], SHORTEST_SIDE)
     font_size = min(max(round(width / 20), 11), 60)
     line = round(font_size * 1.6)
     canvas = Image.new("RGB", (width, height + line * len(ranked)), WHITE)

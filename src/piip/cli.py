@@ -110,6 +110,9 @@ def train(
         assert chosen is not None
         trained = PIIP(chosen)
         if branch_weights:
+            early = given | ({} if epochs is None else {"epochs": epochs})
+            early.pop("head", None)
+            trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
             for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
                 say(err, str(report))
         place = output or Path("runs")
@@ -140,7 +143,7 @@ def val(
     from piip.api import PIIP
     from piip.weights.files import find_weights
 
-    released = _official(weights, model_name)[0] or weights
+    released = _weights(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
     folder = output or home / f"{split}-{data.resolve().stem}"
     model = PIIP(released, device)
@@ -168,7 +171,7 @@ def predict(
     from piip.api import PIIP
     from piip.prediction_files import write_predictions
 
-    model = PIIP(_official(weights, model_name)[0] or weights, device)
+    model = PIIP(_weights(weights, model_name), device)
     if window is not None:
         model.use_windows(window or None)
     written = write_predictions(model, sources, output, conf, batch_size, precision)
@@ -300,7 +303,7 @@ def main() -> None:
     """The `piip` command: wrong input is one line on standard error and exit code 2, not a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, ImportError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         say(err, f"Error: {_text(error)}", "bold red")
         sys.exit(2)
 
@@ -319,6 +322,14 @@ def _text(error: Exception) -> str:
     from piip.branch_config import problems
 
     return problems(error) if isinstance(error, pydantic.ValidationError) else str(error)
+
+
+def _weights(weights: Path, model: str | None) -> Path:
+    """Where the weights are; `model` is for released ones only, all others know theirs."""
+    found, unused = _official(weights, model)
+    if unused is not None:
+        raise ValueError(f"--model {unused}: only with --weights official; these weights know their model")
+    return found or weights
 
 
 def _official(weights: Path | None, model: str | None) -> tuple[Path | None, str | None]:
@@ -341,15 +352,19 @@ def key_values(pairs: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
-        if not separator:
-            raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9")
+        if not separator or not text:
+            raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9 (null is none)")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {pair}: the value is not readable as YAML") from error
         key, _, part = key.replace("-", "_").partition(".")
         if key in OPTIONS:
             raise ValueError(f"--set {pair}: use the option --{key.replace('_', '-')}")
         if not part:
-            values[key] = yaml.safe_load(text)
+            values[key] = value
         elif isinstance(values.setdefault(key, {}), dict):
-            values[key][part] = yaml.safe_load(text)
+            values[key][part] = value
         else:
             raise ValueError(f"--set {pair}: {key} was set to {values[key]!r} before, which has no parts")
     return values

@@ -129,7 +129,7 @@ def build_head(model: config.Model) -> nn.Module:
     if isinstance(head, config.DINO):
         return DINOHead(head, model.backbone.map_widths, classes)
     if isinstance(head, config.UperNet):
-        return UperNetHead(head, model.backbone.map_widths, classes)
+        return UperNetHead(head, model.backbone.map_widths, classes, model.backbone.smallest_image)
     return ClassifierHead(head, model.backbone, classes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import tasks
-from piip.predictor import Failure
+from piip.predictor import Failure, paths_of
 from piip.weights.files import atomic_write
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ def write_predictions(
     """Predict on `sources` one image after the other and write the results to `output`.
 
     Pictures get the image's name (and a number where two files share one). Broken files are listed in the result.
+
+    Raises:
+        ValueError: `output` is the folder of an image.
+        FileNotFoundError: nothing is behind a source.
     """
+    refuse_overwriting((path for source in sources for path in paths_of(source)), output)
     predictor = model.predictor(precision)
     return tasks.of(model.config).write_predictions(predictor, list(sources), output, conf, batch_size)
 
@@ -52,6 +57,15 @@ def save_pictures(outcomes: Iterable[Any], output: Path, written: Written) -> It
         output.mkdir(parents=True, exist_ok=True)
         written.images += 1
         yield outcome.save(output / free_name(outcome, taken)), outcome
+
+
+def refuse_overwriting(images: Iterable[Path | None], output: str | Path) -> None:
+    """ValueError where pictures in `output` could take the place of the images they are drawn on."""
+    folder = Path(output).resolve()
+    for path in images:
+        if path is not None and path.resolve().parent == folder:
+            raise ValueError(f"{output}: the image {path.name} is there, which its picture would overwrite; "
+                             "choose another folder for the results")  # fmt: skip
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -200,10 +200,13 @@ def _images_of(sources: Source | Iterable[Source]) -> Iterable[Source]:
     return expanded if isinstance(sources, Iterator) else list(expanded)
 
 
-def _expand(source: Source) -> list[Source]:
+def _expand(source: Source) -> Sequence[Source]:
     """The images that a path stands for; any other source is one image."""
-    if not isinstance(source, str | Path):
-        return [source]
+    return paths_of(source) if isinstance(source, str | Path) else [source]
+
+
+def paths_of(source: str | Path) -> list[Path]:
+    """The image files that a file, a folder or a pattern stands for; FileNotFoundError where there are none."""
     path = Path(source)
     if path.is_file():
         return [path]
@@ -213,7 +216,7 @@ def _expand(source: Source) -> list[Source]:
         found = [Path(name) for name in glob.glob(str(source), recursive=True)]
     else:
         raise FileNotFoundError(f"{source}: no such file or folder")
-    images: list[Source] = [p for p in sorted(found) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    images = [p for p in sorted(found) if p.suffix.lower() in SUFFIXES and p.is_file()]
     if not images:
         raise FileNotFoundError(f"{source}: no images there (files ending in {', '.join(SUFFIXES)})")
     return images

@@ -162,9 +162,15 @@ def test_resume_of_a_finished_run_trains_on(run: RunResult, scenes: Path, tmp_pa
     result = model.train(scenes, epochs=1, output=tmp_path, name="short", **SETTINGS)
     done = piip_command("train", "--resume", result.folder, "--lr", 1, "--name", "other")
     assert (done.returncode, "--name: a resumed run keeps its own" in done.stderr) == (2, True)
+    before = (result.folder / "config.yaml").read_bytes()
+    with pytest.raises(ValueError, match="epochs: Input should be greater than 0"):
+        piip.PIIP.resume(result.folder, epochs=0)
+    assert (result.folder / "config.yaml").read_bytes() == before
     resumed, after = piip.PIIP.resume(result.folder, epochs=2, workers=0, device="cpu")
     assert [row["epoch"] for row in after.history] == [1, 2]
     assert resumed.names == CLASSES
+    with pytest.raises(ValueError, match="1 epochs: .* has done 2 already"):
+        piip.PIIP.resume(result.folder, epochs=1)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +182,9 @@ def test_resume_of_a_finished_run_trains_on(run: RunResult, scenes: Path, tmp_pa
         (["val", "--weights", "nowhere", "--data", "x"], "nowhere"),
         (["data", "check", "nowhere"], "nowhere"),
         (["train", "--resume", "nowhere"], "nowhere"),
+        (["convert", "nowhere.pth", "x"], "nowhere.pth: no such file"),
+        (["benchmark", "piip_nano_dino", "--device", "foo"], "device 'foo' is not available here"),
+        (["predict", "x.png", "--weights", "y", "--model", "foo"], "only with --weights official"),
         (["info", "piip_nano_mask_rcn"], "piip_nano_mask_rcnn"),
     ],
 )

@@ -92,6 +92,17 @@ def test_windows_are_a_choice(run: RunResult, masks: Path) -> None:
     assert np.array_equal(model.use_windows(None).predict(masks / "images" / "val" / "000.png").scores, whole.scores)
     with pytest.raises(ValueError, match="segmentation"):
         piip.PIIP("piip_nano_mask_rcnn").use_windows(72)
+    with pytest.raises(ValueError, match="windows of 63 pixels: this model needs at least 64"):
+        model.use_windows(63)
+    with pytest.raises(ValueError, match="stride 128 leaves gaps"):
+        model.use_windows(72, 128)
+
+
+@pytest.mark.parametrize("window", [0, 72])
+def test_the_narrowest_images_are_segmented(run: RunResult, window: int) -> None:
+    model = piip.PIIP(run.folder).use_windows(window)
+    for size in ((3, 900), (900, 3), (1, 1)):
+        assert model.predict(np.zeros((*size, 3), dtype=np.uint8)).labels.shape == size
 
 
 def test_written_masks_score_as_the_metrics_say(run: RunResult, masks: Path) -> None:

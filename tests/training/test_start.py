@@ -29,6 +29,25 @@ def test_parts_of_a_multi_scale_recipe_can_be_changed():
     assert changed == multi_scale().model_copy(update={"flip": 0.0})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"augmentation": {"flp": 1}}, r"augmentation.flp: there is no such setting; did you mean augmentation.flip"),
+        ({"augmentation": {"flip": 3}}, "augmentation.flip: Input should be less than or equal to 1"),
+        ({"augmentation": 5}, "augmentation: Input should be"),
+    ],
+)
+def test_wrong_parts_of_the_augmentation_are_named_as_they_were_written(given, message):
+    with pytest.raises(ValueError, match=message):
+        build_settings({}, given)
+
+
+@pytest.mark.parametrize(("pair", "message"), [("lr=", "null is none"), ("lr=[1", "not readable as YAML")])
+def test_values_that_are_none(pair, message):
+    with pytest.raises(ValueError, match=message):
+        key_values([pair])
+
+
 def test_none_switches_a_part_of_a_recipe_off():
     recipe = {"ema": 0.99, "grad_clip": 5.0, "lr_batch_size": 32}
     settings = build_settings(recipe, {"ema": None, "lr_batch_size": None})
@@ -102,6 +121,7 @@ def test_settings_of_the_head() -> None:
         ({"detections": 0}, "detections: Input should be greater than 0"),
         ({"kind": "dino"}, "kind"),
         ({"class_weights": [1, 2]}, "a setting of the training"),
+        (5, "give settings of the head by name"),
     ],
 )
 def test_wrong_settings_of_the_head_are_named(settings: dict[str, Any], message: str) -> None:

@@ -18,6 +18,7 @@ from piip.compiling import compile_backbone
 from piip.fusion import Winograd, fuse
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.model import PIIPModel
+from piip.predictor import available
 from piip.profile.facts import image_size
 from piip.profile.measured import counts_of_parts
 from piip.structures import Batch
@@ -64,7 +65,7 @@ def benchmark(
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch {batch}, rounds {rounds}: use 1 or more")
     held = PIIP(name, device)
-    described, where = held.config, torch.device(held.device)
+    described, where = held.config, available(held.device)
     image = image_size(described.backbone, size)
     fold = fold and not train
     winograd: Winograd = "nowhere" if where.type != "cpu" else "head" if compile else "everywhere"

@@ -142,7 +142,7 @@ class ClassAugmentation(Frozen):
 
 def _kind(value: Any) -> str:
     """Values written by hand need no kind for detection, the first task there was."""
-    return str(value.get("kind", "detection") if isinstance(value, dict) else value.kind)
+    return str(value.get("kind", "detection") if isinstance(value, dict) else getattr(value, "kind", "detection"))
 
 
 AnyAugmentation = Annotated[

@@ -26,9 +26,11 @@ class UperNetHead(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, head: config.UperNet, in_channels: Sequence[int], classes: int) -> None:
+    def __init__(self, head: config.UperNet, in_channels: Sequence[int], classes: int, smallest_image: int = 1) -> None:
+        """`smallest_image`: side in pixels that the backbone needs, which narrower images keep of their padding."""
         super().__init__()
         self.config = head
+        self.smallest_image = smallest_image
         self.decoder = Decoder(head, in_channels, classes)
         self.auxiliary: nn.Sequential | None = None
         if head.auxiliary_channels is not None:
@@ -82,10 +84,11 @@ class UperNetHead(nn.Module):
         if self.config.window is None:
             whole = resize(self(backbone(images)).float(), size_of(images))
             return [one[:, :height, :width] for one, (height, width) in zip(whole, image_sizes, strict=True)]
-        return [
-            self._slide(backbone, image[:, :height, :width], self.config.window, at_once=len(images))
-            for image, (height, width) in zip(images, image_sizes, strict=True)
-        ]
+        least, results = self.smallest_image, []
+        for image, (height, width) in zip(images, image_sizes, strict=True):
+            own = image[:, : max(height, least), : max(width, least)]
+            results.append(self._slide(backbone, own, self.config.window, at_once=len(images))[:, :height, :width])
+        return results
 
     def _slide(self, backbone: Backbone, image: Tensor, window: int, at_once: int) -> Tensor:
         """Logits [K, H, W] of an image [3, H, W]: the mean over the windows that cover a pixel."""

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydantic
 import torch
 from rich.console import RenderableType
 from torch import Tensor
 
 from piip import config
+from piip.branch_config import problems
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import eval_loader
 from piip.data.mask_folders import find_mask_splits
@@ -160,7 +162,13 @@ def set_windows(model: PIIPModel, window: int | None, stride: int | None = None)
     head = model.config.head
     if not isinstance(head, config.UperNet):
         raise ValueError(f"{model.config.name} is a {model.config.task} model; windows are for segmentation")
-    head = config.UperNet.model_validate(head.model_dump() | {"window": window, "stride": stride})
+    smallest = model.config.backbone.smallest_image
+    if window is not None and window < smallest:
+        raise ValueError(f"windows of {window} pixels: this model needs at least {smallest}, or None for whole images")
+    try:
+        head = config.UperNet.model_validate(head.model_dump() | {"window": window, "stride": stride})
+    except pydantic.ValidationError as error:
+        raise ValueError(problems(error)) from error
     model.config = model.config.model_copy(update={"head": head})
     model.head.config = head
 

@@ -62,10 +62,15 @@ class RunFolder:
             remove_temporary_files(folder)
 
 
-def new_run_folder(root: str | Path, task: str, name: str) -> Path:
-    """Make and return `<root>/<task>/<name>`, or with `-2`, `-3`, ... where that exists already."""
+def check_name(name: str) -> None:
+    """ValueError for a run's name that is no name of a folder."""
     if name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(f"run name {name!r} must be a plain folder name, such as 'first-try'")
+
+
+def new_run_folder(root: str | Path, task: str, name: str) -> Path:
+    """Make and return `<root>/<task>/<name>`, or with `-2`, `-3`, ... where that exists already."""
+    check_name(name)
     number = 1
     while True:
         path = Path(root) / task / (name if number == 1 else f"{name}-{number}")

@@ -98,6 +98,8 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
         state = load_checkpoint(folder.checkpoint) if resume else None
     if state is not None:
         check_resumable(state["settings"], settings, folder.checkpoint)
+        if (done := state["position"]["epoch"]) > settings.epochs:
+            raise ValueError(f"{settings.epochs} epochs: {folder.path} has done {done} already; give as many or more")
     if accelerator.is_main_process:
         folder.prepare(resume)
         write_run_config(folder.config, model.config, settings)

@@ -9,6 +9,7 @@ import pydantic
 import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from piip.branch_config import problems
 from piip.config import Frozen, Model
 from piip.data.augmentation import AnyAugmentation, Augmentation
 from piip.weights.files import atomic_write
@@ -133,4 +134,4 @@ def read_settings(path: str | Path) -> Settings:
     try:
         return Settings.model_validate({} if content is None else content)
     except pydantic.ValidationError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {problems(error, Settings.model_fields)}") from error

@@ -14,7 +14,7 @@ from piip import config, tasks
 from piip.branch_config import problems
 from piip.model import PIIPModel
 from piip.predictor import Predictor
-from piip.training.folder import RunFolder, new_run_folder
+from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.loop import RunResult, train
 from piip.training.run import build_accelerator
 from piip.training.settings import FREE_ON_RESUME, Settings, read_settings
@@ -43,7 +43,8 @@ def build_settings(recipe: Mapping[str, Any], given: Mapping[str, Any], image_sc
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ValueError(f"training settings: {problems(error, Settings.model_fields)}") from error
+        known = [*Settings.model_fields, *(f"augmentation.{name}" for name in type(usual).model_fields)]
+        raise ValueError(f"training settings: {problems(error, known)}") from error
 
 
 def start_run(
@@ -63,7 +64,8 @@ def start_run(
     run and its best model.
     """
     assert settings.data is not None
-    base = with_head(with_image_size(base, image_size), head or {})
+    base = with_head(with_image_size(base, image_size), {} if head is None else head)
+    check_name(name or base.name)
     tasks.require_pairing(base, settings.data)
     task = tasks.of(base)
     data = task.open_split(settings.data, "train")
@@ -152,6 +154,8 @@ def _agreed(make: Callable[[], Path], settings: Settings) -> Path:
 
 def with_head(model: config.Model, settings: Mapping[str, Any]) -> config.Model:
     """`model` with other `settings` of its head; ValueError names a wrong one."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"head {settings!r}: give settings of the head by name, for example head.detections=300")
     if not settings:
         return model
     if "class_weights" in settings:

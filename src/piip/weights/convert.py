@@ -64,6 +64,8 @@ def to_ours(
     _check_free(target)
     if source.suffix == files.SUFFIX or (source / files.FOLDER_WEIGHTS).is_file():
         raise files.WeightsError(f"{source}: a model of ours already; --to-official converts it back")
+    if not source.exists():
+        raise files.WeightsError(f"{source}: no such file")
     wanted, classification = _wanted(source, official, model)
     state = read_state_dict(source, arguments=classification)
     module = _build(wanted, state, source)

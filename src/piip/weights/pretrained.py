@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip import config
 from piip.model import PIIPModel
 from piip.weights.branch_formats import normalised, read_branch_file
 from piip.weights.files import WeightsError, nonfinite_keys
@@ -61,10 +62,7 @@ def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[B
     Raises:
         WeightsError: no such branch or file, unreadable file, or one of another architecture.
     """
-    count = len(model.backbone.branches)
-    wrong = [index for index in sources if not 0 <= index < count]
-    if wrong:
-        raise WeightsError(f"no branch {wrong[0]}: the model has branches 0 (the finest) to {count - 1}")
+    check_sources(model.config, sources)
     prepared = []
     for index, source in sources.items():
         branch = model.backbone.branches[index]
@@ -72,6 +70,18 @@ def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[B
     for branch, state, _ in prepared:
         branch.load_state_dict(state, strict=False)
     return [report for _, _, report in prepared]
+
+
+def check_sources(model: config.Model, sources: Mapping[int, str | Path]) -> None:
+    """WeightsError for what cannot be a branch's weights: no such branch, file or timm model."""
+    count = len(model.backbone.branches)
+    for index, source in sources.items():
+        if not 0 <= index < count:
+            raise WeightsError(f"no branch {index}: the model has branches 0 (the finest) to {count - 1}")
+        if str(source).startswith(TIMM_PREFIX):
+            _check_timm_name(str(source).removeprefix(TIMM_PREFIX))
+        elif not Path(source).is_file():
+            raise WeightsError(f"{source}: no such file")
 
 
 def branch_sources(texts: list[str], model: str) -> dict[int, str]:
@@ -107,14 +117,20 @@ def _timm_state_dict(name: str) -> dict[str, Tensor]:
     """Weights of a timm model, downloaded by timm (and kept in its cache)."""
     import timm
 
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:12]}*")[:4]
-        raise WeightsError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
+    _check_timm_name(name)
     try:
         built = timm.create_model(name, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError) as error:  # no such weights, or no connection
         raise WeightsError(f"{TIMM_PREFIX}{name}: {error}") from error
     return dict(built.state_dict())
+
+
+def _check_timm_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('.')[0][:12]}*")[:4]
+        raise WeightsError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
 
 
 # -- fitting ---------------------------------------------------------------------------------------------------------
