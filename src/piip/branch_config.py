@@ -22,6 +22,7 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Group = tuple[int, int]
 
 KINDS = ("detection", "segmentation", "classification")
+"""of augmentation"""
 
 CONVNEXT_STAGES = 4
 """stages of every ConvNeXt: timm builds no others"""
