@@ -204,8 +204,10 @@ class PIIP(HubMethods):
         """What `train` would train with: the model's recipe and over it what is given; ValueError names a wrong one."""
         from piip.training.start import build_settings
 
-        device = {} if self._given_device is None else {"device": self._given_device}
-        return build_settings(self.recipe, {"data": str(data)} | device | settings, self._image_scale(image_size))
+        # "auto" lets a run go on on another machine, but would take a Mac's GPU, on which nothing was ever run.
+        usual = "auto" if torch.cuda.is_available() else "cpu"
+        given = {"data": str(data), "device": self._given_device or usual} | settings
+        return build_settings(self.recipe, given, self._image_scale(image_size))
 
     def _image_scale(self, image_size: int | None) -> float:
         """How many times as large as the recipe's the images are."""
