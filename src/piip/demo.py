@@ -13,7 +13,7 @@ from piip.data.synthetic import make_scenes
 
 MODEL = "piip_nano_mask_rcnn"
 IMAGE_SIZE = 192
-TRAIN_IMAGES, VAL_IMAGES = 200, 40
+TRAIN_IMAGES, VAL_IMAGES = 180, 40
 EPOCHS = 4
 
 
