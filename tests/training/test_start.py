@@ -10,7 +10,8 @@ import piip
 from piip import config, zoo
 from piip.cli import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
-from piip.training.start import build_settings, with_head, with_image_size
+from piip.training.settings import Settings, write_run_config
+from piip.training.start import build_settings, resume_run, with_head, with_image_size
 
 
 def test_the_kind_of_augmentation_follows_from_the_recipe():
@@ -132,3 +133,15 @@ def test_wrong_settings_of_the_head_are_named(settings: dict[str, Any], message:
 def test_a_head_must_fit_its_backbone() -> None:
     with pytest.raises(ValueError, match="dino head: a DINO head of 1 levels; the backbone has 3 maps"):
         with_head(tiny_model().config, {"levels": 1})
+
+
+def test_nothing_is_downloaded_that_is_overwritten_at_once(tmp_path, monkeypatch):
+    model = tiny.model()
+    branches = tuple(branch.model_copy(update={"pretrained": True}) for branch in model.backbone.branches)
+    described = model.model_copy(update={"backbone": model.backbone.model_copy(update={"branches": branches})})
+    write_run_config(tmp_path / "config.yaml", described, Settings(data="x"))
+    seen = []
+    monkeypatch.setattr("piip.training.start.run", lambda model, *_, **__: seen.append(model))
+    resume_run(tmp_path)
+    assert seen[0].config == described
+    assert not any(branch.config.pretrained for branch in seen[0].backbone.branches)

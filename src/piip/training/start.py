@@ -71,8 +71,10 @@ def start_run(
     data = task.open_split(settings.data, "train")
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
-    model = PIIPModel(adapted)
-    if weights is not None:
+    if weights is None:
+        model = PIIPModel(adapted)
+    else:
+        model = _without_downloading(adapted)
         note_transfer(model, weights, part)
     folder = _agreed(lambda: new_run_folder(output, adapted.task, name or adapted.name), settings)
     return run(model, settings, folder, resume=False)
@@ -91,9 +93,14 @@ def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> 
         raise FileNotFoundError(f"{folder}: no run to resume here (there is no {path.name})")
     settings = build_settings(read_settings(path).model_dump(), changes or {})
     described = config.Model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
-    model = PIIPModel(without_downloads(described))  # whose weights the checkpoint holds
+    return run(_without_downloading(described), settings, Path(folder), resume=True)
+
+
+def _without_downloading(described: config.Model) -> PIIPModel:
+    """A model whose weights come from elsewhere."""
+    model = PIIPModel(without_downloads(described))
     model.config = described
-    return run(model, settings, Path(folder), resume=True)
+    return model
 
 
 def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tuple[RunResult, PIIPModel]:
