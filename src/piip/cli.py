@@ -88,7 +88,7 @@ def train(
         "ema": ema,
         "patience": patience,
     }
-    given = {key: value for key, value in settings.items() if value is not None} | key_values(set_ or [])
+    given = _given(**settings) | key_values(set_ or [])
     if resume is not None:
         other: dict[str, Any] = {
             "--model": model,
@@ -97,10 +97,9 @@ def train(
             "--name": name,
         }
         other |= {"--image-size": image_size, "--output": output}
-        if wrong := [option for option, value in other.items() if value is not None]:
+        if wrong := _given(**other):
             raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
-        named = {"data": None if data is None else str(data), "device": device}
-        given |= {key: value for key, value in named.items() if value is not None}
+        given |= _given(data=None if data is None else str(data), device=device)
         trained, result = PIIP.resume(resume, epochs, **given)
     else:
         weights, model = _official(weights, model)
@@ -110,7 +109,7 @@ def train(
         assert chosen is not None
         trained = PIIP(chosen)
         if branch_weights:
-            early = given | ({} if epochs is None else {"epochs": epochs})
+            early = given | _given(epochs=epochs)
             early.pop("head", None)
             trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
             for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
@@ -322,6 +321,11 @@ def _text(error: Exception) -> str:
     from piip.branch_config import problems
 
     return problems(error) if isinstance(error, pydantic.ValidationError) else str(error)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were used."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _weights(weights: Path, model: str | None) -> Path:

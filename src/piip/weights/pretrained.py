@@ -114,10 +114,9 @@ def _read(source: str | Path) -> dict[str, Tensor]:
 
 
 def _timm_state_dict(name: str) -> dict[str, Tensor]:
-    """Weights of a timm model, downloaded by timm (and kept in its cache)."""
+    """Weights of a timm model of this name, downloaded by timm (and kept in its cache)."""
     import timm
 
-    _check_timm_name(name)
     try:
         built = timm.create_model(name, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError) as error:  # no such weights, or no connection
