@@ -318,7 +318,7 @@ def _show(parts: Iterable[RenderableType]) -> None:
 def _text(error: Exception) -> str:
     import pydantic
 
-    from piip.branch_config import problems
+    from piip.config.errors import problems
 
     return problems(error) if isinstance(error, pydantic.ValidationError) else str(error)
 

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from torch import Tensor
 
 from piip import config
-from piip.branch_config import problems
+from piip.config.errors import problems
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import eval_loader
 from piip.data.mask_folders import find_mask_splits

@@ -9,8 +9,8 @@ import pydantic
 import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from piip.branch_config import problems
 from piip.config import Frozen, Model
+from piip.config.errors import problems
 from piip.data.augmentation import AnyAugmentation, Augmentation
 from piip.weights.files import atomic_write
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from piip import config, tasks
-from piip.branch_config import problems
+from piip.config.errors import problems
 from piip.model import PIIPModel
 from piip.predictor import Predictor
 from piip.training.folder import RunFolder, check_name, new_run_folder

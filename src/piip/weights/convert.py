@@ -21,7 +21,7 @@ from torch import Tensor
 
 import piip
 from piip import config, zoo
-from piip.branch_config import problems
+from piip.config.errors import problems
 from piip.model import PIIPModel
 from piip.weights import files, opengvlab
 from piip.weights.classification_keys import is_classifier

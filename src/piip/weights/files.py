@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import piip
 from piip import config
-from piip.branch_config import problems
+from piip.config.errors import problems
 from piip.weights.shortened import shortened
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from piip import config
-from piip.branch_config import problems
 from piip.classes import COCO_CLASSES
+from piip.config.errors import problems
 from piip.weights.dino_keys import dino_head, is_dino
 from piip.weights.upernet_keys import is_segmentor, segmentor_config
 

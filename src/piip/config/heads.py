@@ -1,8 +1,4 @@
-"""Typed, frozen descriptions of a model: branches, interactions, merge, maps, head, preprocessing.
-
-A config is plain data. It travels as JSON inside a checkpoint and can be written by hand as YAML; whatever
-is wrong with it is refused when it is read, with a message that says what would be valid.
-"""
+"""Typed, frozen descriptions of the heads, and what each kind does."""
 
 from __future__ import annotations
 
@@ -11,29 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from piip.backbone_config import GROUP_NORM_GROUPS, Backbone, FeatureMaps, Interaction
-from piip.branch_config import Branch, Frozen, Group, Rate, Stage, even_groups
-
-__all__ = [
-    "DINO",
-    "GROUP_NORM_GROUPS",
-    "Backbone",
-    "Branch",
-    "Classifier",
-    "FeatureMaps",
-    "Frozen",
-    "Group",
-    "Head",
-    "Interaction",
-    "MaskRCNN",
-    "Model",
-    "Preprocess",
-    "Rate",
-    "Stage",
-    "Task",
-    "UperNet",
-    "even_groups",
-]
+from piip.config.backbone import GROUP_NORM_GROUPS
+from piip.config.branch import Frozen, Rate
 
 
 class MaskRCNN(Frozen):
@@ -163,77 +138,3 @@ TASKS: dict[str, Task] = {
     "classifier": "classification",
 }
 """what each kind of head does"""
-
-
-class Preprocess(Frozen):
-    """How an image becomes the network's input: keep-ratio resize, normalise, pad right and below."""
-
-    long_side: PositiveInt
-    """limit of the longer side after the resize, in pixels"""
-    short_side: PositiveInt
-    """limit of the shorter side after the resize, in pixels"""
-    pad_multiple: PositiveInt = 32
-    """both sides are padded with zeros (after normalising) to a multiple of this"""
-    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    """of RGB values in 0..255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (127.5, 127.5, 127.5)
-
-    @model_validator(mode="after")
-    def _check(self) -> Preprocess:
-        if self.short_side > self.long_side:
-            raise ValueError(f"short_side {self.short_side} is larger than long_side {self.long_side}")
-        return self
-
-
-class Model(Frozen):
-    """A backbone, a head, the classes it tells apart and the preprocessing its weights expect."""
-
-    name: str
-    """zoo name, or a name of your own"""
-    backbone: Backbone
-    head: Head = MaskRCNN()
-    classes: tuple[str, ...] = Field(min_length=1)
-    """names, in label order (label 0 is the first)"""
-    category_ids: tuple[int, ...] | None = None
-    """the training data's own ids of the classes, for COCO results; None: labels + 1"""
-    preprocess: Preprocess
-
-    @property
-    def task(self) -> Task:
-        """What the head does."""
-        return TASKS[self.head.kind]
-
-    @model_validator(mode="after")
-    def _check(self) -> Model:
-        if self.category_ids is not None and len(self.category_ids) != len(self.classes):
-            raise ValueError(f"{len(self.category_ids)} category_ids for {len(self.classes)} classes")
-        if self.backbone.maps is None and not isinstance(self.head, Classifier):
-            raise ValueError(f"a head of kind {self.head.kind!r} reads feature maps; the backbone's `maps` are None")
-        maps = len(self.backbone.map_widths)
-        if isinstance(self.head, DINO) and self.head.levels < maps:
-            raise ValueError(f"a DINO head of {self.head.levels} levels; the backbone has {maps} maps, which all are "
-                             "read: give as many levels or more")  # fmt: skip
-        if isinstance(self.head, UperNet):
-            self._check_upernet(self.head)
-        if isinstance(self.head, Classifier):
-            self._check_classifier(self.head)
-        return self
-
-    def _check_classifier(self, head: Classifier) -> None:
-        if self.backbone.maps is not None:
-            raise ValueError("a classifier reads the branches, not feature maps: give the backbone `maps=None`")
-        if self.preprocess.long_side != self.preprocess.short_side:
-            raise ValueError(f"a classifier sees square images; long_side {self.preprocess.long_side} and short_side "
-                             f"{self.preprocess.short_side} must be equal")  # fmt: skip
-        narrow = [branch.width for branch in self.backbone.branches if branch.width % GROUP_NORM_GROUPS]
-        if not head.separate_head and narrow:
-            raise ValueError(f"widths {narrow} must be multiples of {GROUP_NORM_GROUPS} (GroupNorm) to be merged")
-
-    def _check_upernet(self, head: UperNet) -> None:
-        maps = len(self.backbone.map_widths)
-        if maps < 2:
-            raise ValueError(f"UperNet needs two feature maps or more; the backbone has {maps}")
-        if head.auxiliary_channels is not None and head.auxiliary_map >= maps:
-            raise ValueError(f"auxiliary_map {head.auxiliary_map}: the backbone has maps 0 to {maps - 1}")
-        if head.class_weights is not None and len(head.class_weights) != len(self.classes):
-            raise ValueError(f"{len(head.class_weights)} class_weights for {len(self.classes)} classes")

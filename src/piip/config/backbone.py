@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from piip.branch_config import Branch, Frozen, Rate
+from piip.config.branch import Branch, Frozen, Rate
 
 Stride = Literal[4, 8, 16, 32]
 

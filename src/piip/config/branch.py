@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -14,15 +12,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Group = tuple[int, int]
-
-KINDS = ("detection", "segmentation", "classification")
-"""of augmentation"""
 
 CONVNEXT_STAGES = 4
 """stages of every ConvNeXt: timm builds no others"""
@@ -32,24 +26,6 @@ class Frozen(BaseModel):
     """Immutable, and strict about unknown keys: a typing mistake must not fall back to a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def problems(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """What pydantic found, in one line: each place and what is wrong there; `known` are names to propose."""
-    found = []
-    for item in error.errors():
-        place = ".".join(str(part) for index, part in enumerate(item["loc"]) if not _is_kind(item["loc"], index))
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(place, known, n=3)
-            message = "there is no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
-        found.append(f"{place}: {message}" if place else message)
-    return "; ".join(found)
-
-
-def _is_kind(place: tuple[int | str, ...], index: int) -> bool:
-    """Whether a part of a place only says which kind of augmentation it is, which nobody wrote."""
-    return index > 0 and place[index - 1] == "augmentation" and place[index] in KINDS
 
 
 class Stage(NamedTuple):
