@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import tasks
+from piip.files import atomic_write
 from piip.predictor import Failure, paths_of
-from piip.weights.files import atomic_write
 
 if TYPE_CHECKING:
     from piip.api import PIIP

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from piip.files import atomic_write
 from piip.run_lengths import run_lengths
 from piip.structures import Prediction, Size
-from piip.weights.files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from piip.files import atomic_write
 from piip.overlays import draw_labels, shares
 from piip.results import save_picture, supervision_detections
 from piip.structures import Size
 from piip.visualize import class_colour
-from piip.weights.files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)

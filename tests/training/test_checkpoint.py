@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from piip.files import remove_temporary_files
 from piip.training import checkpoint
 from piip.training.checkpoint import CheckpointError, load_checkpoint, previous_of, save_checkpoint
-from piip.weights.files import remove_temporary_files
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 

@@ -13,9 +13,10 @@ from tests import tiny
 
 import piip
 from piip import config
+from piip.files import atomic_write
 from piip.model import PIIPModel
 from piip.weights import files
-from piip.weights.files import WeightsError, atomic_write, find_weights, load_model, read_config, save_model
+from piip.weights.files import WeightsError, find_weights, load_model, read_config, save_model
 
 
 def small_config(classes: tuple[str, ...] = ("cat", "Hündin")) -> config.Model:

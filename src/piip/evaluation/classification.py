@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.class_images import ClassData
+from piip.files import atomic_write
 from piip.structures import Prediction
-from piip.weights.files import atomic_write
 
 TOP = 5
 CONFUSIONS = 10

@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.outlines import rectangle
+from piip.files import atomic_write
 from piip.run_lengths import encode_mask
 from piip.structures import Prediction
-from piip.weights.files import atomic_write
 
 if TYPE_CHECKING:
     from piip.data.annotations import CocoData

@@ -12,8 +12,8 @@ import torch
 from torchvision.ops import box_iou
 
 from piip.evaluation.coco import Averages, CocoResult
+from piip.files import atomic_write
 from piip.visualize import class_colour
-from piip.weights.files import atomic_write
 
 if TYPE_CHECKING:
     from piip.data.annotations import CocoData, CocoImage

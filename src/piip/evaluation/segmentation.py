@@ -12,8 +12,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from piip.files import atomic_write
 from piip.structures import IGNORED
-from piip.weights.files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ from piip.data.classification import ClassificationDataset
 from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
+from piip.files import atomic_write
 from piip.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
-from piip.weights.files import atomic_write
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from piip.weights.files import atomic_write
+from piip.files import atomic_write
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import csv
 import math
 from pathlib import Path
 
-from piip.weights.files import atomic_write
+from piip.files import atomic_write
 
 Curves = dict[str, list[float]]
 OTHER = frozenset({"epoch", "step", "lr", "seconds"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from piip.weights.files import remove_temporary_files
+from piip.files import remove_temporary_files
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from rich.progress import (
 
 from piip import config
 from piip.console import say
+from piip.files import atomic_write
 from piip.structures import Batch
 from piip.training.curves import headline, plot_curves
 from piip.training.folder import RunFolder
-from piip.weights.files import atomic_write
 
 DRAW_SECONDS = 60
 """between two drawings of the curves, which take a third of a second"""

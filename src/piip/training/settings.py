@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from piip.config import Frozen, Model
 from piip.config.errors import problems
 from piip.data.augmentation import AnyAugmentation, Augmentation
-from piip.weights.files import atomic_write
+from piip.files import atomic_write
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 

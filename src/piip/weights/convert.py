@@ -22,6 +22,7 @@ from torch import Tensor
 import piip
 from piip import config, zoo
 from piip.config.errors import problems
+from piip.files import TEMPORARY, atomic_write
 from piip.model import PIIPModel
 from piip.weights import files, opengvlab
 from piip.weights.classification_keys import is_classifier
@@ -102,7 +103,7 @@ def to_official(source: str | Path, target: str | Path) -> Converted:
     meta = {"CLASSES": model.classes, "piip_model": model.name, "piip_version": piip.__version__}
     key = "model" if model.task == "classification" else "state_dict"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_write(target) as temporary:
+    with atomic_write(target) as temporary:
         torch.save({key: state, "meta": meta}, temporary)
     return Converted(target, model, len(state), sum(tensor.numel() for tensor in tensors.values()))
 
@@ -238,7 +239,7 @@ def _complete(target: Path) -> Iterator[Path]:
     """A path beside `target` that becomes it if all goes well, and is removed if not."""
     created = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}{files.TEMPORARY}{target.name}")
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}{TEMPORARY}{target.name}")
     try:
         yield temporary
         if target.is_dir():

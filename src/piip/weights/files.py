@@ -7,8 +7,6 @@ is checked before a model is handed out.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 import piip
 from piip import config
 from piip.config.errors import problems
+from piip.files import atomic_write
 from piip.weights.shortened import shortened
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ FOLDER_WEIGHTS = "model.safetensors"
 FOLDER_CONFIG = "config.json"
 CONFIG_KEY = "piip_config"
 VERSION_KEY = "piip_version"
-TEMPORARY = ".tmp-"
 LISTED = 8
 """how many keys an error message names"""
 MAPPED_AT_ONCE = 64 << 20
@@ -44,33 +42,6 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
 
 class WeightsError(ValueError):
     """A file of weights that cannot be used: what is wrong with it, and with which file."""
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which becomes `path` if the block ends without an exception.
-
-    After a crash or a power cut `path` holds the old content or the new, never a part.
-    """
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # safetensors makes its files private
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_temporary_files(folder: Path) -> list[Path]:
-    """Delete what interrupted writes left in `folder`; returns the deleted paths."""
-    stale = sorted(folder.glob(f"*{TEMPORARY}*"))
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return stale
 
 
 def nonfinite_keys(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -272,14 +243,3 @@ def _opened(file: Path) -> Iterator[safe_open]:
         raise WeightsError(f"{file}: not a readable {SUFFIX} file, perhaps cut off or damaged ({error})") from error
     with opened:
         yield opened
-
-
-def _sync(path: Path) -> None:
-    """Wait until `path` (a file or folder) is on the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import zoo
+from piip.files import atomic_write
 from piip.weights import files
 from piip.weights.files import WeightsError
 
@@ -59,7 +60,7 @@ def official_weights(name: str) -> Path:
     to_ours(source, folder, model=name)
     converted = file_sha256(folder / files.FOLDER_WEIGHTS)
     record = {"repository": REPOSITORY, "file": entry.checkpoint, "sha256": digest, "converted_sha256": converted}
-    with files.atomic_write(folder / RECORD) as temporary:
+    with atomic_write(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -152,7 +153,7 @@ class HubMethods:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         files.save_model(self.model, folder)
-        with files.atomic_write(folder / "README.md") as temporary:
+        with atomic_write(folder / "README.md") as temporary:
             temporary.write_text(model_card(self.config, licence), encoding="utf-8")
         return folder
 
