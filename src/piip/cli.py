@@ -271,7 +271,7 @@ def data_check(
     reports = check_data(path)
     for split, report in reports.items():
         out.print(report.table(split))
-    json_file.write_text(json.dumps({split: report.to_json() for split, report in reports.items()}, indent=2))
+    json_file.write_text(json.dumps({split: report.to_dict() for split, report in reports.items()}, indent=2))
     say(out, f"written to {json_file}")
     if any(report.errors for report in reports.values()):
         raise typer.Exit(1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import tasks
-from piip.files import atomic_write
 from piip.predictor import Failure, paths_of
 
 if TYPE_CHECKING:
@@ -66,13 +64,6 @@ def refuse_overwriting(images: Iterable[Path | None], output: str | Path) -> Non
         if path is not None and path.resolve().parent == folder:
             raise ValueError(f"{output}: the image {path.name} is there, which its picture would overwrite; "
                              "choose another folder for the results")  # fmt: skip
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values, completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def free_name(result: Any, taken: set[str]) -> str:

@@ -16,7 +16,7 @@ def test_a_report_per_split_as_json_and_as_a_table(write, tmp_path):
     write(name="val", files=("1.png", "3.png"), images=[image(1), image(2, file_name="3.png")])
     reports = check(tmp_path)
     assert list(reports) == ["train", "val"]
-    content = json.loads(json.dumps({name: report.to_json() for name, report in reports.items()}))
+    content = json.loads(json.dumps({name: report.to_dict() for name, report in reports.items()}))
     empty = next(f for f in content["train"]["findings"] if f["kind"] == "box of zero size")
     assert (empty["severity"], empty["count"], len(empty["examples"])) == ("left out", 8, EXAMPLES)
     assert "annotation 1 of image 1 (1.png)" in empty["examples"][0]

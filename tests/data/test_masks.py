@@ -180,7 +180,7 @@ def test_unusable_files_are_left_out(masks):
     assert report.find("image without a mask").examples == [str(masks / "images" / "train" / "000.png")]
     assert report.find("file cannot be read").count == 2
     assert report.find("mask without an image").count == 1
-    assert json.dumps(report.to_json())
+    assert json.dumps(report.to_dict())
 
 
 def test_coloured_masks_are_refused(masks):

@@ -204,7 +204,7 @@ def test_images_that_are_left_out(write, tmp_path, fault):
     assert [image.id for image in data.images] == [1]
     assert has(report, "left out", kind)
     assert any("annotation 2" in example for f in report.findings for example in f.examples)
-    json.dumps(report.to_json()).encode("utf-8")
+    json.dumps(report.to_dict()).encode("utf-8")
 
 
 def test_a_file_that_is_not_an_image(write, tmp_path):
@@ -373,7 +373,7 @@ def test_random_damage_to_the_json_never_escapes_as_another_exception(write):
             data, report = read_coco(path, folder)
         except DataError:
             continue
-        json.dumps(report.to_json())
+        json.dumps(report.to_dict())
         for image_ in data.images:
             for obj in image_.objects:
                 box = np.array(obj.box)

@@ -59,7 +59,7 @@ class ClassData:
 class ClassReport(Findings):
     """All findings of one split of classified images."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
         return {
             "file": self.file,

@@ -74,7 +74,7 @@ class MaskReport(Findings):
     classes_in_images: dict[str, int] = field(default_factory=dict)
     """images that have the class"""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
         return {
             "file": self.file,

@@ -98,7 +98,7 @@ class CheckReport(Findings):
     crowds: int = 0
     masks: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
         return {
             "file": self.file,

@@ -8,7 +8,6 @@ of the image, mild occlusion (the annotation is what remains visible), and image
 from __future__ import annotations
 
 import colorsys
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from piip.files import write_json
 from piip.run_lengths import run_lengths
 from piip.structures import Size
 
@@ -100,8 +100,7 @@ def _write_annotations(path: Path, scenes: list[list[dict[str, Any]]], size: Siz
         "annotations": annotations,
         "categories": categories,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_json(path, content)
 
 
 def _scene(rng: np.random.Generator, size: Size) -> tuple[np.ndarray, list[dict[str, Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.class_images import ClassData
-from piip.files import atomic_write
+from piip.files import write_json
 from piip.structures import Prediction
 
 TOP = 5
@@ -82,8 +81,7 @@ class ClassMetrics:
 
     def save(self, path: Path) -> None:
         """Write `to_dict` as JSON."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, self.to_dict(), indent=2)
 
     def summary_table(self) -> Table:
         """The figures over all images, for `rich.print`."""

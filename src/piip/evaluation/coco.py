@@ -6,7 +6,6 @@ carry the file's own image and category ids, so that they can go to any other CO
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.outlines import rectangle
-from piip.files import atomic_write
+from piip.files import write_json
 from piip.run_lengths import encode_mask
 from piip.structures import Prediction
 
@@ -81,10 +80,7 @@ class CocoMetrics:
     def save(self, path: str | Path) -> Path:
         """Write `to_dict` as JSON."""
         path = Path(path)
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(path, self.to_dict(), indent=2)
         return path
 
     def summary_table(self) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from piip.files import atomic_write
+from piip.files import write_json
 from piip.structures import IGNORED
 
 
@@ -57,7 +56,7 @@ class SegmentationMetrics:
         values = {"mIoU": self.mean_iou, "pixel_accuracy": self.pixel_accuracy, "mean_accuracy": self.mean_accuracy}
         return {name: value for name, value in values.items() if value is not None}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         rows = zip(self.classes, self.iou, self.accuracy, self.confusion.sum(axis=1).tolist(), strict=True)
         return {
@@ -69,9 +68,8 @@ class SegmentationMetrics:
         }
 
     def save(self, path: Path) -> None:
-        """Write `to_json`."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        """Write `to_dict` as JSON."""
+        write_json(path, self.to_dict(), indent=1)
 
     def summary_table(self) -> Table:
         """The three figures, in percent."""

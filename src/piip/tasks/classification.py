@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from piip.data.classification import ClassificationDataset
 from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
-from piip.files import atomic_write
+from piip.files import write_json
 from piip.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
 
@@ -134,8 +133,7 @@ def evaluate_to_folder(
     metrics = evaluation.evaluate(predictions, data)
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
-    with atomic_write(output / "predictions.json") as temporary:
-        temporary.write_text(json.dumps(_listed(predictions, data), ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(output / "predictions.json", _listed(predictions, data))
     plot_matrix(metrics.confusion, data.classes, output / "confusion_matrix.png")
     return metrics
 
@@ -166,7 +164,7 @@ def write_predictions(
     predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
 ) -> Written:
     """Pictures with a caption, and `predictions.json` with the five most probable classes of every image."""
-    from piip.prediction_files import Written, save_pictures, write_json
+    from piip.prediction_files import Written, save_pictures
 
     written, predictions = Written(), list[Any]()
     for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):

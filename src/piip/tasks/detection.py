@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from piip.data.splits import find_splits
 from piip.data.transforms import Augmentation, TestTransform, TrainTransform
 from piip.evaluation import coco as evaluation
 from piip.evaluation.coco import CocoMetrics
+from piip.files import write_json
 from piip.predictor import Precision, Predictor
 from piip.results import Result
 from piip.structures import Batch, Prediction
@@ -108,7 +108,7 @@ def evaluate_to_folder(
     metrics = evaluation.evaluate_results(results, data, masks=data.has_masks and _predicts_masks(model.config))
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
-    (output / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
+    write_json(output / "predictions.json", results)
     plot_precision_recall(metrics.box, data.classes, output / "box_precision_recall.png")
     if metrics.mask is not None:
         plot_precision_recall(metrics.mask, data.classes, output / "mask_precision_recall.png")
@@ -192,7 +192,7 @@ def write_predictions(
     In the latter an image's id is its position in `predictions.json`, counted from 1, and categories have the training
     data's own ids.
     """
-    from piip.prediction_files import Written, save_pictures, write_json
+    from piip.prediction_files import Written, save_pictures
 
     model = predictor.model.config
     category_ids = model.category_ids or tuple(range(1, len(model.classes) + 1))

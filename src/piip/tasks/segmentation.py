@@ -23,6 +23,7 @@ from piip.data.segmentation import SegmentationDataset
 from piip.data.transforms import TestTransform
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
+from piip.files import write_json
 from piip.predictor import Precision, Predictor
 from piip.segmentation_result import SegmentationResult
 from piip.structures import Batch, Prediction
@@ -199,7 +200,7 @@ def write_predictions(
     predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
 ) -> Written:
     """Pictures, index masks in `masks` (with the values of the training data's masks) and `predictions.json`."""
-    from piip.prediction_files import Written, save_pictures, write_json
+    from piip.prediction_files import Written, save_pictures
 
     written, predictions = Written(), list[Any]()
     for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):

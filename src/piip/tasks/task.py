@@ -46,7 +46,7 @@ class Report(Protocol):
     def table(self, title: str) -> RenderableType:
         """For the terminal."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 import piip
 from piip import config, zoo
 from piip.config.errors import problems
-from piip.files import TEMPORARY, atomic_write
+from piip.files import TEMPORARY, atomic_write, write_json
 from piip.model import PIIPModel
 from piip.weights import files, opengvlab
 from piip.weights.classification_keys import is_classifier
@@ -221,8 +221,7 @@ def _write_model(
         write_stream(path, layout, tensors, metadata | {files.CONFIG_KEY: model.model_dump_json()})
         return
     path.mkdir()
-    text = json.dumps(model.model_dump(mode="json"), indent=2) + "\n"
-    (path / files.FOLDER_CONFIG).write_text(text, encoding="utf-8")
+    write_json(path / files.FOLDER_CONFIG, model.model_dump(mode="json"), indent=2)
     write_stream(path / files.FOLDER_WEIGHTS, layout, tensors, metadata)
 
 

@@ -6,7 +6,6 @@ is checked before a model is handed out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 import piip
 from piip import config
 from piip.config.errors import problems
-from piip.files import atomic_write
+from piip.files import atomic_write, write_json
 from piip.weights.shortened import shortened
 
 if TYPE_CHECKING:
@@ -71,8 +70,7 @@ def save_model(model: PIIPModel, path: str | Path) -> Path:
     if path.suffix and not path.is_dir():
         raise WeightsError(f"{path}: models are saved as {SUFFIX} files, or as a folder (a path without suffix)")
     path.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path / FOLDER_CONFIG) as temporary:
-        temporary.write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="utf-8")
+    write_json(path / FOLDER_CONFIG, model.config.model_dump(mode="json"), indent=2)
     with atomic_write(path / FOLDER_WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata)
     return path / FOLDER_WEIGHTS

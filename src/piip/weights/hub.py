@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import zoo
-from piip.files import atomic_write
+from piip.files import atomic_write, write_json
 from piip.weights import files
 from piip.weights.files import WeightsError
 
@@ -60,8 +60,7 @@ def official_weights(name: str) -> Path:
     to_ours(source, folder, model=name)
     converted = file_sha256(folder / files.FOLDER_WEIGHTS)
     record = {"repository": REPOSITORY, "file": entry.checkpoint, "sha256": digest, "converted_sha256": converted}
-    with atomic_write(folder / RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / RECORD, record, indent=2)
     return folder
 
 
