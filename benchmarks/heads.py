@@ -26,7 +26,7 @@ from piip.fusion import Winograd, fuse
 from piip.heads.mask_rcnn.averages import align_by_products
 from piip.heads.mask_rcnn.mask import paste_masks
 from piip.model import PIIPModel
-from piip.predictor import Predictor
+from piip.prediction.predictor import Predictor
 from piip.profile.measured import counts_of_parts
 
 MODEL = "piip_tsb_1120_896_448_mask_rcnn"

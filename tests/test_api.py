@@ -11,7 +11,7 @@ from tests import tiny
 
 import piip
 from piip.api import BRANCHES
-from piip.prediction_files import write_predictions
+from piip.prediction.files import write_predictions
 
 
 def test_a_name_is_a_model_where_a_folder_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from piip import config, tasks, zoo
 from piip.model import PIIPModel
-from piip.prediction_files import free_name, refuse_overwriting
-from piip.predictor import Precision, PredictionReport, Predictor, Source
+from piip.prediction.files import free_name, refuse_overwriting
+from piip.prediction.predictor import Precision, PredictionReport, Predictor, Source
 from piip.weights.files import find_weights, load_model, save_model
 from piip.weights.hub import HubMethods, official_weights
 
@@ -109,7 +109,7 @@ class PIIP(HubMethods):
     ) -> Any:
         """The result of one image, or a list of results for several.
 
-        A result is a `piip.results.Result` (objects), a `SegmentationResult` (a class for every pixel) or a
+        A result is a `piip.prediction.objects.Result` (objects), a `SegmentationResult` (a class for every pixel) or a
         `ClassificationResult` (probabilities), by the model's task.
 
         Args:

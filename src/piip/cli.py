@@ -168,7 +168,7 @@ def predict(
 ) -> None:
     """Predict on images: annotated pictures, and JSON and other files that depend on the model's task."""
     from piip.api import PIIP
-    from piip.prediction_files import write_predictions
+    from piip.prediction.files import write_predictions
 
     model = PIIP(_weights(weights, model_name), device)
     if window is not None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from piip import config
 from piip.model import PIIPModel
 from piip.ops.paths import plain
-from piip.predictor import Predictor
+from piip.prediction.predictor import Predictor
 from piip.structures import Batch, Instances
 
 SIZE = 128

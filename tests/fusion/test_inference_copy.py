@@ -17,7 +17,7 @@ from piip.fusion import fuse
 from piip.fusion.convolutions import FewerProducts
 from piip.fusion.current import InferenceCopy
 from piip.model import PIIPModel
-from piip.predictor import Predictor
+from piip.prediction.predictor import Predictor
 
 
 def model(head: config.Head | None = None) -> PIIPModel:

@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import piip
-from piip.classification_result import ClassificationResult
 from piip.cli import app
 from piip.data.report import DataError
 from piip.data.synthetic import make_scenes
+from piip.prediction.probabilities import ClassificationResult
 from piip.training.loop import RunResult
 
 CLASSES = ("dark", "light")

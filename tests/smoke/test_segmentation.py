@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import piip
 from piip.cli import app
 from piip.data.report import DataError
-from piip.segmentation_result import SegmentationResult
+from piip.prediction.label_map import SegmentationResult
 from piip.training.loop import RunResult
 
 SIZE = 96

@@ -12,7 +12,7 @@ from tests import tiny
 
 from piip import config, zoo
 from piip.model import PIIPModel
-from piip.predictor import Predictor
+from piip.prediction.predictor import Predictor
 from piip.weights.files import WeightsError, load_model, read_one_by_one, save_model
 
 NANO = ("piip_nano_mask_rcnn", "piip_nano_upernet", "piip_nano_classifier")

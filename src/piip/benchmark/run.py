@@ -18,7 +18,7 @@ from piip.compiling import compile_backbone
 from piip.fusion import Winograd, fuse
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.model import PIIPModel
-from piip.predictor import available
+from piip.prediction.predictor import available
 from piip.profile.facts import image_size
 from piip.profile.measured import counts_of_parts
 from piip.structures import Batch

@@ -11,7 +11,6 @@ from rich.console import RenderableType
 from torch import Tensor
 
 from piip import config
-from piip.classification_result import ClassificationResult
 from piip.data.augmentation import ClassAugmentation
 from piip.data.batches import eval_loader
 from piip.data.class_images import ClassData, ClassReport, check_classes, open_class_split
@@ -22,12 +21,13 @@ from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
 from piip.files import write_json
-from piip.predictor import Precision, Predictor
+from piip.prediction.predictor import Precision, Predictor
+from piip.prediction.probabilities import ClassificationResult
 from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction_files import Written
+    from piip.prediction.files import Written
 
 BEST_METRIC = "top1"
 FINE_TUNING: Mapping[str, Any] = {
@@ -94,7 +94,7 @@ def training_set(
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with the classes in their targets, [H, W, 3] uint8."""
-    from piip.captions import draw_class_batch
+    from piip.pictures.probabilities import draw_class_batch
 
     return draw_class_batch(batch, model.preprocess, model.classes)
 
@@ -164,7 +164,7 @@ def write_predictions(
     predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
 ) -> Written:
     """Pictures with a caption, and `predictions.json` with the five most probable classes of every image."""
-    from piip.prediction_files import Written, save_pictures
+    from piip.prediction.files import Written, save_pictures
 
     written, predictions = Written(), list[Any]()
     for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):

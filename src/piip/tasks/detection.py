@@ -22,13 +22,13 @@ from piip.data.transforms import Augmentation, TestTransform, TrainTransform
 from piip.evaluation import coco as evaluation
 from piip.evaluation.coco import CocoMetrics
 from piip.files import write_json
-from piip.predictor import Precision, Predictor
-from piip.results import Result
+from piip.prediction.objects import Result
+from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction_files import Written
+    from piip.prediction.files import Written
 
 BEST_METRIC = "box_AP"
 DINO_GRAD_CLIP = 0.1
@@ -157,7 +157,7 @@ def image_paths(data: CocoData, count: int) -> list[Path]:
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with their boxes, masks and names, [H, W, 3] uint8."""
-    from piip.visualize import draw_training_batch
+    from piip.pictures.objects import draw_training_batch
 
     return draw_training_batch(batch, model.preprocess, model.classes)
 
@@ -192,7 +192,7 @@ def write_predictions(
     In the latter an image's id is its position in `predictions.json`, counted from 1, and categories have the training
     data's own ids.
     """
-    from piip.prediction_files import Written, save_pictures
+    from piip.prediction.files import Written, save_pictures
 
     model = predictor.model.config
     category_ids = model.category_ids or tuple(range(1, len(model.classes) + 1))

@@ -24,13 +24,13 @@ from piip.data.transforms import TestTransform
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import write_json
-from piip.predictor import Precision, Predictor
-from piip.segmentation_result import SegmentationResult
+from piip.prediction.label_map import SegmentationResult
+from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction_files import Written
+    from piip.prediction.files import Written
 
 BEST_METRIC = "mIoU"
 BALANCED_RANGE = (0.5, 5.0)
@@ -100,7 +100,7 @@ def training_set(model: config.Model, data: MaskData, augmentation: CropAugmenta
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with their labels and a legend, [H, W, 3] uint8."""
-    from piip.overlays import draw_label_batch
+    from piip.pictures.label_map import draw_label_batch
 
     return draw_label_batch(batch, model.preprocess, model.classes)
 
@@ -200,7 +200,7 @@ def write_predictions(
     predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
 ) -> Written:
     """Pictures, index masks in `masks` (with the values of the training data's masks) and `predictions.json`."""
-    from piip.prediction_files import Written, save_pictures
+    from piip.prediction.files import Written, save_pictures
 
     written, predictions = Written(), list[Any]()
     for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):

@@ -19,8 +19,8 @@ from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction_files import Written
-    from piip.predictor import Predictor
+    from piip.prediction.files import Written
+    from piip.prediction.predictor import Predictor
 
 Data = Any
 """one opened split of a data set of the task's kind"""

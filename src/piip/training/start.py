@@ -13,7 +13,7 @@ import yaml
 from piip import config, tasks
 from piip.config.errors import problems
 from piip.model import PIIPModel
-from piip.predictor import Predictor
+from piip.prediction.predictor import Predictor
 from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.loop import RunResult, train
 from piip.training.run import build_accelerator

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from piip.results import Result
+from piip.prediction.objects import Result
 from piip.run_lengths import encode_mask, run_lengths
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from piip.captions import draw_probabilities
-from piip.results import save_picture
+from piip.pictures.probabilities import draw_probabilities
+from piip.prediction.objects import save_picture
 from piip.structures import Size
 
 TOP = 5

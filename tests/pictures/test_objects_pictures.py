@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from piip.config import Preprocess
+from piip.pictures.objects import class_colour, draw_detections, draw_training_batch
 from piip.structures import Batch, Instances
-from piip.visualize import class_colour, draw_detections, draw_training_batch
 
 
 def grey(height: int, width: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from piip.config import Preprocess
 from piip.model import PIIPModel
-from piip.predictor import Failure, Predictor
-from piip.results import Result
+from piip.prediction.objects import Result
+from piip.prediction.predictor import Failure, Predictor
 from piip.structures import Prediction, Size
 
 

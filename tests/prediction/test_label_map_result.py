@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from piip.config import Preprocess
-from piip.overlays import draw_label_batch, draw_labels, shares, tinted
-from piip.segmentation_result import SegmentationResult
+from piip.pictures.label_map import draw_label_batch, draw_labels, shares, tinted
+from piip.pictures.objects import class_colour
+from piip.prediction.label_map import SegmentationResult
 from piip.structures import IGNORED, Batch
-from piip.visualize import class_colour
 
 NAMES = ("ground", "square", "disc")
 

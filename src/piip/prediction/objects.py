@@ -74,7 +74,7 @@ class Result:
 
     def plot(self) -> np.ndarray:
         """A copy of the image with the objects drawn on it, [H, W, 3] uint8 RGB."""
-        from piip.visualize import draw_detections
+        from piip.pictures.objects import draw_detections
 
         return draw_detections(self.image, self.boxes, self.labels, self.scores, self.masks, self.names)
 

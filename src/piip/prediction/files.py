@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piip import tasks
-from piip.predictor import Failure, paths_of
+from piip.prediction.predictor import Failure, paths_of
 
 if TYPE_CHECKING:
     from piip.api import PIIP

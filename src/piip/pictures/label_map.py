@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
+from piip.pictures.objects import class_colour, mosaic, stretched, text_font
 from piip.structures import IGNORED, Batch, Size
-from piip.visualize import class_colour, mosaic, stretched, text_font
 
 OPACITY = 0.55
 IGNORED_COLOUR = (0, 0, 0)

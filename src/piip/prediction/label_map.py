@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from piip.files import atomic_write
-from piip.overlays import draw_labels, shares
-from piip.results import save_picture, supervision_detections
+from piip.pictures.label_map import draw_labels, shares
+from piip.pictures.objects import class_colour
+from piip.prediction.objects import save_picture, supervision_detections
 from piip.structures import Size
-from piip.visualize import class_colour
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
+from piip.pictures.objects import class_colour, mosaic, text_font
 from piip.structures import Batch, Size
-from piip.visualize import class_colour, mosaic, text_font
 
 SHORTEST_SIDE = 256
 """pixels to which smaller images are enlarged, about, so that the caption can be read"""

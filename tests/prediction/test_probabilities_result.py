@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from piip import config
-from piip.captions import draw_class_batch, draw_probabilities
-from piip.classification_result import ClassificationResult
+from piip.pictures.probabilities import draw_class_batch, draw_probabilities
+from piip.prediction.probabilities import ClassificationResult
 from piip.structures import Batch
 
 NAMES = ("cat", "dog", "bird", "a class with a name that is far too long for any picture", "fish", "鳥")
