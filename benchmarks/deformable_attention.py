@@ -3,8 +3,8 @@
     python benchmarks/deformable_attention.py [--rounds 7] [--threads 1] [--cpu-time]
 
 Medians of alternate calls in one run, fp32, batch 1, 16 heads, 4 points. "training" is forward and backward. The
-choice in `piip.ops.deformable_attention` rests on this table. Planes (`piip.ops.bags`) are what the interactions use
-in inference; their time includes the softmax, which the other two are given.
+choice in `piip.ops.deformable_attention` rests on this table. Planes (`piip.inference.bags`) are what the
+interactions use in inference; their time includes the softmax, which the other two are given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from piip.ops import bags
+from piip.inference import bags
 from piip.ops.deformable_attention import cell_centres, deformable_attention_reference, deformable_attention_rows
 
 HEADS, POINTS = 16, 4

@@ -31,9 +31,9 @@ class PIIPModel(nn.Module):
         """A copy for inference with linear maps folded: fewer multiply-adds, the same outputs but for rounding.
 
         This model is not touched and can be trained on; the copy knows nothing of that, so fuse again afterwards. The
-        copy cannot be trained or saved. Predictors make theirs by themselves. See `piip.fusion.fuse` for options.
+        copy cannot be trained or saved. Predictors make theirs by themselves. See `piip.inference.fuse` for options.
         """
-        from piip.fusion import fuse
+        from piip.inference import fuse
 
         return fuse(self)
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from piip.heads.mask_rcnn.averages import align_by_products
 from piip.heads.mask_rcnn.roi import STRIDES, _level, align_rois
+from piip.inference.roi_products import align_by_products
 
 
 def maps(batch: int = 2, side: int = 512, channels: int = 3) -> list[torch.Tensor]:

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
+from piip.inference.products import Product, product_of
 from piip.ops.paths import is_plain, scaled_linear
-from piip.ops.products import Product, product_of
 from piip.ops.windows import Region
 
 

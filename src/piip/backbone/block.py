@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from piip.backbone.attention import attend, is_open, surroundings
-from piip.backbone.block_in_place import gamma_of
+from piip.inference.block_in_place import gamma_of
 from piip.ops.feed_forward import can_be_cut, feed_forward
 from piip.ops.paths import is_plain
 from piip.ops.windows import from_windows, join_prefix, regions, split_prefix, to_windows

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.config import GROUP_NORM_GROUPS
+from piip.inference.products import Product, Scratch
 from piip.ops.paths import PIECE, gelu, in_pieces, is_plain
-from piip.ops.products import Product, Scratch
 from piip.structures import Size, size_of
 
 

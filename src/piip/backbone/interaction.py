@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.backbone.branch import run_step
-from piip.backbone.exchange_in_pieces import can_be_in_pieces, exchange_in_pieces
+from piip.inference.exchange_in_pieces import can_be_in_pieces, exchange_in_pieces
 from piip.ops.constants import constants
 from piip.ops.deformable_attention import cell_centres, deformable_attention, ring_offsets
 from piip.ops.normalised_linear import normalised_linear

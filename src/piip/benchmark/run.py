@@ -14,9 +14,9 @@ from piip.api import PIIP
 from piip.benchmark.machine import Roof, describe, now, peak_memory
 from piip.benchmark.samples import noise
 from piip.benchmark.stopwatch import Stopwatch
-from piip.compiling import compile_backbone
-from piip.fusion import Winograd, fuse
 from piip.heads.mask_rcnn import MaskRCNNHead
+from piip.inference import Winograd, fuse
+from piip.inference.compiling import compile_backbone
 from piip.model import PIIPModel
 from piip.prediction.predictor import available
 from piip.profile.facts import image_size

@@ -19,7 +19,7 @@ from piip import tasks
 from piip.data.batches import collate
 from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
 from piip.data.samples import Sample
-from piip.fusion.current import InferenceCopy
+from piip.inference.current_copy import InferenceCopy
 from piip.structures import Batch, Instances, Prediction
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class Predictor:
         device: None for the first GPU if there is one, else the CPU
         precision: of the matrix products; "bf16" and "fp16" use autocast, and so does "fp32" for a model that was saved
             in one of the two, in its own
-        fuse: run a folded copy (see `piip.fusion`), made with the first batch and again whenever the weights changed;
-            it holds about two thirds of the model's memory once more
-        compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.compiling`
+        fuse: run a folded copy (see `piip.inference`), made with the first batch and again whenever the weights
+            changed; it holds about two thirds of the model's memory once more
+        compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.inference.compiling`
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
-from piip.fusion import Winograd, fuse
 from piip.heads.dino import DINOHead
 from piip.heads.dino.attention import FloatLinear
 from piip.heads.dino.positions import geometry
 from piip.heads.mask_rcnn import MaskRCNNHead, box, mask
 from piip.heads.upernet import UperNetHead
+from piip.inference import Winograd, fuse
 from piip.model import PIIPModel, build_head
 from piip.profile.published import Count
 from piip.structures import BranchState, Size
@@ -49,7 +49,7 @@ def counts_of_parts(
 ) -> dict[str, Count]:
     """The same with the "neck" apart from the "head", where there is one, and on request as folded for inference.
 
-    A folded model is counted as it runs on a CPU; with other `winograd` as elsewhere, see `piip.fusion.fuse`.
+    A folded model is counted as it runs on a CPU; with other `winograd` as elsewhere, see `piip.inference.fuse`.
     """
     with torch.device("meta"):
         built = PIIPModel(model).eval()

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
-from piip.heads.mask_rcnn.averages import cell_averages
 from piip.heads.mask_rcnn.matching import Sample
 from piip.heads.mask_rcnn.roi import STRIDES, align_rois
+from piip.inference.roi_products import cell_averages
 from piip.structures import Instances, Size
 
 RESOLUTION = 14

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from piip.heads.mask_rcnn.averages import align_by_products
+from piip.inference.roi_products import align_by_products
 from piip.ops.paths import in_pieces
 
 STRIDES = (4, 8, 16, 32)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from piip.backbone.interaction import CrossAttention, DeformableCrossAttention, Injector
-from piip.fusion.affine import absorb_affine, compose, linear, precise, rounded, scale_outputs
+from piip.inference.affine import absorb_affine, compose, linear, precise, rounded, scale_outputs
 
 
 class NormalisedLinear(nn.Module):

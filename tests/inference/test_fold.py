@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from piip import config, zoo
 from piip.backbone.branch import restore_buffers
-from piip.fusion import fuse
-from piip.fusion.copies import version
 from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
+from piip.inference import fuse
+from piip.inference.copies import version
 from piip.model import PIIPModel
 from piip.profile.measured import counts_of_parts
 from piip.structures import Batch

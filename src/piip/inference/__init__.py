@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from piip.fusion.branches import fold_branch
-from piip.fusion.convolutions import fold_convolutions
-from piip.fusion.copies import release, with_shared_tensors
-from piip.fusion.heads import fold_head
-from piip.fusion.injectors import fold_interactions
-from piip.fusion.maps import drop_unused_levels
+from piip.inference.convolutions import fold_convolutions
+from piip.inference.copies import release, with_shared_tensors
+from piip.inference.fold_branches import fold_branch
+from piip.inference.fold_heads import fold_head
+from piip.inference.fold_interactions import fold_interactions
+from piip.inference.fold_maps import drop_unused_levels
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from piip.ops.winograd import REACH, TILES, convolve, transform_weight
+from piip.inference.winograd import REACH, TILES, convolve, transform_weight
 
 
 @pytest.mark.parametrize("bias", [True, False])

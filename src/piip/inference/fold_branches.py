@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from piip.fusion.affine import absorb_affine, scale_outputs
+from piip.inference.affine import absorb_affine, scale_outputs
 
 
 def fold_branch(branch: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from piip.inference.winograd import convolve, transform_weight
 from piip.ops.paths import in_pieces
-from piip.ops.winograd import convolve, transform_weight
 
 FEWEST_CHANNELS = 128
 """in and out, below which there is little to gain (`benchmarks/winograd.py`)"""

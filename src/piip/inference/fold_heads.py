@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from piip.fusion.affine import absorb_affine, absorb_batch_norm
-from piip.fusion.maps import fold_laterals
 from piip.heads.classification import ClassifierHead, MergedLogits
 from piip.heads.dino import DINOHead
 from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.heads.upernet import UperNetHead
+from piip.inference.affine import absorb_affine, absorb_batch_norm
+from piip.inference.fold_maps import fold_laterals
 
 
 def fold_head(maps: nn.Module | None, head: nn.Module) -> None:

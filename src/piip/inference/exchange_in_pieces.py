@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from piip.ops import bags
+from piip.inference import bags
+from piip.inference.products import add_layer, output_of
 from piip.ops.deformable_attention import cell_centres
 from piip.ops.paths import PIECE, gelu, in_pieces
-from piip.ops.products import add_layer, output_of
 from piip.structures import BranchState, Size
 
 

@@ -9,13 +9,13 @@ import torch
 from tests import tiny
 from torch import Tensor
 
-from piip import compiling, config
+from piip import config
 from piip.api import PIIP
 from piip.backbone import PIIPBackbone
-from piip.compiling import Compiled, compile_backbone
-from piip.fusion import fuse
-from piip.fusion.convolutions import FewerProducts
-from piip.fusion.current import InferenceCopy
+from piip.inference import compiling, fuse
+from piip.inference.compiling import Compiled, compile_backbone
+from piip.inference.convolutions import FewerProducts
+from piip.inference.current_copy import InferenceCopy
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor
 

@@ -12,8 +12,8 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from piip.backbone.attention import ALONE, Surroundings, bare, mix, project, surroundings
+from piip.inference.products import Scratch, add_layer, add_output, output_of, product_of
 from piip.ops.paths import PIECE, gelu
-from piip.ops.products import Scratch, add_layer, add_output, output_of, product_of
 from piip.ops.windows import regions
 from piip.structures import Size
 

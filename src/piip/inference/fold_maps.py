@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from piip.fusion.affine import precise, replace
+from piip.inference.affine import precise, replace
 
 
 def fold_laterals(maps: Any, laterals: nn.ModuleList) -> None:

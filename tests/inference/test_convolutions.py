@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from piip.fusion.convolutions import FewerProducts, fold_convolutions, gains
+from piip.inference.convolutions import FewerProducts, fold_convolutions, gains
 from piip.ops.paths import plain
 
 WIDE = {"in_channels": 128, "out_channels": 128, "kernel_size": 3, "padding": 1}

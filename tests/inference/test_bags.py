@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from piip.ops import bags
+from piip.inference import bags
 from piip.ops.deformable_attention import deformable_attention_reference
 
 

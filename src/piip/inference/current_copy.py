@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from piip.fusion import Winograd, fuse
-from piip.fusion.copies import Version, version, with_shared_tensors
+from piip.inference import Winograd, fuse
+from piip.inference.copies import Version, version, with_shared_tensors
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -20,8 +20,8 @@ class InferenceCopy:
 
     Args:
         model: what is copied; tensors that folding leaves alone are shared with it
-        fold: see `piip.fusion`. Weights stored in half precision are never folded: they would be rounded twice.
-        compiled: see `piip.compiling`
+        fold: see `piip.inference`. Weights stored in half precision are never folded: they would be rounded twice.
+        compiled: see `piip.inference.compiling`
     """
 
     def __init__(self, model: PIIPModel, fold: bool = True, compiled: bool = False) -> None:
@@ -41,7 +41,7 @@ class InferenceCopy:
             winograd: Winograd = "head" if self.compiled else "everywhere"
             self._copy = fuse(self.model, True, winograd) if fold else with_shared_tensors(self.model).eval()
             if self.compiled:
-                from piip.compiling import compile_backbone
+                from piip.inference.compiling import compile_backbone
 
                 compile_backbone(self._copy)
             self._made_from, self._configs = weights, configs
