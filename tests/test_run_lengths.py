@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from faster_coco_eval.core.mask import decode, encode, frPyObjects
 
-from piip.run_lengths import encode_mask, run_lengths
+from piip.data.run_lengths import encode_mask, run_lengths
 
 
 def disc(height: int, width: int) -> np.ndarray:

@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from piip import cli, zoo
+from piip.profile.zoo_table import tables
 from piip.tasks import segmentation
 from piip.training.settings import Settings
 from piip.training.start import build_settings
-from piip.weights import official_config
-from piip.weights.classification_keys import classifier_config
+from piip.weights.official import configs as official_config
+from piip.weights.official.classifiers import classifier_config
 from piip.zoo import Entry
-from piip.zoo.table import tables
 
 PUBLISHED = [entry for entry in zoo.MODELS.values() if entry.official_config is not None]
 DETECTORS = [entry for entry in PUBLISHED if entry.task == "detection"]

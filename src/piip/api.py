@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from piip.tasks import Metrics
     from piip.training.loop import RunResult
     from piip.training.settings import Settings
-    from piip.weights.pretrained import BranchReport
+    from piip.weights.branches.pretrained import BranchReport
 
 BRANCHES = "backbone.branches."
 
@@ -85,8 +85,8 @@ class PIIP(HubMethods):
         return self._model
 
     def load_branches(self, sources: Mapping[int, str | Path]) -> list[BranchReport]:
-        """Start branches from pretrained backbones; see `piip.weights.pretrained.load_branches`."""
-        from piip.weights.pretrained import check_sources, load_branches
+        """Start branches from pretrained backbones; see `piip.weights.branches.pretrained.load_branches`."""
+        from piip.weights.branches.pretrained import check_sources, load_branches
 
         check_sources(self.config, sources)  # before much is built or downloaded
         fresh = self._model is None

@@ -76,7 +76,7 @@ def train(
     """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
     from piip import tasks
     from piip.api import PIIP
-    from piip.weights.pretrained import branch_sources
+    from piip.weights.branches.pretrained import branch_sources
 
     settings: dict[str, Any] = {
         "batch_size": batch_size,
@@ -189,7 +189,7 @@ def models(
 ) -> None:
     """List the named models: task, branches, resolutions, counts, published figures, weights and licences."""
     from piip import zoo
-    from piip.zoo.table import CAPTION, tables
+    from piip.profile.zoo_table import CAPTION, tables
 
     entries = zoo.matching(pattern)
     if as_json:
@@ -249,7 +249,7 @@ def convert(
     to_official: Annotated[bool, typer.Option("--to-official", help="Convert ours to the official layout.")] = False,
 ) -> None:
     """Convert official weights (mmdetection, mmsegmentation, classification, DeepSpeed) to ours, or back."""
-    from piip.weights import convert as conversion
+    from piip.weights.official import convert as conversion
 
     if to_official and (official is not None or model is not None):
         raise ValueError("--to-official takes no --config and no --model: our weights hold their config")

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from tests.mask_sets import CLASSES, IGNORE, make_masks
 
-from piip.ade20k import ADE20K_CLASSES
 from piip.data.decode import ImageError
 from piip.data.mask_folders import find_mask_splits, read_description
 from piip.data.masks import check_masks, load_pair, open_masks
+from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
 from piip.structures import IGNORED
 

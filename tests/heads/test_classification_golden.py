@@ -9,8 +9,8 @@ from torch import Tensor
 
 from piip.model import PIIPModel
 from piip.weights import opengvlab
-from piip.weights.classification_keys import classifier_config
 from piip.weights.keymap import KeyMismatch
+from piip.weights.official.classifiers import classifier_config
 
 TOLERANCE = 3e-5
 """the goldens' own rounding is 1e-5; 3e-4 would do"""

@@ -13,9 +13,9 @@ from torch import Tensor
 import piip
 from piip import config, zoo
 from piip.weights import opengvlab
-from piip.weights.convert import to_official, to_ours
 from piip.weights.keymap import KeyMismatch
-from piip.weights.official_config import model_config
+from piip.weights.official.configs import model_config
+from piip.weights.official.convert import to_official, to_ours
 from piip.weights.pickles import read_state_dict
 
 Official = dict[str, Any]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from piip.data.run_lengths import encode_mask, run_lengths
 from piip.prediction.objects import Result
-from piip.run_lengths import encode_mask, run_lengths
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from torch import Tensor
 import piip
 from piip import cli
 from piip.weights import opengvlab
-from piip.weights.convert import to_official, to_ours
 from piip.weights.files import WeightsError
+from piip.weights.official.convert import to_official, to_ours
 from piip.weights.pickles import read_state_dict
 from piip.weights.streams import write_stream
 
@@ -387,7 +387,7 @@ def test_stream_is_a_safetensors_file(tmp_path: Path) -> None:
 
 MEASURE = """
 import resource, sys
-from piip.weights import convert
+from piip.weights.official import convert
 from pathlib import Path
 
 def status(key):

@@ -23,10 +23,10 @@ import piip
 from piip import config, zoo
 from piip.backbone import PIIPBackbone
 from piip.backbone.piip import FAMILIES
-from piip.weights import pretrained
+from piip.weights.branches import pretrained
+from piip.weights.branches.pretrained import fit_tensor, load_branches, parse_sources, resize_bias_table
 from piip.weights.files import WeightsError
-from piip.weights.official_keys import official_keys
-from piip.weights.pretrained import fit_tensor, load_branches, parse_sources, resize_bias_table
+from piip.weights.official.keys import official_keys
 
 WIDTH, DEPTH, HEADS = 32, 2, 2
 

@@ -210,7 +210,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
 def _with_readable_names(listing: Listing) -> Listing:
     if not all(re.fullmatch(r"n\d{8}", name) for name in listing.classes):
         return listing
-    from piip.imagenet import imagenet_classes
+    from piip.data.names.imagenet import imagenet_classes
 
     names = imagenet_classes()
     return Listing(

@@ -21,8 +21,8 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from piip.ade20k import ADE20K_CLASSES
 from piip.config import Frozen
+from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
 from piip.data.splits import NAMES, SplitName
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from piip.data.run_lengths import run_lengths
 from piip.files import write_json
-from piip.run_lengths import run_lengths
 from piip.structures import Size
 
 CLASSES = ("disc", "square", "triangle", "star", "cross")

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.outlines import rectangle
+from piip.data.run_lengths import encode_mask
 from piip.files import write_json
-from piip.run_lengths import encode_mask
 from piip.structures import Prediction
 
 if TYPE_CHECKING:

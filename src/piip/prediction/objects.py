@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from piip.data.run_lengths import run_lengths
 from piip.files import atomic_write
-from piip.run_lengths import run_lengths
 from piip.structures import Prediction, Size
 
 

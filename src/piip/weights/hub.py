@@ -55,7 +55,7 @@ def official_weights(name: str) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted conversion, or damaged since
     source, digest = _fetch(entry.checkpoint)
-    from piip.weights.convert import to_ours
+    from piip.weights.official.convert import to_ours
 
     to_ours(source, folder, model=name)
     converted = file_sha256(folder / files.FOLDER_WEIGHTS)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from piip.backbone import PIIPBackbone
 from piip.backbone.branch import restore_buffers
 from piip.model import PIIPModel
-from piip.weights.classification_keys import classifier_config, is_classifier
 from piip.weights.keymap import KeyMismatch, convert
-from piip.weights.official_config import Official, backbone_config, model_config
-from piip.weights.official_keys import official_buffers, official_keys
-from piip.weights.upernet_keys import with_counters
+from piip.weights.official.classifiers import classifier_config, is_classifier
+from piip.weights.official.configs import Official, backbone_config, model_config
+from piip.weights.official.keys import official_buffers, official_keys
+from piip.weights.official.upernet import with_counters
 
 __all__ = ["backbone_config", "build", "load", "model_config", "official_keys", "to_official",
            "without_derived_buffers"]  # fmt: skip

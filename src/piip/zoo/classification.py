@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from piip import config
-from piip.imagenet import imagenet_classes
+from piip.data.names.imagenet import imagenet_classes
 from piip.zoo.branches import ARCHITECTURES
 from piip.zoo.detection import IMAGENET
 from piip.zoo.entries import Entry

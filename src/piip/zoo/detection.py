@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from piip import config
-from piip.classes import COCO_CLASSES
-from piip.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from piip.data.names.coco import COCO_CLASSES
+from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.zoo.branches import ARCHITECTURES, augreg, beitv2, deit, dinov2, mae, mixed_windows, uni_perceiver
 from piip.zoo.entries import Entry
 

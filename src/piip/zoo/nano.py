@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from piip import config
-from piip.classes import COCO_CLASSES
+from piip.data.names.coco import COCO_CLASSES
 from piip.zoo.entries import Entry
 
 NANO_RECIPE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from piip import config
-from piip.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.zoo.entries import Entry
 from piip.zoo.nano import nano_convnexts
 

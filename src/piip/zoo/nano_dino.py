@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from piip import config
-from piip.classes import COCO_CLASSES
+from piip.data.names.coco import COCO_CLASSES
 from piip.zoo.entries import Entry
 from piip.zoo.nano import NANO_RECIPE, nano_backbone
 

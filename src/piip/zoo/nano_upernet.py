@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from piip import config
-from piip.ade20k import ADE20K_CLASSES
+from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.zoo.entries import Entry
 from piip.zoo.nano import nano_convnexts
 

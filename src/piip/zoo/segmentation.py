@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from piip import config
-from piip.ade20k import ADE20K_CLASSES
+from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.zoo.branches import intern_vit, mae
 from piip.zoo.detection import IMAGENET, LEAN, TANH, pyramid, single
 from piip.zoo.entries import Entry

@@ -12,10 +12,10 @@ from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.beit import RelativeBiasAttention, relative_position_index
 from piip.model import PIIPModel
-from piip.weights.classification_keys import classifier_rules
-from piip.weights.dino_keys import dino_rules
 from piip.weights.keymap import Rule, key_map
-from piip.weights.upernet_keys import upernet_rules
+from piip.weights.official.classifiers import classifier_rules
+from piip.weights.official.dino import dino_rules
+from piip.weights.official.upernet import upernet_rules
 
 
 def official_keys(module: nn.Module) -> dict[str, str]:

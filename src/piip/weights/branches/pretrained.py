@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.model import PIIPModel
-from piip.weights.branch_formats import normalised, read_branch_file
+from piip.weights.branches.formats import normalised, read_branch_file
 from piip.weights.files import WeightsError, nonfinite_keys
 from piip.weights.shortened import shortened
 

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from piip import config
-from piip.classes import COCO_CLASSES
 from piip.config.errors import problems
-from piip.weights.dino_keys import dino_head, is_dino
-from piip.weights.upernet_keys import is_segmentor, segmentor_config
+from piip.data.names.coco import COCO_CLASSES
+from piip.weights.official.dino import dino_head, is_dino
+from piip.weights.official.upernet import is_segmentor, segmentor_config
 
 Official = Mapping[str, Any]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from piip import config
-from piip.ade20k import ADE20K_CLASSES
-from piip.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from piip.data.names.ade20k import ADE20K_CLASSES
+from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.weights.keymap import Rule
 
 Official = Mapping[str, Any]

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from piip import config
-from piip.imagenet import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
+from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from piip.weights.keymap import Rule
-from piip.weights.official_config import Official, backbone_config
+from piip.weights.official.configs import Official, backbone_config
 
 DEFAULT_CLASSES = 1000
 

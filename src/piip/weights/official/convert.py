@@ -25,12 +25,12 @@ from piip.config.errors import problems
 from piip.files import TEMPORARY, atomic_write, write_json
 from piip.model import PIIPModel
 from piip.weights import files, opengvlab
-from piip.weights.classification_keys import is_classifier
 from piip.weights.keymap import KeyMismatch, convert
-from piip.weights.official_keys import official_buffers, official_keys
+from piip.weights.official.classifiers import is_classifier
+from piip.weights.official.keys import official_buffers, official_keys
+from piip.weights.official.upernet import with_counters
 from piip.weights.pickles import is_mapped, read_state_dict
 from piip.weights.streams import in_shards, order, write_stream
-from piip.weights.upernet_keys import with_counters
 
 SHARD_BYTES = 64 << 20
 """the mapped file is let go of after so many bytes, so that pages that were read do not pile up"""

@@ -1,0 +1,1 @@
+"""What the classes of public data sets are called."""
