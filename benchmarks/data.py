@@ -23,7 +23,7 @@ from piip.benchmark.machine import MATRIX
 from piip.data.augmentation import Augmentation
 from piip.data.batches import collate
 from piip.data.decode import decode_image
-from piip.data.detection import DetectionDataset
+from piip.data.detection.dataset import DetectionDataset
 from piip.profile.measured import counts_of_parts
 from piip.structures import Size
 from piip.tasks import detection

@@ -7,7 +7,7 @@ import pytest
 from coco_records import annotation, image
 from rich.console import Console
 
-from piip.data.check import DataError, check, print_reports
+from piip.data.detection.check import DataError, check, print_reports
 from piip.data.report import EXAMPLES, CheckReport, printable
 
 

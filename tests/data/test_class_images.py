@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from class_folders import write_classes, write_image
 
-from piip.data.class_images import check_classes, open_class_split
-from piip.data.class_splits import find_class_splits
+from piip.data.classification.images import check_classes, open_class_split
+from piip.data.classification.splits import find_class_splits
 from piip.data.report import DataError
 from piip.tasks import check_data
 

@@ -13,9 +13,9 @@ from torchvision.transforms import v2
 from piip.config import Preprocess
 from piip.data.augmentation import ClassAugmentation
 from piip.data.batches import train_loader
-from piip.data.class_images import ClassData, open_class_split
-from piip.data.class_transforms import ClassTestTransform, ClassTrainTransform, build_policy, middle_square
-from piip.data.classification import ClassificationDataset, Mixtures, smoothed
+from piip.data.classification.dataset import ClassificationDataset, Mixtures, smoothed
+from piip.data.classification.images import ClassData, open_class_split
+from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform, build_policy, middle_square
 from piip.data.decode import ImageError
 from piip.structures import Batch
 from piip.training.settings import Settings

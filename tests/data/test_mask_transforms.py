@@ -7,9 +7,9 @@ from tests.mask_sets import make_masks
 from piip.config import Preprocess
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import train_loader
-from piip.data.mask_transforms import MaskTestTransform, MaskTrainTransform, distorted, varied
-from piip.data.masks import open_masks
-from piip.data.segmentation import SegmentationDataset
+from piip.data.segmentation.dataset import SegmentationDataset
+from piip.data.segmentation.masks import open_masks
+from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform, distorted, varied
 from piip.structures import IGNORED
 
 PREPROCESS = Preprocess(long_side=96, short_side=64, pad_multiple=32)

@@ -7,10 +7,10 @@ from PIL import Image
 from tests.mask_sets import CLASSES, IGNORE, make_masks
 
 from piip.data.decode import ImageError
-from piip.data.mask_folders import find_mask_splits, read_description
-from piip.data.masks import check_masks, load_pair, open_masks
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
+from piip.data.segmentation.folders import find_mask_splits, read_description
+from piip.data.segmentation.masks import check_masks, load_pair, open_masks
 from piip.structures import IGNORED
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from faster_coco_eval.core import mask as coco_mask
 
-from piip.data.outlines import checked_outline, outline_area, outline_bounds, rasterise, rectangle
+from piip.data.detection.outlines import checked_outline, outline_area, outline_bounds, rasterise, rectangle
 
 SIZE = (30, 40)
 SQUARE = [4, 6, 16, 6, 16, 16, 4, 16]

@@ -10,7 +10,7 @@ import pytest
 from coco_records import HEIGHT, WIDTH, annotation, image
 from PIL import Image
 
-from piip.data.coco import CocoData, read_coco
+from piip.data.detection.coco import CocoData, read_coco
 from piip.data.report import CheckReport, DataError
 
 BOX = (4.0, 6.0, 16.0, 16.0)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from piip.data.detection.splits import Split, find_splits
 from piip.data.report import DataError
-from piip.data.splits import Split, find_splits
 
 
 def put(root: Path, *files: str, name: str = "a.jpg") -> None:

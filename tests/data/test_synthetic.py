@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from piip.data.check import check
-from piip.data.coco import read_coco
 from piip.data.decode import decode_image
-from piip.data.outlines import outline_bounds, rasterise
-from piip.data.splits import find_splits
+from piip.data.detection.check import check
+from piip.data.detection.coco import read_coco
+from piip.data.detection.outlines import outline_bounds, rasterise
+from piip.data.detection.splits import find_splits
 from piip.data.synthetic import CLASSES, DESCRIPTION, make_scenes
 
 

@@ -10,8 +10,8 @@ from torchvision import tv_tensors
 
 from piip.config import Preprocess
 from piip.data.augmentation import Augmentation, RandomCrop, from_scratch, multi_scale
+from piip.data.detection.transforms import TestTransform, TrainTransform, keep_ratio_size, resize_keep_ratio
 from piip.data.seeding import seeded
-from piip.data.transforms import TestTransform, TrainTransform, keep_ratio_size, resize_keep_ratio
 
 PREPROCESS = Preprocess(long_side=128, short_side=96)
 
@@ -153,7 +153,7 @@ def test_what_a_crop_cuts_away_is_gone_with_label_and_mask():
 
 
 def test_only_kept_objects_cost_a_mask_and_few_at_a_time(monkeypatch):
-    monkeypatch.setattr("piip.data.transforms.MASK_BYTES", 3 * 40 * 60)
+    monkeypatch.setattr("piip.data.detection.transforms.MASK_BYTES", 3 * 40 * 60)
     asked: list[list[int]] = []
 
     def masks(positions: list[int]) -> torch.Tensor:

@@ -7,12 +7,12 @@ import PIL.Image
 import pytest
 import yaml
 
-from piip.data.check import check
-from piip.data.coco import CocoData, read_coco
+from piip.data.detection.check import check
+from piip.data.detection.coco import CocoData, read_coco
+from piip.data.detection.splits import find_splits
+from piip.data.detection.yolo import label_file
 from piip.data.kinds import kind_of_data
 from piip.data.report import CheckReport, DataError
-from piip.data.splits import find_splits
-from piip.data.yolo import label_file
 
 SIZE = (80, 40)
 """width, height"""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from piip.data.class_images import ClassData, ClassImage
+from piip.data.classification.images import ClassData, ClassImage
 from piip.evaluation.classification import evaluate
 from piip.evaluation.plots import plot_matrix
 

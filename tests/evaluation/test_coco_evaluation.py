@@ -13,9 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from piip.data.annotations import CocoData, CocoImage, CocoObject
-from piip.data.coco import read_coco
-from piip.data.detection import rasterise_objects
+from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
+from piip.data.detection.coco import read_coco
+from piip.data.detection.dataset import rasterise_objects
 from piip.evaluation.coco import NUMBERS, detections_to_coco, evaluate, evaluate_results, to_coco_results
 from piip.structures import Prediction
 

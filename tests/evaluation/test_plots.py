@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from piip.data.annotations import CocoData, CocoImage, CocoObject
+from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.evaluation.coco import Averages
 from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
 

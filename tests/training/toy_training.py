@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from piip import config
-from piip.data.detection import Sample
+from piip.data.detection.dataset import Sample
 from piip.model import PIIPModel
 from piip.structures import Batch, Instances
 from piip.training.settings import Settings

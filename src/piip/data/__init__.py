@@ -1,5 +1,5 @@
-"""From image files and annotations to batches: decode, check, transform, load.
+"""From image files and annotations to batches: recognise, read, check, transform, load.
 
-`splits` finds the annotation files in a folder, `coco` reads and repairs one, `check` reports on it, `detection`
-and `batches` turn it into what the training loop and the evaluation take. `synthetic` draws a small set.
+`kinds` says which task a data set is for; a folder per task reads it; `decode`, `samples`, `seeding`, `batches` and
+`report` are what the tasks share. `synthetic` draws a small set.
 """

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from piip.config import Task
 from piip.data.decode import SUFFIXES
-from piip.data.mask_folders import find_mask_splits
+from piip.data.detection.splits import NAMES
+from piip.data.detection.yolo import find_yaml
 from piip.data.report import DataError
-from piip.data.splits import NAMES
-from piip.data.yolo import find_yaml
+from piip.data.segmentation.folders import find_mask_splits
 
 SPLIT_FOLDERS = tuple(name for names in NAMES.values() for name in names)
 

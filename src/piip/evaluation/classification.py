@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from piip.data.class_images import ClassData
+from piip.data.classification.images import ClassData
 from piip.files import write_json
 from piip.structures import Prediction
 

@@ -17,13 +17,13 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from piip.data.outlines import rectangle
+from piip.data.detection.outlines import rectangle
 from piip.data.run_lengths import encode_mask
 from piip.files import write_json
 from piip.structures import Prediction
 
 if TYPE_CHECKING:
-    from piip.data.annotations import CocoData
+    from piip.data.detection.annotations import CocoData
 
 CocoResult = dict[str, Any]
 """One detection as COCO's result files have it: image_id, category_id, bbox (x, y, width, height), score and,

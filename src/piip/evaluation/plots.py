@@ -16,7 +16,7 @@ from piip.files import atomic_write
 from piip.pictures.objects import class_colour
 
 if TYPE_CHECKING:
-    from piip.data.annotations import CocoData, CocoImage
+    from piip.data.detection.annotations import CocoData, CocoImage
 
 CURVES = 10
 """classes that get a curve and a name of their own; with more, all curves are grey"""

@@ -13,10 +13,10 @@ from torch import Tensor
 from piip import config
 from piip.data.augmentation import ClassAugmentation
 from piip.data.batches import eval_loader
-from piip.data.class_images import ClassData, ClassReport, check_classes, open_class_split
-from piip.data.class_splits import find_class_splits
-from piip.data.class_transforms import ClassTestTransform, ClassTrainTransform
-from piip.data.classification import ClassificationDataset
+from piip.data.classification.dataset import ClassificationDataset
+from piip.data.classification.images import ClassData, ClassReport, check_classes, open_class_split
+from piip.data.classification.splits import find_class_splits
+from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform
 from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics

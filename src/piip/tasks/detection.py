@@ -13,12 +13,12 @@ from torch import Tensor
 from piip import config
 from piip.console import say
 from piip.data.batches import eval_loader
-from piip.data.check import check as check_coco
-from piip.data.coco import CocoData, read_coco
-from piip.data.detection import DetectionDataset, training_objects
+from piip.data.detection.check import check as check_coco
+from piip.data.detection.coco import CocoData, read_coco
+from piip.data.detection.dataset import DetectionDataset, training_objects
+from piip.data.detection.splits import find_splits
+from piip.data.detection.transforms import Augmentation, TestTransform, TrainTransform
 from piip.data.report import CheckReport, DataError
-from piip.data.splits import find_splits
-from piip.data.transforms import Augmentation, TestTransform, TrainTransform
 from piip.evaluation import coco as evaluation
 from piip.evaluation.coco import CocoMetrics
 from piip.files import write_json

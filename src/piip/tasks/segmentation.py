@@ -16,11 +16,11 @@ from piip import config
 from piip.config.errors import problems
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import eval_loader
-from piip.data.mask_folders import find_mask_splits
-from piip.data.mask_transforms import MaskTestTransform, MaskTrainTransform
-from piip.data.masks import MaskData, MaskReport, check_masks, open_masks
-from piip.data.segmentation import SegmentationDataset
-from piip.data.transforms import TestTransform
+from piip.data.detection.transforms import TestTransform
+from piip.data.segmentation.dataset import SegmentationDataset
+from piip.data.segmentation.folders import find_mask_splits
+from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, open_masks
+from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import write_json

@@ -15,10 +15,10 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from piip.data.coco_images import find_image
 from piip.data.decode import SUFFIXES, ImageError
+from piip.data.detection.images import find_image
+from piip.data.detection.yolo import YAML_SUFFIXES, find_yaml, yolo_splits
 from piip.data.report import DataError
-from piip.data.yolo import YAML_SUFFIXES, find_yaml, yolo_splits
 
 SplitName = Literal["train", "val", "test"]
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from piip.data.coco_images import find_image
 from piip.data.decode import SUFFIXES, ImageError
+from piip.data.detection.images import find_image
+from piip.data.detection.splits import NAMES, SplitName
 from piip.data.report import DataError, Findings
-from piip.data.splits import NAMES, SplitName
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path")
 CLASS_COLUMNS = ("label", "class", "class_name", "category")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from piip.data.annotations import Box, Segmentation
+from piip.data.detection.annotations import Box, Segmentation
 from piip.structures import Size
 
 MARGIN = 1.0

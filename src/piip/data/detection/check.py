@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from piip.data.annotations import CocoData
-from piip.data.coco import read_coco
+from piip.data.detection.annotations import CocoData
+from piip.data.detection.coco import read_coco
+from piip.data.detection.splits import Split, find_splits
 from piip.data.report import CheckReport, DataError, Finding
-from piip.data.splits import Split, find_splits
 
 __all__ = ["CheckReport", "DataError", "Finding", "check", "print_reports"]
 

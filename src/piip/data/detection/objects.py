@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from piip.data.annotations import Box, CocoImage, CocoObject, Segmentation
-from piip.data.outlines import checked_outline, outline_area, outline_bounds
+from piip.data.detection.annotations import Box, CocoImage, CocoObject, Segmentation
+from piip.data.detection.outlines import checked_outline, outline_area, outline_bounds
 from piip.data.report import CheckReport
 from piip.data.values import as_id, as_number
 from piip.structures import Size

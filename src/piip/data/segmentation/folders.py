@@ -22,9 +22,9 @@ import yaml
 from pydantic import Field
 
 from piip.config import Frozen
+from piip.data.detection.splits import NAMES, SplitName
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
-from piip.data.splits import NAMES, SplitName
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "SegmentationClass")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from piip.data.masks import MaskData, load_pair
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
+from piip.data.segmentation.masks import MaskData, load_pair
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """image uint8 [3, H, W] and labels int16 [H, W] to the network's input and the targets"""

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from piip.data.coco_images import HEADER_THREADS, TURNING, find_image
 from piip.data.decode import SUFFIXES, ImageError, read_header
+from piip.data.detection.images import HEADER_THREADS, TURNING, find_image
 from piip.data.report import CheckReport, DataError
 from piip.structures import Size
 

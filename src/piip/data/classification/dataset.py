@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from piip.data.augmentation import ClassAugmentation
-from piip.data.class_images import ClassData
+from piip.data.classification.images import ClassData
 from piip.data.decode import decode_image
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
 from piip.data.augmentation import CropAugmentation
-from piip.data.transforms import TestTransform, keep_ratio_size, normalised
+from piip.data.detection.transforms import TestTransform, keep_ratio_size, normalised
 from piip.structures import IGNORED, Size, size_of
 
 CROP_TRIES = 10

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from piip.data.annotations import CocoData, CocoImage, CocoObject
-from piip.data.coco_images import read_images
-from piip.data.coco_objects import read_objects
-from piip.data.outlines import rectangle
+from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
+from piip.data.detection.images import read_images
+from piip.data.detection.objects import read_objects
+from piip.data.detection.outlines import rectangle
+from piip.data.detection.yolo import YAML_SUFFIXES, read_yolo
 from piip.data.report import CheckReport, DataError
 from piip.data.values import as_id
-from piip.data.yolo import YAML_SUFFIXES, read_yolo
 
 __all__ = ["CocoData", "CocoImage", "CocoObject", "read_coco"]
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from piip.data.class_splits import ClassSplit, find_class_splits, list_images
+from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
+from piip.data.detection.splits import SplitName
 from piip.data.report import DataError, Findings
-from piip.data.splits import SplitName
 
 THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""

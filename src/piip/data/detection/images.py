@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from piip.data.annotations import CocoImage
 from piip.data.decode import ImageError, read_header
+from piip.data.detection.annotations import CocoImage
 from piip.data.report import CheckReport
 from piip.data.values import as_id, as_number
 from piip.structures import Size

@@ -15,7 +15,9 @@ import numpy as np
 from rich.table import Table
 
 from piip.data.decode import SUFFIXES, ImageError, decode_image, decode_values, read_header
-from piip.data.mask_folders import (
+from piip.data.detection.splits import SplitName
+from piip.data.report import DataError, Finding, Findings
+from piip.data.segmentation.folders import (
     MASK_SUFFIX,
     Description,
     MaskSplit,
@@ -23,8 +25,6 @@ from piip.data.mask_folders import (
     find_mask_splits,
     read_description,
 )
-from piip.data.report import DataError, Finding, Findings
-from piip.data.splits import SplitName
 from piip.structures import IGNORED, Size
 
 READERS = 4

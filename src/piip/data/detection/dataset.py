@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from piip.data.annotations import CocoData, CocoImage, CocoObject
 from piip.data.decode import ImageError, decode_image
-from piip.data.outlines import rasterise
+from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
+from piip.data.detection.outlines import rasterise
+from piip.data.detection.transforms import Rasterise
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
-from piip.data.transforms import Rasterise
 from piip.structures import Instances, Size
 
 Transform = Callable[[Tensor, Tensor, Tensor, Rasterise | None], tuple[Tensor, Instances]]

@@ -1,0 +1,1 @@
+"""Classified images: found in class folders or tables (`splits`), checked (`images`), transformed, handed out."""
