@@ -8,7 +8,7 @@ from tests.heads.dino_models import tiny_model
 
 import piip
 from piip import config, zoo
-from piip.cli import key_values
+from piip.cli.settings import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
 from piip.training.settings import Settings, write_run_config
 from piip.training.start import build_settings, resume_run, with_head, with_image_size

@@ -1,0 +1,62 @@
+"""The command line: `piip train | val | predict | models | info | benchmark | convert | demo | data check`.
+
+A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
+1 some images could not be read, 2 wrong use or wrong input (one line says what), 128 + n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from piip.cli import benchmark, convert, data, demo, info, models, predict, train, val
+from piip.cli.options import err
+from piip.console import say
+
+app = typer.Typer(
+    help="Parameter-Inverted Image Pyramid Networks: train, evaluate and use detectors, segmentors and classifiers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(train.train)
+app.command()(val.val)
+app.command()(predict.predict)
+app.command()(models.models)
+app.command()(info.info)
+app.command()(benchmark.benchmark)
+app.command()(convert.convert)
+app.command()(demo.demo)
+
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+data_app.command("check")(data.check)
+app.add_typer(data_app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Print the version."""
+    if show:
+        from piip import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `piip` command: wrong input is one line on standard error and exit code 2, not a traceback."""
+    try:
+        app()
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        say(err, f"Error: {_text(error)}", "bold red")
+        sys.exit(2)
+
+
+def _text(error: Exception) -> str:
+    import pydantic
+
+    from piip.config.errors import problems
+
+    return problems(error) if isinstance(error, pydantic.ValidationError) else str(error)

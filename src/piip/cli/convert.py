@@ -1,0 +1,30 @@
+"""`piip convert`: official weights into ours and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piip.cli.options import out
+from piip.console import say
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="An official .pth or .pt file; with --to-official, our weights.")],
+    target: Annotated[Path, typer.Argument(help="A new folder; with --to-official, a new .pth file.")],
+    official: Annotated[Path | None, typer.Option("--config", help="The official config, resolved, as JSON.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model instead, see `piip models`.")] = None,
+    to_official: Annotated[bool, typer.Option("--to-official", help="Convert ours to the official layout.")] = False,
+) -> None:
+    """Convert official weights (mmdetection, mmsegmentation, classification, DeepSpeed) to ours, or back."""
+    from piip.weights.official import convert as conversion
+
+    if to_official and (official is not None or model is not None):
+        raise ValueError("--to-official takes no --config and no --model: our weights hold their config")
+    done = (
+        conversion.to_official(source, target) if to_official else conversion.to_ours(source, target, official, model)
+    )
+    values = f"{done.parameters / 1e6:.1f} million values"
+    say(out, f"{done.model.name}: {done.tensors} tensors, {values}, written to {done.path}")

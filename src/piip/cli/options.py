@@ -1,0 +1,58 @@
+"""What the verbs share: options of several of them, the two consoles, and what options mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from piip.console import say
+
+out = Console()
+err = Console(stderr=True)
+
+Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; default: a GPU if there is one.')]
+Weights = Annotated[
+    Path,
+    typer.Option(help='A run folder, a .safetensors file or a saved model folder; or "official", with --model NAME.'),
+]
+OfficialModel = Annotated[str | None, typer.Option("--model", help="With --weights official: whose released weights.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Window = Annotated[
+    int | None,
+    typer.Option(help="Segmentation: side of sliding windows in pixels, 0 for whole images; default: the model's own."),
+]
+
+
+def used(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def weights_path(weights: Path, model: str | None) -> Path:
+    """Where the weights are; `model` is for released ones only, all others know theirs."""
+    found, unused = official(weights, model)
+    if unused is not None:
+        raise ValueError(f"--model {unused}: only with --weights official; these weights know their model")
+    return found or weights
+
+
+def official(weights: Path | None, model: str | None) -> tuple[Path | None, str | None]:
+    """`--weights official --model NAME` as the path of the released weights; anything else as it is."""
+    from piip.weights import hub
+
+    if weights is None or str(weights) != hub.OFFICIAL:
+        return weights, model
+    return hub.resolve(weights, model), None
+
+
+def show(parts: Iterable[RenderableType]) -> None:
+    """Print texts as they are, and tables."""
+    for part in parts:
+        if isinstance(part, str):
+            say(out, part)
+        else:
+            out.print(part, highlight=False)

@@ -1,0 +1,104 @@
+"""`piip train`: a model trained on a data set, or a run gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from piip.cli.options import Device, err, official, out, used
+from piip.cli.settings import key_values
+from piip.console import say
+
+if TYPE_CHECKING:
+    from piip.api import PIIP
+    from piip.training.loop import RunResult
+
+
+def train(
+    model: Annotated[str | None, typer.Option(help="Name of a model, see `piip models`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: the model's recipe.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help='Start from these weights instead of --model; "official": released ones of --model.'),
+    ] = None,
+    branch_weights: Annotated[
+        list[str] | None,
+        typer.Option(help='Start branches as pretrained backbones: "0=FILE,1=timm:NAME", or "published".'),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step and process.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Longer side of the network's input in pixels.")] = None,
+    device: Device = None,
+    output: Annotated[Path | None, typer.Option(help="Parent folder of OUTPUT/TASK/NAME; default: runs.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the model's.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better result.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other training setting KEY=VALUE; of the head: head.KEY. May be repeated."),
+    ] = None,
+) -> None:
+    """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
+    from piip import tasks
+    from piip.api import PIIP
+
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "lr": lr,
+        "workers": workers,
+        "seed": seed,
+        "precision": precision,
+        "grad_accumulation": accumulate,
+        "ema": ema,
+        "patience": patience,
+    }
+    settings = used(**settings) | key_values(set_ or [])
+    if resume is None:
+        trained, result = _begin(
+            model, weights, branch_weights, data, epochs, output or Path("runs"), name, image_size, device, settings
+        )
+    else:
+        kept = {"--model": model, "--weights": weights, "--branch-weights": branch_weights, "--name": name}
+        if wrong := used(**kept, **{"--image-size": image_size, "--output": output}):
+            raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
+        settings |= used(data=None if data is None else str(data), device=device)
+        trained, result = PIIP.resume(resume, epochs, **settings)
+    metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
+    best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
+    if result.main_process:
+        say(out, f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
+    if result.signal is not None:
+        raise typer.Exit(128 + result.signal)
+
+
+def _begin(
+    model: str | None, weights: Path | None, branch_weights: list[str] | None, data: Path | None, epochs: int | None,
+    output: Path, name: str | None, image_size: int | None, device: str | None, settings: dict[str, Any],
+) -> tuple[PIIP, RunResult]:  # fmt: skip
+    """A new run, from a named model's fresh or released weights or from a user's."""
+    from piip.api import PIIP
+    from piip.weights.branches.pretrained import branch_sources
+
+    weights, model = official(weights, model)
+    if data is None or (model is None) == (weights is None):
+        raise ValueError("give --data and one of --model and --weights (or --resume RUN)")
+    chosen = model if weights is None else weights
+    assert chosen is not None
+    trained = PIIP(chosen)
+    if branch_weights:
+        early = settings | used(epochs=epochs)
+        early.pop("head", None)
+        trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
+        for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
+            say(err, str(report))
+    return trained, trained.train(
+        data, epochs, output=output, name=name, image_size=image_size, device=device, **settings
+    )

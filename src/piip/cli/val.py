@@ -1,0 +1,40 @@
+"""`piip val`: a model's metrics on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piip.cli.options import Device, OfficialModel, Precision, Weights, Window, out, weights_path
+from piip.console import say
+
+
+def val(
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
+    split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
+    output: Annotated[Path | None, typer.Option(help="Folder for results; default: beside the weights.")] = None,
+    batch_size: int = 1,
+    workers: int = 2,
+    device: Device = None,
+    precision: Precision = "fp32",
+    window: Window = None,
+    model_name: OfficialModel = None,
+) -> None:
+    """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
+    from piip import tasks
+    from piip.api import PIIP
+    from piip.weights.files import find_weights
+
+    released = weights_path(weights, model_name)
+    home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
+    folder = output or home / f"{split}-{data.resolve().stem}"
+    model = PIIP(released, device)
+    if window is not None:
+        model.use_windows(window or None)
+    metrics = model.val(data, split, folder, batch_size, workers, precision)  # type: ignore[arg-type]
+    for table in tasks.of(model.config).tables(metrics):
+        out.print(table)
+    say(out, f"metrics, results and pictures are in {folder}")
