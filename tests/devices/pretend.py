@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
+import piip
+
 NAME = "pretend"
+PACKAGE = Path(piip.__file__).parent
+"""whose lines ask for waits; a checkout or an environment in a folder `piip` also has the name in its paths"""
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
 MAY_HAVE_HOST_INDICES = {
@@ -122,8 +127,8 @@ def note_waits(func: Any, args: Any, on_device: bool, there: list[OnDevice]) -> 
 
 def note(kind: str) -> None:
     """Count one wait, with the line of the package that asked for it."""
-    own = [frame for frame in traceback.extract_stack() if "/piip/" in frame.filename.replace("\\", "/")]
-    place = f"{own[-1].filename.replace(chr(92), '/').rpartition('/piip/')[2]}: {own[-1].line}" if own else "?"
+    own = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(PACKAGE)]
+    place = f"{Path(own[-1].filename).relative_to(PACKAGE).as_posix()}: {own[-1].line}" if own else "?"
     waits[f"{kind} in {place}"] += 1
 
 

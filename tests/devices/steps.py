@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 from tests.devices import pretend
-from tests.fusion.test_fusion import BACKBONES, HEADS, build
+from tests.inference.test_fold import BACKBONES, HEADS, build
 from torch import Tensor
 
 from piip import config
