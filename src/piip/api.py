@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from piip import config, tasks, zoo
+from piip import config, devices, tasks, zoo
+from piip.devices import Device
 from piip.model import PIIPModel
 from piip.prediction.files import free_name, refuse_overwriting
 from piip.prediction.predictor import Precision, PredictionReport, Predictor, Source
@@ -30,7 +31,8 @@ class PIIP(HubMethods):
     Args:
         model: a name of the zoo (`piip models`): a model with fresh weights; or a path: a run folder, a
             `.safetensors` file or a saved model folder; or a `config.Model`; or a `PIIPModel`.
-        device: where it predicts and evaluates; None for the first GPU if there is one, else the CPU.
+        device: where it trains, predicts and evaluates: a name of torch's ("cpu", "cuda:1"), the number of a GPU, or
+            None or "auto": the first GPU if there is one, else the CPU.
         pretrained: for a name: its released weights, fetched from the Hugging Face Hub on first use.
         compile: predict with torch.compile, for images of few fixed sizes (each takes minutes once, and on CPUs it is
             often slower: see `docs/speed.md`). Where there is no compiler, a warning says so and nothing changes.
@@ -43,12 +45,12 @@ class PIIP(HubMethods):
     def __init__(
         self,
         model: str | Path | config.Model | PIIPModel,
-        device: str | None = None,
+        device: Device | None = None,
         pretrained: bool = False,
         compile: bool = False,
     ) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._given_device = device
+        self.device = str(devices.find(device))
+        self._given_device = None if device is None else devices.named(device)
         self.recipe: dict[str, Any] = {}
         self.compile = compile
         self._model: PIIPModel | None = None
@@ -167,7 +169,7 @@ class PIIP(HubMethods):
         name: str | None = None,
         image_size: int | None = None,
         head: Mapping[str, Any] | None = None,
-        device: str | None = None,
+        device: Device | None = None,
         **settings: Any,
     ) -> RunResult:
         """Train on `data` (its split "train"), evaluate on its "val" after every epoch, and hold the best weights.
@@ -191,7 +193,7 @@ class PIIP(HubMethods):
         """
         from piip.training.start import start_run
 
-        named = {"epochs": epochs, "device": device}
+        named = {"epochs": epochs, "device": None if device is None else devices.named(device)}
         given = {key: value for key, value in named.items() if value is not None} | settings
         chosen = self.training_settings(data, image_size, **given)
         part = BRANCHES if self._only_branches else ""
@@ -217,22 +219,27 @@ class PIIP(HubMethods):
         return (image_size or self.config.preprocess.long_side) / usual
 
     @classmethod
-    def resume(cls, folder: str | Path, epochs: int | None = None, **changes: Any) -> tuple[PIIP, RunResult]:
+    def resume(
+        cls, folder: str | Path, epochs: int | None = None, device: Device | None = None, **changes: Any
+    ) -> tuple[PIIP, RunResult]:
         """Go on with the interrupted run in `folder`, to the same result as if it had not been interrupted.
 
         Args:
             folder: of the run.
             epochs: another number of them.
-            changes: other settings that do not make it another run, such as `device`, `workers` or `data` (if it was
-                moved); see `piip.training.settings.FREE_ON_RESUME`.
+            device: another one; None: as the run was told.
+            changes: other settings that do not make it another run, such as `workers` or `data` (if it was moved);
+                see `piip.training.settings.FREE_ON_RESUME`.
 
         Raises:
             ValueError: a setting that cannot change.
         """
         from piip.training.start import resume_run
 
-        result, model = resume_run(folder, ({} if epochs is None else {"epochs": epochs}) | changes)
-        return cls(model, changes.get("device")), result
+        given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+        given |= {} if device is None else {"device": devices.named(device)}
+        result, model = resume_run(folder, given | changes)
+        return cls(model, device), result
 
     def val(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from piip import tasks
+from piip import devices, tasks
 from piip.api import PIIP
 from piip.benchmark.machine import Roof, describe, now, peak_memory
 from piip.benchmark.samples import noise
@@ -18,7 +18,6 @@ from piip.heads.mask_rcnn import MaskRCNNHead
 from piip.inference import Winograd, fuse
 from piip.inference.compiling import compile_backbone
 from piip.model import PIIPModel
-from piip.prediction.predictor import available
 from piip.profile.facts import image_size
 from piip.profile.measured import counts_of_parts
 from piip.structures import Batch
@@ -65,7 +64,7 @@ def benchmark(
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch {batch}, rounds {rounds}: use 1 or more")
     held = PIIP(name, device)
-    described, where = held.config, available(held.device)
+    described, where = held.config, devices.find(held.device)
     image = image_size(described.backbone, size)
     fold = fold and not train
     winograd: Winograd = "nowhere" if where.type != "cpu" else "head" if compile else "everywhere"

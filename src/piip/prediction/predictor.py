@@ -15,7 +15,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from piip import tasks
+from piip import devices, tasks
 from piip.data.batches import collate
 from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
 from piip.data.samples import Sample
@@ -56,7 +56,7 @@ class Predictor:
 
     Args:
         model: moved to `device`; put into eval mode while it runs
-        device: None for the first GPU if there is one, else the CPU
+        device: a name of torch's, the number of a GPU, or None or "auto": the first GPU if there is one, else the CPU
         precision: of the matrix products; "bf16" and "fp16" use autocast, and so does "fp32" for a model that was saved
             in one of the two, in its own
         fuse: run a folded copy (see `piip.inference`), made with the first batch and again whenever the weights
@@ -67,14 +67,12 @@ class Predictor:
     def __init__(
         self,
         model: PIIPModel,
-        device: torch.device | str | None = None,
+        device: devices.Device | None = None,
         precision: Precision = "fp32",
         fuse: bool = True,
         compile: bool = False,
     ) -> None:
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = available(device)
+        self.device = devices.find(device)
         if precision not in (known := get_args(Precision)):
             raise ValueError(f"precision {precision!r}: use one of {', '.join(known)}")
         self.precision = precision
@@ -166,18 +164,6 @@ class Predictor:
             return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
         stored = {parameter.dtype for parameter in self.model.parameters()} & {torch.bfloat16, torch.float16}
         return torch.autocast(self.device.type, stored.pop()) if stored else nullcontext()
-
-
-def available(device: torch.device | str) -> torch.device:
-    """The device by its name; ValueError where there is none of this name here."""
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:  # torch's own texts are pages long
-        here = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        here += ["mps"] if torch.backends.mps.is_available() else []
-        raise ValueError(f"device {str(device)!r} is not available here; use one of {', '.join(here)}") from error
-    return found
 
 
 @contextmanager
