@@ -23,6 +23,7 @@ from torch import Tensor
 
 from piip import zoo
 from piip.benchmark.machine import MATRIX, peak_memory
+from piip.inference import fuse
 from piip.model import PIIPModel
 from piip.ops.paths import plain
 from piip.profile.measured import counts_of_parts, neck_of
@@ -39,7 +40,7 @@ def build(name: str) -> tuple[PIIPModel, PIIPModel]:
         for parameter in model.parameters():
             if parameter.ndim <= 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    return model, model.fuse()
+    return model, fuse(model)
 
 
 def backbone_and_neck(model: PIIPModel, image: Tensor) -> list[Tensor]:

@@ -153,7 +153,7 @@ class PIIP(HubMethods):
         return report
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:
-        """What `predict` runs, kept for the next call: it holds a folded copy of the model, see `model.fuse`."""
+        """What `predict` runs, kept for the next call: it holds a folded copy of the model."""
         model, kept = self.model, self._predictor
         wanted = (model, model.config, precision, torch.device(self.device))
         if kept is None or (kept.model, kept.config, kept.precision, kept.device) != wanted:

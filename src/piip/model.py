@@ -27,16 +27,6 @@ class PIIPModel(nn.Module):
         self.head: Any = build_head(model)
         self.folded = False
 
-    def fuse(self) -> PIIPModel:
-        """A copy for inference with linear maps folded: fewer multiply-adds, the same outputs but for rounding.
-
-        This model is not touched and can be trained on; the copy knows nothing of that, so fuse again afterwards. The
-        copy cannot be trained or saved. Predictors make theirs by themselves. See `piip.inference.fuse` for options.
-        """
-        from piip.inference import fuse
-
-        return fuse(self)
-
     def forward(self, images: Tensor) -> Tensor:
         """The head's own output for [B, 3, H, W]: class logits, [B, K] of a classifier, [B, K, h, w] of a segmentor.
 
@@ -61,7 +51,7 @@ class PIIPModel(nn.Module):
             RuntimeError: this is a folded copy.
         """
         if self.folded:
-            raise RuntimeError("this is a folded copy for inference (model.fuse()); train the model it was made from")
+            raise RuntimeError("this is a folded copy for inference; train the model it was made from")
         if self.config.task == "detection" and not batch.images.is_meta:
             masks = isinstance(self.head, MaskRCNNHead) and self.head.mask is not None
             check_instances(batch.targets, len(batch.images), len(self.config.classes), masks)

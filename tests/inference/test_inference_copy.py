@@ -93,7 +93,7 @@ def has_transformed(module: torch.nn.Module) -> bool:
 
 def states_and_maps(fullgraph_backend: str, folded: bool) -> None:
     original = PIIPModel(tiny.model(3)).eval()
-    backbone: Any = (original.fuse() if folded else original).backbone
+    backbone: Any = (fuse(original) if folded else original).backbone
     images = torch.randn(1, 3, 96, 128)
     torch._dynamo.reset()
     for function in (backbone.forward, backbone.states):

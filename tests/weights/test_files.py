@@ -14,6 +14,7 @@ from tests import tiny
 import piip
 from piip import config
 from piip.files import atomic_write
+from piip.inference import fuse
 from piip.model import PIIPModel
 from piip.weights import files
 from piip.weights.files import WeightsError, find_weights, load_model, read_config, save_model
@@ -252,7 +253,7 @@ def test_atomic_write_replaces_only_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_folded_copy_is_not_saved(tmp_path: Path) -> None:
-    folded = PIIPModel(tiny.model()).fuse()
+    folded = fuse(PIIPModel(tiny.model()))
     with pytest.raises(WeightsError, match="folded copy"):
         save_model(folded, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,7 @@ def benchmark(
         batch: images at a time.
         compile: with torch.compile; parts are not told apart then.
         train: forward and backward instead of inference.
-        fold: run a folded copy (`model.fuse()`), as predictors do; in inference only.
+        fold: run a folded copy (`piip.inference.fuse`), as predictors do; in inference only.
         rounds: how often the model and the roof are measured, in turn, after one round that does not count.
         device: None for the first GPU if there is one, else the CPU.
 
