@@ -1,7 +1,7 @@
 """Official configs (OpenGVLab/PIIP) as ours.
 
-Here, in `branches` and in `keys` is all that knows the official numbering: there branch 1 is the coarsest image with the
-largest model, here branch 0 is the finest image with the smallest. Defaults are those of the official classes.
+Here, in `branches` and in `keys` is all that knows the official numbering: there branch 1 is the coarsest image with
+the largest model, here branch 0 is the finest image with the smallest. Defaults are those of the official classes.
 """
 
 from __future__ import annotations
