@@ -140,6 +140,37 @@ def test_best_and_early_stop(tmp_path: Path) -> None:
     assert (again.end, len(again.history)) == ("early stop", 5)
 
 
+def test_patience_is_of_evaluations(tmp_path: Path) -> None:
+    """Whatever is between them."""
+    values = iter([0.1, 0.2, 0.3, 0.3])
+    _, result = train_plain(tmp_path, epochs=20, eval_interval=3, patience=1, evaluate=lambda _: {"AP": next(values)})
+    assert (result.end, result.best, result.best_epoch, len(result.history)) == ("early stop", 0.3, 9, 12)
+
+
+def test_an_undefined_metric_is_never_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, result = train_plain(tmp_path, epochs=3, patience=1, evaluate=lambda _: {"AP": math.nan})
+    assert (result.end, result.best, result.best_epoch, result.best_weights) == ("finished", None, 0, None)
+    assert find_weights(tmp_path) == result.last_weights
+    assert torch.equal(load_file(result.last_weights)["head.weight"], model.state_dict()["head.weight"])
+    assert "AP is undefined in epoch 3" in capsys.readouterr().err
+
+
+def test_curves_that_cannot_be_drawn_hide_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(report, "plot_curves", fail)
+    _, result = train_plain(tmp_path / "whole")
+    assert result.end == "finished"
+    monkeypatch.setattr(loop, "evaluation_is_due", lambda run: run.at.epoch == 1)
+
+    def broken(_: PIIPModel) -> dict[str, float]:
+        raise LookupError("the real one")
+
+    with pytest.raises(LookupError, match="the real one"):
+        train_plain(tmp_path / "broken", epochs=2, evaluate=broken)
+
+
 def test_checkpoints_are_written_before_evaluations_and_after_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +265,8 @@ def test_another_run_is_not_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "cuda"}, '"cuda" is not available here'),
+        ({"device": "cuda"}, "'cuda' is not available here; use one of cpu"),
+        ({"device": "cuda:1"}, "'cuda:1' is not available here; use one of cpu"),
         ({"precision": "fp16"}, 'needs a GPU; use precision "bf16"'),
     ],
 )

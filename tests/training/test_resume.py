@@ -119,11 +119,44 @@ def test_signal(
     assert (stopped.end, stopped.signal) == ("stopped", number)
     assert signal.getsignal(number) is handler
     monkeypatch.undo()
-    # Asked for in the last step of epoch 1, done after the first of epoch 2.
-    assert load_checkpoint(RunFolder(tmp_path).checkpoint)["position"]["step"] == 3
+    # Asked for in the last step of epoch 1, done before its evaluation, which may be long.
+    position = load_checkpoint(RunFolder(tmp_path).checkpoint)["position"]
+    assert (position["epoch"], position["step"]) == (0, 2)
     resumed = run(tmp_path, resume=True)
     assert (resumed.end, resumed.signal) == ("finished", None)
     assert_same(outcome(tmp_path), straight)
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_signal_in_an_evaluation_ends_it_at_once(tmp_path: Path, straight: dict[str, Any], epoch: int) -> None:
+    evaluations = iter(range(1, 4))
+
+    def evaluate(model: Any) -> dict[str, float]:
+        if next(evaluations) == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                time.sleep(0.1)
+            except Exception:
+                pytest.fail("what reads images takes every error for a broken image")
+            pytest.fail("the evaluation went on")
+        return toy_metric(model)
+
+    stopped = train(toy_model(), ToyData(11), toy_settings(), tmp_path, evaluate)
+    assert (stopped.end, stopped.signal, len(stopped.history)) == ("stopped", signal.SIGTERM, epoch - 1)
+    assert run(tmp_path, resume=True).end == "finished"
+    assert_same(outcome(tmp_path), straight)
+
+
+def test_a_signal_that_comes_too_late_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = Report.epoch
+
+    def epoch_and_signal(self: Report, history: Any, metrics: Any) -> None:
+        report(self, history, metrics)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Report, "epoch", epoch_and_signal)
+    result = run(tmp_path, epochs=1)
+    assert (result.end, result.signal) == ("finished", None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a SIGTERM's sender is not known")
@@ -146,16 +179,25 @@ def test_a_signal_to_all_processes(
 
 
 EXIT_WITH_WORKERS = """
+import multiprocessing, sys
 from toy_training import ToyData
 from piip.data.batches import train_loader
-batches = iter(train_loader(ToyData(40), batch_size=1, seed=0, epoch=0, workers=2))
-next(batches)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    batches = iter(train_loader(ToyData(40), batch_size=1, seed=0, epoch=0, workers=2))
+    next(batches)
 """
 
 
-def test_a_program_that_ends_with_workers_alive_does_not_wait_for_them() -> None:
-    folder = Path(__file__).parent
-    subprocess.run([sys.executable, "-c", EXIT_WITH_WORKERS], cwd=folder, check=True, timeout=120)
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_program_that_ends_with_workers_alive_does_not_wait_for_them(method: str, tmp_path: Path) -> None:
+    """Python 3.14 forks them from a server of its own on Linux."""
+    program = tmp_path / "program.py"
+    program.write_text(EXIT_WITH_WORKERS)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(program), method]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True, timeout=120)
 
 
 def test_a_longer_run(tmp_path: Path) -> None:

@@ -46,3 +46,28 @@ def test_what_may_change_on_resume() -> None:
     check_resumable(saved, Settings(epochs=24, workers=0, patience=3, device="cpu"), Path("last.ckpt"))
     with pytest.raises(ValueError, match=r"last\.ckpt: .*other settings: ema \(was None, now 0\.9\), lr \(was "):
         check_resumable(saved, Settings(lr=1.0, ema=0.9, workers=0), Path("last.ckpt"))
+
+
+def test_a_checkpoint_from_before_a_setting_existed() -> None:
+    saved = Settings().model_dump(mode="json")
+    del saved["power"], saved["augmentation"]["flip"]
+    check_resumable(saved, Settings(), Path("last.ckpt"))
+    with pytest.raises(ValueError, match=r"other settings: power \(was 1\.0, now 2\.0\)"):
+        check_resumable(saved, Settings(power=2.0), Path("last.ckpt"))
+
+
+def test_a_checkpoint_with_settings_that_are_gone() -> None:
+    saved = Settings().model_dump(mode="json")
+    with pytest.raises(ValueError, match=r"last\.ckpt: .*does not have: momentum \(0\.9\), nesterov \(True\)"):
+        check_resumable(saved | {"nesterov": True, "momentum": 0.9}, Settings(), Path("last.ckpt"))
+    with pytest.raises(ValueError, match=r"last\.ckpt: its settings are not valid here: .*schedule"):
+        check_resumable(saved | {"schedule": "spiral"}, Settings(), Path("last.ckpt"))
+
+
+@pytest.mark.parametrize(("device", "fine"), [("auto", True), ("cuda:1", True), ("cuda:x", False), ("gpu", False)])
+def test_names_of_devices(device: str, fine: bool) -> None:
+    if fine:
+        assert Settings(device=device).device == device
+    else:
+        with pytest.raises(ValidationError):
+            Settings(device=device)

@@ -40,7 +40,9 @@ def train(
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better result.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many evaluations without a better result.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other training setting KEY=VALUE; of the head: head.KEY. May be repeated."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -137,8 +138,12 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 
 def _obey_the_parent() -> None:
-    """End this worker at a SIGTERM of its parent, which is how Python clears up when it exits, and at no other."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    """End this worker at a SIGTERM of its parent, which is how Python clears up when it exits, and at no other.
+
+    The parent is the process that asked for the worker: under "forkserver" another one has forked it.
+    """
+    parent = multiprocessing.parent_process()
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != (parent.pid if parent else os.getppid()):
         pass
     os._exit(0)
 

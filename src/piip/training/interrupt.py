@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training after the step at hand, with a saved checkpoint."""
+"""Ctrl-C and SIGTERM end a training after the step at hand, with a saved checkpoint, and an evaluation at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Interrupted(BaseException):
+    """The request to stop came where nothing is lost by stopping at once; no error, so that no `except` keeps it."""
+
+
 class StopRequest:
     """Whether, and by which signal, the training was asked to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at_once = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -23,6 +28,19 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
+        if self._at_once:
+            raise Interrupted
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside the block a request raises `Interrupted`, also one from before; for work that may be thrown away."""
+        self._at_once = True
+        try:
+            if self:
+                raise Interrupted
+            yield
+        finally:
+            self._at_once = False
 
 
 @contextmanager

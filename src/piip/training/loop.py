@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from piip.data.seeding import derived_seed
 from piip.model import PIIPModel
 from piip.structures import Batch
 from piip.training.folder import RunFolder
-from piip.training.interrupt import StopRequest, stop_on_signal
+from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.report import Report, Row
 from piip.training.run import Run, epoch_loader, save, start
@@ -53,7 +53,7 @@ class RunResult:
     end: Literal["finished", "early stop", "stopped"]
     """"stopped": by a signal; resume to go on"""
     signal: int | None = None
-    """which one, where this process received it; a command line exits with 128 + its number"""
+    """which one, if "stopped" and this process received it; a command line exits with 128 + its number"""
     main_process: bool = True
     """of several processes, the one that writes files"""
 
@@ -79,7 +79,8 @@ def train(
         best_metric: the key of `evaluate`'s result that decides; higher is better.
         resume: go on from `output`'s checkpoint, to the same result as if the run had not been interrupted.
 
-    SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand with a checkpoint.
+    SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand with a checkpoint. An evaluation ends at once, and
+    is done again on resume.
 
     Raises:
         FloatingPointError: a loss, gradient or weight became NaN or infinite; the checkpoints before it stay.
@@ -93,20 +94,21 @@ def train(
         stop_on_signal() as stop,
         Report(run.folder, settings.epochs, run.steps_per_epoch, at.step, active=main) as report,
     ):
-        while at.epoch < settings.epochs and not out_of_patience(run):
+        while at.epoch < settings.epochs and not out_of_patience(run, best_metric):
             stopped = train_epoch(run, train_data, report, stop)
             due = evaluate is not None and evaluation_is_due(run)
             if stopped or due:
                 save(run)  # before the evaluation, which may take long or fail
+            stopped = stopped or finish_epoch(run, report, evaluate if due else None, best_metric, stop)
             if stopped:
                 report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on")
                 break
-            finish_epoch(run, report, evaluate if due else None, best_metric)
             save(run)
     run.accelerator.end_training()
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
     best = run.folder.best if at.best is not None else None
-    return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, stop.signal, main)
+    number = stop.signal if stopped else None  # one that came too late to stop anything is no failure
+    return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, number, main)
 
 
 def train_epoch(run: Run, data: Any, report: Report, stop: StopRequest) -> bool:
@@ -170,16 +172,25 @@ def update(run: Run, batch: Batch) -> float:
     return norm.item()
 
 
-def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metric: str) -> None:
-    """Evaluate (None: not now), keep the best weights, write the epoch's row, and go to the next epoch."""
+def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metric: str, stop: StopRequest) -> bool:
+    """Evaluate (None: not now), keep the best weights, write the epoch's row, and go to the next epoch.
+
+    Returns whether a request to stop ended the evaluation; then none of this was done.
+    """
     at, finished = run.at, run.at.epoch + 1
     lr = learning_rate(run, at.step - 1)
     row: Row = {"epoch": finished, "step": at.step, "seconds": at.seconds, "lr": lr}
     row |= {name: value / run.batches for name, value in at.sums.items()}
     metrics: Row = {}
     if evaluate is not None:
-        metrics = measure(run, evaluate, best_metric)
+        measured = measure(run, evaluate, best_metric, stop)
+        if measured is None:
+            return True
+        metrics = measured
         value = metrics[best_metric]
+        if math.isnan(value):
+            report.note(f"{best_metric} is undefined in epoch {finished}: it cannot be the best; is there nothing in "
+                        "the validation data that it could measure?")  # fmt: skip
         if math.isfinite(value) and (at.best is None or value > at.best):
             at.best, at.best_epoch = value, finished
             if run.accelerator.is_main_process:
@@ -187,6 +198,7 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
     at.history.append(row | metrics)
     report.epoch(at.history, metrics)
     at.epoch, at.batch, at.sums, at.seconds = finished, 0, {}, 0.0
+    return False
 
 
 def evaluation_is_due(run: Run) -> bool:
@@ -195,23 +207,25 @@ def evaluation_is_due(run: Run) -> bool:
     return finished % run.settings.eval_interval == 0 or finished == run.settings.epochs
 
 
-def measure(run: Run, evaluate: Evaluate, best_metric: str) -> Row:
-    """The metrics of the result model; the main process's numbers on every process."""
+def measure(run: Run, evaluate: Evaluate, best_metric: str, stop: StopRequest) -> Row | None:
+    """The metrics of the result model, or None if a request to stop came first: the main process's on every process."""
     from accelerate.utils import broadcast_object_list
 
-    with torch.no_grad():
+    shared: list[Row | None] = [None]
+    with suppress(Interrupted), stop.at_once(), torch.no_grad():
         metrics = evaluate(run.result_model.eval())
-    if best_metric not in metrics:
-        raise ValueError(f"best_metric {best_metric!r} is not among the evaluation's metrics: {', '.join(metrics)}")
-    shared = [{name: float(value) for name, value in metrics.items()}]
+        if best_metric not in metrics:
+            raise ValueError(f"best_metric {best_metric!r} is not among the evaluation's metrics: {', '.join(metrics)}")
+        shared = [{name: float(value) for name, value in metrics.items()}]
     broadcast_object_list(shared)
     return shared[0]
 
 
-def out_of_patience(run: Run) -> bool:
-    """Whether the metric has not become better for `settings.patience` epochs."""
+def out_of_patience(run: Run, best_metric: str) -> bool:
+    """Whether the metric has not become better in the last `settings.patience` evaluations."""
     patience, at = run.settings.patience, run.at
-    return patience is not None and at.best is not None and at.epoch - at.best_epoch >= patience
+    since = sum(best_metric in row for row in at.history if row["epoch"] > at.best_epoch)
+    return patience is not None and at.best is not None and since >= patience
 
 
 def learning_rate(run: Run, step: int) -> float:

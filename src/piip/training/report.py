@@ -104,9 +104,13 @@ class Report:
         Image.fromarray(picture).save(self.folder.training_batch(index))
 
     def _draw_curves(self) -> None:
-        if self.active and self.folder.results.exists():
+        if not self.active or not self.folder.results.exists():
+            return
+        self.drawn = time.monotonic()
+        try:
             plot_curves(self.folder.results, self.folder.curves)
-            self.drawn = time.monotonic()
+        except Exception as error:  # a picture is worth neither a run nor the error that ends one
+            self.note(f"the curves could not be drawn: {type(error).__name__}: {error}")
 
     def note(self, text: str) -> None:
         """One line above the progress bar."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 from piip.data.batches import train_loader
 from piip.model import PIIPModel
 from piip.structures import Batch
+from piip.training.accelerator import build_accelerator
 from piip.training.checkpoint import load_checkpoint, save_checkpoint
 from piip.training.folder import RunFolder
 from piip.training.optim import build_average, build_optimizer
@@ -123,27 +123,6 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
     if state is not None:
         restore(run, state)
     return run
-
-
-def build_accelerator(settings: Settings) -> Accelerator:
-    """Device, precision and processes. ValueError where the machine lacks them, ImportError without the extra."""
-    missing = [
-        name for name in ("accelerate", "matplotlib", "scipy", "tensorboard") if not importlib.util.find_spec(name)
-    ]
-    if missing:
-        raise ImportError(f'training needs {", ".join(missing)}: pip install "piip[train]"')
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # accelerate keeps the device and precision of the first run in a Python process for all later ones.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    precision = "no" if settings.precision == "fp32" else settings.precision
-    accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=precision)
-    if settings.device not in ("auto", accelerator.device.type):
-        raise ValueError(f'device "{settings.device}" is not available here; use "auto" or "{accelerator.device.type}"')
-    if settings.precision == "fp16" and accelerator.scaler is None:
-        raise ValueError('precision "fp16" needs a GPU; use precision "bf16" or "fp32"')
-    return accelerator
 
 
 def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:

@@ -14,6 +14,7 @@ from piip.config.errors import problems
 from piip.data.augmentation import AnyAugmentation, Augmentation
 from piip.files import atomic_write
 
+DEVICE_NAMES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
@@ -69,8 +70,8 @@ class Settings(Frozen):
     """of the backbone, by autocast; heads are trained in float32 in any case"""
     checkpointing: bool = False
     """recompute the backbone's activations in the backward pass: less memory for about a third more time"""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """choose among several GPUs with CUDA_VISIBLE_DEVICES or `accelerate launch`"""
+    device: Annotated[str, Field(pattern=DEVICE_NAMES)] = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"; several processes take a GPU each, of those in CUDA_VISIBLE_DEVICES"""
     seed: NonNegativeInt = 0
     workers: NonNegativeInt = 2
     """processes that read and transform images, for each training process; the results do not depend on it"""
@@ -80,7 +81,7 @@ class Settings(Frozen):
     save_interval: PositiveInt | None = None
     """optimizer steps between checkpoints within an epoch; the end of an epoch writes one in any case"""
     patience: PositiveInt | None = None
-    """stop after so many epochs without a better result; None: never"""
+    """stop after so many evaluations without a better result; None: never"""
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
@@ -103,14 +104,29 @@ FREE_ON_RESUME = frozenset(
 
 def check_resumable(saved: dict[str, Any], settings: Settings, source: Path) -> None:
     """Raise ValueError where `settings` differ from `saved`, a checkpoint's, in more than `FREE_ON_RESUME`."""
-    now = settings.model_dump(mode="json")
-    changed = [key for key in sorted(now.keys() | saved.keys()) if now.get(key) != saved.get(key)]
-    changed = [f"{key} (was {saved.get(key)}, now {now.get(key)})" for key in changed if key not in FREE_ON_RESUME]
+    was, now = _of_this_version(saved, source), settings.model_dump(mode="json")
+    changed = [key for key in sorted(now) if now[key] != was[key] and key not in FREE_ON_RESUME]
+    changed = [f"{key} (was {was[key]}, now {now[key]})" for key in changed]
     if changed:
         raise ValueError(
             f"{source}: cannot resume with other settings: {', '.join(changed)}; only "
             f"{', '.join(sorted(FREE_ON_RESUME))} may change. Start a new run instead"
         )
+
+
+def _of_this_version(saved: dict[str, Any], source: Path) -> dict[str, Any]:
+    """A checkpoint's settings with the defaults of those that did not exist when it was written.
+
+    ValueError for settings that exist no longer, and for values that are none now.
+    """
+    if gone := sorted(saved.keys() - Settings.model_fields.keys()):
+        listed = ", ".join(f"{key} ({saved[key]})" for key in gone)
+        raise ValueError(f"{source}: was written with settings that this version does not have: {listed}; "
+                         "resume it with the version that wrote it, or start a new run from its weights")  # fmt: skip
+    try:
+        return Settings.model_validate(saved).model_dump(mode="json")
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{source}: its settings are not valid here: {problems(error)}") from error
 
 
 def write_run_config(path: Path, model: Model, settings: Settings) -> None:

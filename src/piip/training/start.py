@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 import pydantic
 import torch
 import yaml
+from rich.console import Console
 
 from piip import config, tasks
 from piip.config.errors import problems
+from piip.console import say
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor
+from piip.training.accelerator import build_accelerator
 from piip.training.folder import RunFolder, check_name, new_run_folder
+from piip.training.interrupt import Interrupted, stop_on_signal
 from piip.training.loop import RunResult, train
-from piip.training.run import build_accelerator
 from piip.training.settings import FREE_ON_RESUME, Settings, read_settings
 from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
@@ -125,7 +129,7 @@ def run(
     def evaluate(current: PIIPModel) -> dict[str, float]:
         assert val_data is not None
         metrics = task.evaluate(current, val_data, settings.batch_size, settings.workers, settings.precision)
-        return {task.BEST_METRIC: 0.0} | metrics.scalars()
+        return {task.BEST_METRIC: math.nan} | metrics.scalars()  # undefined without anything to find
 
     result = train(
         model,
@@ -136,19 +140,28 @@ def run(
         task.BEST_METRIC,
         resume=resume,
     )
-    best = load_model(result.best_weights or result.last_weights)
-    if result.end != "stopped" and val_data is not None and result.main_process:
-        best.to(next(model.parameters()).device)
-        task.evaluate_to_folder(
-            best, val_data, folder / VAL_FOLDER, settings.batch_size, settings.workers, settings.precision
-        )
-        sources = task.image_paths(val_data, DRAWN_PREDICTIONS)
-        predictor = Predictor(best, next(best.parameters()).device, settings.precision)
-        report = predictor.predict(sources, score_threshold=0.5)
-        for outcome in report.results:
-            assert outcome.path is not None
-            outcome.save(folder / VAL_FOLDER / f"{outcome.path.stem}.jpg")
+    with stop_on_signal() as stop:
+        best = load_model(result.best_weights or result.last_weights)
+        if result.end != "stopped" and val_data is not None and result.main_process:
+            best.to(next(model.parameters()).device)
+            try:
+                with stop.at_once():
+                    last_look(best, val_data, settings, folder / VAL_FOLDER)
+            except Interrupted:
+                say(Console(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
+                    "the run or use `piip val` to write it")  # fmt: skip
     return result, best
+
+
+def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) -> None:
+    """Metrics, curves and pictures of the best weights on the validation data, written to `output`."""
+    task = tasks.of(best.config)
+    task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
+    predictor = Predictor(best, next(best.parameters()).device, settings.precision)
+    report = predictor.predict(task.image_paths(val_data, DRAWN_PREDICTIONS), score_threshold=0.5)
+    for outcome in report.results:
+        assert outcome.path is not None
+        outcome.save(output / f"{outcome.path.stem}.jpg")
 
 
 def _agreed(make: Callable[[], Path], settings: Settings) -> Path:
