@@ -217,13 +217,6 @@ def test_malicious_pickles_are_refused_and_run_nothing(attack: str, zipped: bool
     untouched(tmp_path, before)
 
 
-def test_namespace_is_for_classifiers_only(goldens: Path, tmp_path: Path) -> None:
-    official = detector(goldens)
-    source, config = written(tmp_path, official, {"model": state_dict(official), "args": argparse.Namespace(a=1)})
-    with pytest.raises(WeightsError, match=r"refused: it holds argparse\.Namespace"):
-        to_ours(source, tmp_path / "ours", config)
-
-
 def test_missing_unknown_and_misshapen_weights_are_listed(goldens: Path, tmp_path: Path) -> None:
     official = detector(goldens)
     state = state_dict(official)

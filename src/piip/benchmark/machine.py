@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -88,11 +89,7 @@ def _resident(name: str) -> int:
 
 
 def _growth_of_peak(work: Callable[[], Any]) -> float | None:
-    """Of the whole process: too little where something before took more. None on Windows, which does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
+    """Of the whole process: too little where something before took more."""
     unit = 1 if sys.platform == "darwin" else 1000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work()

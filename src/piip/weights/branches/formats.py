@@ -86,7 +86,7 @@ def read_branch_file(path: Path) -> dict[str, Tensor]:
             return normalised(load_file(path), str(path))
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{path}: cut off or damaged ({error})") from error
-    return normalised(read_state_dict(path, arguments=True), str(path))
+    return normalised(read_state_dict(path), str(path))
 
 
 def normalised(theirs: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

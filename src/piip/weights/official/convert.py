@@ -6,30 +6,27 @@ shapes, the file is mapped, and its tensors are copied one after the other, dtyp
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pydantic
 import torch
 from torch import Tensor
 
-from piip import config, zoo
-from piip.config.errors import problems
+import piip
+from piip import config
 from piip.files import TEMPORARY, atomic_write, write_json
 from piip.model import PIIPModel
-from piip.version import __version__
 from piip.weights import files, opengvlab
 from piip.weights.keymap import KeyMismatch, convert
-from piip.weights.official.classifiers import is_classifier
+from piip.weights.official.class_names import with_class_names
+from piip.weights.official.described import build, describe
 from piip.weights.official.keys import official_buffers, official_keys
 from piip.weights.official.upernet import with_counters
-from piip.weights.pickles import is_mapped, read_state_dict
+from piip.weights.pickles import Checkpoint, is_mapped, read_checkpoint
 from piip.weights.streams import in_shards, order, write_stream
 
 SHARD_BYTES = 64 << 20
@@ -44,19 +41,26 @@ class Converted:
     model: config.Model
     tensors: int
     parameters: int
+    notes: tuple[str, ...] = ()
+    """what was taken for granted, or left out"""
 
 
 def to_ours(
-    source: str | Path, target: str | Path, official: str | Path | None = None, model: str | None = None
+    source: str | Path,
+    target: str | Path,
+    official: str | Path | None = None,
+    model: str | None = None,
+    average: bool = False,
 ) -> Converted:
     """Convert an official checkpoint into a folder with `model.safetensors` and `config.json`.
 
     Args:
-        source: `.pth` of mmdetection, mmsegmentation or classification, or DeepSpeed's `.pt`.
+        source: `.pth` of mmdetection, mmsegmentation or classification, or DeepSpeed's `.pt` or its folder.
         target: a folder that does not exist yet or is empty, or a `.safetensors` file.
-        official: the resolved official config as JSON. Either this or `model` is needed, unless the name of the file is
-            that of a released one.
+        official: the official config, a `.py` file (which is read, not run) or resolved as JSON. Either this or `model`
+            is needed, unless the name of the file is that of a released one, or its config lies inside it.
         model: the zoo's name of the model.
+        average: take the second set of weights, that of an EMA hook or of the running average.
 
     Raises:
         WeightsError: (a ValueError) for whatever is wrong with source, config or target; nothing is written then.
@@ -67,14 +71,17 @@ def to_ours(
         raise files.WeightsError(f"{source}: a model of ours already; --to-official converts it back")
     if not source.exists():
         raise files.WeightsError(f"{source}: no such file")
-    wanted, classification = _wanted(source, official, model)
-    state = read_state_dict(source, arguments=classification)
-    module = _build(wanted, state, source)
+    checkpoint = read_checkpoint(source)
+    wanted = describe(source, checkpoint, official, model)
+    state = _weights(checkpoint, average)
+    module = build(wanted, state, source)
     names = _matched(module, state, source)
+    named, note = with_class_names(module.config, checkpoint.classes)
     layout = {ours: _value(state, name) for ours, name in names.items()}
     with _complete(target) as temporary:
-        _write_model(temporary, module.config, layout, _values(source, classification, names, layout))
-    return Converted(target, module.config, len(layout), sum(t.numel() for t in layout.values()))
+        _write_model(temporary, named, layout, _values(checkpoint.path, average, names, layout))
+    notes = tuple(text for text in (note, _left_out(checkpoint, average)) if text)
+    return Converted(target, named, len(layout), sum(t.numel() for t in layout.values()), notes)
 
 
 def to_official(source: str | Path, target: str | Path) -> Converted:
@@ -100,7 +107,7 @@ def to_official(source: str | Path, target: str | Path) -> Converted:
     except KeyMismatch as error:
         raise files.WeightsError(f"{source}: {error}") from error
     state = {name: tensors[ours] for ours, name in official_keys(module).items()} | official_buffers(module)
-    meta = {"CLASSES": model.classes, "piip_model": model.name, "piip_version": __version__}
+    meta = {"CLASSES": model.classes, "piip_model": model.name, "piip_version": piip.__version__}
     key = "model" if model.task == "classification" else "state_dict"
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as temporary:
@@ -108,74 +115,7 @@ def to_official(source: str | Path, target: str | Path) -> Converted:
     return Converted(target, model, len(state), sum(tensor.numel() for tensor in tensors.values()))
 
 
-# -- which model it is -----------------------------------------------------------------------------------------------
-
-
-def _wanted(source: Path, official: str | Path | None, model: str | None) -> tuple[config.Model | dict[str, Any], bool]:
-    """What describes the model, and whether it is a classifier."""
-    if official is not None and model is not None:
-        raise files.WeightsError("give a config or a model's name, not both")
-    released = _released(source)
-    if official is not None:
-        _check_name(source, released, _released(official))
-        described = read_official(Path(official))
-        return described, is_classifier(described)
-    if model is None and released is None:
-        raise files.WeightsError(
-            f"{source}: say which model this is, by its official config (--config FILE.json) or by its name "
-            "(--model NAME, see `piip models`)"
-        )
-    entry = zoo.entry(model or str(released))
-    _check_name(source, released, entry.name)
-    return entry.config(), entry.task == "classification"
-
-
-def _released(path: str | Path) -> str | None:
-    """The zoo's name of the model whose official config has the name of this file."""
-    names = (entry.name for entry in zoo.MODELS.values() if entry.official_config == Path(path).stem)
-    return next(names, None)
-
-
-def _check_name(source: Path, released: str | None, model: str | None) -> None:
-    """Models that differ in nothing but their images' sizes have the same weights: only the name tells them apart."""
-    if released is not None and model is not None and released != model:
-        raise files.WeightsError(f"{source}: by its name this is {released}, not {model}; rename the file if its name "
-                                 "is wrong")  # fmt: skip
-
-
-def read_official(path: Path) -> dict[str, Any]:
-    """A resolved official config from a JSON file; its `name` is the zoo's where the file's name is an official one."""
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise files.WeightsError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        hint = (
-            "; official configs are Python files, which are not run: resolve it to JSON first"
-            if path.suffix == ".py"
-            else ""
-        )
-        raise files.WeightsError(f"{path}: not readable as JSON ({error}){hint}") from None
-    if not isinstance(described, dict):
-        raise files.WeightsError(f"{path}: not an official config: a JSON object with `model` or `backbone` is needed")
-    return {"name": _released(path) or path.stem} | described
-
-
-def _build(wanted: config.Model | dict[str, Any], state: Mapping[str, Tensor], source: Path) -> PIIPModel:
-    with torch.device("meta"):
-        if isinstance(wanted, config.Model):
-            return PIIPModel(wanted)
-        try:
-            module = opengvlab.build(wanted, weights=state)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise files.WeightsError(
-                f"the config for {source} lacks or misnames {error}; is it resolved and complete?"
-            ) from error
-        except pydantic.ValidationError as error:
-            raise files.WeightsError(f"the config for {source} describes no model: {problems(error)}") from error
-    if not isinstance(module, PIIPModel):
-        raise files.WeightsError("the config describes a backbone only; the whole model's is needed, with its head")
-    return module
+# -- fitting ---------------------------------------------------------------------------------------------------------
 
 
 def _matched(module: PIIPModel, state: Mapping[str, Tensor], source: Path) -> dict[str, str]:
@@ -187,6 +127,20 @@ def _matched(module: PIIPModel, state: Mapping[str, Tensor], source: Path) -> di
     except KeyMismatch as error:
         raise files.WeightsError(f"{source}: {error}. Is this the checkpoint's own config?") from error
     return names
+
+
+def _weights(checkpoint: Checkpoint, average: bool) -> dict[str, Tensor]:
+    """The weights that are asked for: a running average replaces the parameters that it has, and no others."""
+    if average and not checkpoint.average:
+        raise files.WeightsError(f"{checkpoint.path}: holds no second set of weights (`ema_*` buffers, `model_ema`); "
+                                 "mmengine's EMA hook saves the average as the weights themselves")  # fmt: skip
+    return {**checkpoint.state, **(checkpoint.average if average else {})}
+
+
+def _left_out(checkpoint: Checkpoint, average: bool) -> str | None:
+    if average or not checkpoint.average:
+        return None
+    return f"a second set of {len(checkpoint.average)} weights (of an EMA) was left out; --ema takes it"
 
 
 def _shapes(module: PIIPModel) -> dict[str, torch.Size]:
@@ -202,13 +156,14 @@ def _value(state: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _values(
-    source: Path, classification: bool, names: Mapping[str, str], layout: Mapping[str, Tensor]
+    source: Path, average: bool, names: Mapping[str, str], layout: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """Our keys and their tensors, from a fresh mapping of the file for every shard: what was read can be forgotten."""
     limit = SHARD_BYTES if is_mapped(source) else 1 << 62  # older formats are in memory anyway
     state: dict[str, Tensor] | None = None
     for shard in in_shards(order(layout), layout, limit):
-        state = read_state_dict(source, arguments=classification) if state is None or is_mapped(source) else state
+        if state is None or is_mapped(source):
+            state = _weights(read_checkpoint(source), average)
         for key in shard:
             yield key, _value(state, names[key])
 
@@ -216,7 +171,7 @@ def _values(
 def _write_model(
     path: Path, model: config.Model, layout: Mapping[str, Tensor], tensors: Iterator[tuple[str, Tensor]]
 ) -> None:
-    metadata = {"format": "pt", files.VERSION_KEY: __version__}
+    metadata = {"format": "pt", files.VERSION_KEY: piip.__version__}
     if path.name.endswith(files.SUFFIX):
         write_stream(path, layout, tensors, metadata | {files.CONFIG_KEY: model.model_dump_json()})
         return

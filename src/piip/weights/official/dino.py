@@ -9,7 +9,8 @@ from piip import config
 from piip.heads.dino.losses import BOX_WEIGHT, CLASS_WEIGHT, GIOU_WEIGHT
 from piip.heads.dino.matching import ALPHA, BOX_COST, CLASS_COST, GAMMA, GIOU_COST
 from piip.weights.keymap import Rule
-from piip.weights.official.branches import Official
+
+Official = Mapping[str, Any]
 
 HEADS, POINTS = 8, 4
 """of the official attentions, where the config does not say otherwise"""

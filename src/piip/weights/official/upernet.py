@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from piip import config
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.weights.keymap import Rule
-from piip.weights.official.branches import Official
+
+Official = Mapping[str, Any]
 
 ADE20K_PREPROCESS = config.Preprocess(
     long_side=2048, short_side=512, pad_multiple=1, mean=IMAGENET_MEAN, std=IMAGENET_STD
