@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from piip.version import __version__
+
 if TYPE_CHECKING:
     from piip.api import PIIP
     from piip.model import PIIPModel
     from piip.zoo import list_models
 
-__version__ = "0.1.0"
 __all__ = ["PIIP", "PIIPModel", "__version__", "create_model", "info", "list_models"]
 
 _HOME = {"PIIP": "piip.api", "PIIPModel": "piip.model", "list_models": "piip.zoo"}

@@ -16,8 +16,8 @@ from piip.backbone.branch import restore_buffers
 from piip.backbone.convnext import ConvNeXtBranch
 from piip.backbone.intern_vit import WideNormAttention
 from piip.backbone.piip import FAMILIES
-from piip.backbone.timm_models import architecture, pixel_statistics
 from piip.backbone.vit import ViTBranch
+from piip.config.timm_models import architecture, pixel_statistics
 
 TINY_STAGES = ((1, 32), (1, 32), (2, 64), (1, 64))
 FIELDS: dict[str, dict[str, Any]] = {

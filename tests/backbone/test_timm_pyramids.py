@@ -8,7 +8,7 @@ import torch
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.branch import restore_buffers
-from piip.backbone.timm_models import pixel_statistics
+from piip.config.timm_models import pixel_statistics
 
 VITS: tuple[Any, ...] = (
     "vit_small_patch14_dinov2",

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from piip.config import Preprocess
-from piip.pictures.objects import class_colour, draw_detections, draw_training_batch
+from piip.pictures.colours import class_colour
+from piip.pictures.objects import draw_detections, draw_object_batch
 from piip.structures import Batch, Instances
 
 
@@ -114,7 +115,7 @@ def nothing() -> Instances:
 
 def test_the_mosaic_shows_the_original_pixels_enlarged():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
-    mosaic = draw_training_batch(batch_of(pixels, [nothing()] * 3), PREPROCESS)
+    mosaic = draw_object_batch(batch_of(pixels, [nothing()] * 3), PREPROCESS)
     assert mosaic.shape == (2 * 32 * 7, 2 * 48 * 7, 3)
     small = mosaic[3::7, 3::7]
     assert np.array_equal(small[:32, :48], pixels[0])
@@ -128,7 +129,7 @@ def test_the_mosaic_shows_the_targets_at_their_place():
     masks = torch.zeros(1, 30, 40, dtype=torch.uint8)  # of an image that was padded to 32 x 48
     masks[0, 10:20, 10:20] = 1
     target = Instances(torch.tensor([[8.0, 8.0, 24.0, 24.0]]), torch.tensor([2]), masks)
-    mosaic = draw_training_batch(batch_of(pixels, [target]), PREPROCESS, ("a", "b", "c"))
+    mosaic = draw_object_batch(batch_of(pixels, [target]), PREPROCESS, ("a", "b", "c"))
     assert tuple(mosaic[7 * 24 - 1, 7 * 16]) == class_colour(2)
     inside = (mosaic[7 * 10 : 7 * 20, 7 * 10 : 7 * 20] != 100).any(axis=2)
     assert inside.all()
@@ -140,6 +141,6 @@ def test_a_large_batch_becomes_a_mosaic_of_bounded_size():
     images = torch.zeros(20, 3, 700, 1000)
     target = Instances(torch.tensor([[0.0, 0.0, 1000.0, 700.0]]), torch.tensor([0]))
     batch = Batch(images, [(700, 1000)] * 20, [(700, 1000)] * 20, [target] * 20, list(range(20)))
-    mosaic = draw_training_batch(batch, PREPROCESS)
+    mosaic = draw_object_batch(batch, PREPROCESS)
     assert max(mosaic.shape) <= 1920
     assert mosaic.shape[0] == 4 * round(700 * 0.48)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from piip.config import Preprocess
+from piip.pictures.colours import class_colour
 from piip.pictures.label_map import draw_label_batch, draw_labels, shares, tinted
-from piip.pictures.objects import class_colour
 from piip.prediction.label_map import SegmentationResult
 from piip.structures import IGNORED, Batch
 

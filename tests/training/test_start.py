@@ -10,8 +10,10 @@ import piip
 from piip import config, zoo
 from piip.cli.settings import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
+from piip.data.synthetic import make_scenes
+from piip.tasks import detection
 from piip.training.settings import Settings, write_run_config
-from piip.training.start import build_settings, resume_run, with_head, with_image_size
+from piip.training.start import build_settings, resume_run, start_run, with_head, with_image_size
 
 
 def test_the_kind_of_augmentation_follows_from_the_recipe():
@@ -145,3 +147,13 @@ def test_nothing_is_downloaded_that_is_overwritten_at_once(tmp_path, monkeypatch
     resume_run(tmp_path)
     assert seen[0].config == described
     assert not any(branch.config.pretrained for branch in seen[0].backbone.branches)
+
+
+def test_the_training_split_is_read_once(tmp_path, monkeypatch):
+    make_scenes(tmp_path / "set", train=2, val=1, size=(32, 32))
+    opened = []
+    real = detection.open_split
+    monkeypatch.setattr(detection, "open_split", lambda path, split: opened.append(split) or real(path, split))
+    settings = Settings(data=str(tmp_path / "set"), epochs=1, workers=0)
+    start_run(tiny.model(), None, settings, tmp_path / "runs")
+    assert opened.count("train") == 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from piip import config
 from piip.backbone.block import run_block, takes_any_order, takes_window_order
 from piip.backbone.branch import drop_path, drop_path_rates, run_step
-from piip.backbone.timm_models import architecture
+from piip.config.timm_models import architecture
 from piip.inference.block_in_place import run_block_in_place
 from piip.ops.paths import in_pieces, is_plain
 from piip.ops.windows import from_window_order, to_window_order

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -89,7 +88,11 @@ def _resident(name: str) -> int:
 
 
 def _growth_of_peak(work: Callable[[], Any]) -> float | None:
-    """Of the whole process: too little where something before took more."""
+    """Of the whole process: too little where something before took more. None on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work()

@@ -39,7 +39,7 @@ app.add_typer(data_app, name="data")
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Print the version."""
     if show:
-        from piip import __version__
+        from piip.version import __version__
 
         print(__version__)
         raise typer.Exit

@@ -30,7 +30,7 @@ def val(
 
     released = weights_path(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
-    folder = output or home / f"{split}-{data.resolve().stem}"
+    folder = output or home / f"{split}-{data.resolve().name}"
     model = PIIP(released, device)
     if window is not None:
         model.use_windows(window or None)

@@ -117,7 +117,7 @@ class Branch(Frozen):
             return values
         values = dict(values)
         if values.get("model") is not None:
-            from piip.backbone.timm_models import architecture
+            from piip.config.timm_models import architecture
 
             values = architecture(values["model"]) | values
         if values.get("family") == "convnext":
@@ -239,7 +239,7 @@ FIXED_BY_MODEL = ("family", "depth", "width", "heads", "mlp_ratio", "stages", "p
 
 
 def _check_model(branch: Branch) -> None:
-    from piip.backbone.timm_models import architecture
+    from piip.config.timm_models import architecture
 
     assert branch.model is not None
     read = architecture(branch.model)

@@ -101,12 +101,12 @@ class CheckReport(Findings):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
         return {
-            "file": self.file,
+            "file": encodable(self.file),
             "images": self.images,
             "objects": self.objects,
             "crowds": self.crowds,
             "masks": self.masks,
-            "class_counts": dict(self.class_counts),
+            "class_counts": encodable_keys(self.class_counts),
             "findings": self.findings_json(),
         }
 
@@ -120,5 +120,14 @@ class CheckReport(Findings):
 
 def printable(text: str) -> str:
     """`text` without the lone surrogates and control characters that break terminals and JSON files."""
-    clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in clean)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in encodable(text))
+
+
+def encodable_keys(counts: dict[str, int]) -> dict[str, int]:
+    """The same counts under names that a JSON file takes."""
+    return {encodable(name): count for name, count in counts.items()}
+
+
+def encodable(text: str) -> str:
+    """`text` without the lone surrogates that stand for undecodable bytes of file names, and that no file takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

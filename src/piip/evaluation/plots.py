@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 from piip.evaluation.coco import Averages, CocoResult
 from piip.files import atomic_write
-from piip.pictures.objects import class_colour
+from piip.pictures.colours import class_colour
 
 if TYPE_CHECKING:
     from piip.data.detection.annotations import CocoData, CocoImage

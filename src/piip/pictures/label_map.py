@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
-from piip.pictures.objects import class_colour, mosaic, stretched, text_font
+from piip.pictures.colours import class_colour
+from piip.pictures.lettering import one_line, text_font
+from piip.pictures.mosaic import mosaic, stretched
 from piip.structures import IGNORED, Batch, Size
 
 OPACITY = 0.55
@@ -102,4 +104,4 @@ def with_legend(picture: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
 
 
 def _name(label: int, names: Sequence[str]) -> str:
-    return " ".join(names[label].split()) if label < len(names) else str(label)
+    return one_line(names[label]) if label < len(names) else str(label)

@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
-from piip.pictures.objects import class_colour, mosaic, text_font
+from piip.pictures.colours import BLACK, GREY, WHITE, class_colour
+from piip.pictures.lettering import fitted, text_font
+from piip.pictures.mosaic import mosaic
 from piip.structures import Batch, Size
 
 SHORTEST_SIDE = 256
@@ -19,7 +21,6 @@ LONGEST_SIDE = 4096
 """beyond which nothing is enlarged"""
 LEAST_SHARE = 0.02
 """of a class in a target, to be written"""
-WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (225, 225, 225)
 
 
 def draw_probabilities(image: np.ndarray, ranked: Sequence[tuple[int, str, float]]) -> np.ndarray:
@@ -45,7 +46,7 @@ def draw_probabilities(image: np.ndarray, ranked: Sequence[tuple[int, str, float
         draw.rectangle((0, top + line - line // 5, bar, top + line - 2), fill=class_colour(label))
         percent = f"{probability:.1%}"
         room = width - text_font(percent, font_size).getlength(percent) - font_size
-        draw.text((font_size // 4, top), _fitted(name, font_size, room), fill=BLACK, font=text_font(name, font_size))
+        draw.text((font_size // 4, top), fitted(name, font_size, room), fill=BLACK, font=text_font(name, font_size))
         draw.text((width - font_size // 4, top), percent, fill=BLACK, font=text_font(percent, font_size), anchor="ra")
     return np.array(canvas)
 
@@ -72,17 +73,6 @@ def _written(pixels: np.ndarray, lines: Sequence[str]) -> np.ndarray:
     top = picture.height - line * len(lines)
     draw.rectangle((0, top, picture.width, picture.height), fill=BLACK)
     for number, text in enumerate(lines):
-        fitted = _fitted(text, font_size, picture.width)
-        draw.text((font_size // 4, top + number * line), fitted, fill=WHITE, font=text_font(text, font_size))
+        shown = fitted(text, font_size, picture.width)
+        draw.text((font_size // 4, top + number * line), shown, fill=WHITE, font=text_font(text, font_size))
     return np.array(picture)
-
-
-def _fitted(text: str, font_size: int, room: float) -> str:
-    """`text` on one line, shortened to `room` pixels."""
-    text = " ".join(text.split())
-    font = text_font(text, font_size)
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(f"{text}.") > room:
-        text = text[:-1]
-    return f"{text}."

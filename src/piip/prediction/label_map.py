@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from piip.files import atomic_write
+from piip.pictures.colours import class_colour
 from piip.pictures.label_map import draw_labels, shares
-from piip.pictures.objects import class_colour
 from piip.prediction.objects import save_picture, supervision_detections
 from piip.structures import Size
 

@@ -6,10 +6,11 @@ do not agree.
 
 from piip.data.kinds import kind_of_data
 from piip.tasks.choice import SUGGESTED, check_data, named, of, require_pairing
-from piip.tasks.task import Metrics, Report, Result, Task
+from piip.tasks.task import Data, Metrics, Report, Result, Task
 
 __all__ = [
     "SUGGESTED",
+    "Data",
     "Metrics",
     "Report",
     "Result",

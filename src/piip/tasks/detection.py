@@ -157,9 +157,9 @@ def image_paths(data: CocoData, count: int) -> list[Path]:
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with their boxes, masks and names, [H, W, 3] uint8."""
-    from piip.pictures.objects import draw_training_batch
+    from piip.pictures.objects import draw_object_batch
 
-    return draw_training_batch(batch, model.preprocess, model.classes)
+    return draw_object_batch(batch, model.preprocess, model.classes)
 
 
 def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:

@@ -81,7 +81,7 @@ def start_run(
         model = _without_downloading(adapted)
         note_transfer(model, weights, part)
     folder = _agreed(lambda: new_run_folder(output, adapted.task, name or adapted.name), settings)
-    return run(model, settings, folder, resume=False)
+    return run(model, settings, folder, resume=False, data=data)
 
 
 def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[RunResult, PIIPModel]:
@@ -107,17 +107,21 @@ def _without_downloading(described: config.Model) -> PIIPModel:
     return model
 
 
-def run(model: PIIPModel, settings: Settings, folder: Path, resume: bool) -> tuple[RunResult, PIIPModel]:
+def run(
+    model: PIIPModel, settings: Settings, folder: Path, resume: bool, data: tasks.Data | None = None
+) -> tuple[RunResult, PIIPModel]:
     """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`.
+
+    `data` is the training split where it was opened before, as it is for a new model's classes; else it is opened here.
 
     Of several processes, each evaluates all of the validation data after an epoch (which keeps them in step without a
     limit on how long it may take), and the main one alone has the last look and writes.
     """
     assert settings.data is not None
     task = tasks.of(model.config)
-    train_data = task.training_set(
-        model.config, task.open_split(settings.data, "train"), settings.augmentation, settings.seed
-    )
+    if data is None:
+        data = task.open_split(settings.data, "train")
+    train_data = task.training_set(model.config, data, settings.augmentation, settings.seed)
     val_data = task.validation_split(settings.data)
     if val_data is not None:
         val_data = task.in_label_order(model.config, val_data)

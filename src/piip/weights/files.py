@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import piip
 from piip import config
 from piip.config.errors import problems
 from piip.files import atomic_write, write_json
+from piip.version import __version__
 from piip.weights.shortened import shortened
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def save_model(model: PIIPModel, path: str | Path) -> Path:
     if broken := nonfinite_keys(tensors):
         raise WeightsError(f"{path}: not written, the model has NaN or infinite weights in {shortened(broken, LISTED)}")
     text = model.config.model_dump_json()
-    metadata = {"format": "pt", VERSION_KEY: piip.__version__}
+    metadata = {"format": "pt", VERSION_KEY: __version__}
     if path.suffix == SUFFIX:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:

@@ -12,8 +12,9 @@ from piip.backbone import PIIPBackbone
 from piip.backbone.branch import restore_buffers
 from piip.model import PIIPModel
 from piip.weights.keymap import KeyMismatch, convert
+from piip.weights.official.branches import Official
 from piip.weights.official.classifiers import classifier_config, is_classifier
-from piip.weights.official.configs import Official, backbone_config, model_config
+from piip.weights.official.configs import backbone_config, model_config
 from piip.weights.official.keys import official_buffers, official_keys
 from piip.weights.official.upernet import with_counters
 

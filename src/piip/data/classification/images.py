@@ -15,7 +15,7 @@ from rich.table import Table
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
 from piip.data.detection.splits import SplitName
-from piip.data.report import DataError, Findings
+from piip.data.report import DataError, Findings, encodable, encodable_keys
 
 THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""
@@ -62,9 +62,9 @@ class ClassReport(Findings):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
         return {
-            "file": self.file,
+            "file": encodable(self.file),
             "images": self.images,
-            "class_counts": dict(self.class_counts),
+            "class_counts": encodable_keys(self.class_counts),
             "findings": self.findings_json(),
         }
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from piip.data.decode import SUFFIXES, ImageError, decode_image, decode_values, read_header
 from piip.data.detection.splits import SplitName
-from piip.data.report import DataError, Finding, Findings
+from piip.data.report import DataError, Finding, Findings, encodable, encodable_keys
 from piip.data.segmentation.folders import (
     MASK_SUFFIX,
     Description,
@@ -77,10 +77,10 @@ class MaskReport(Findings):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
         return {
-            "file": self.file,
+            "file": encodable(self.file),
             "images": self.images,
-            "class_pixels": dict(self.class_counts),
-            "class_images": dict(self.classes_in_images),
+            "class_pixels": encodable_keys(self.class_counts),
+            "class_images": encodable_keys(self.classes_in_images),
             "ignored_pixels": self.ignored_pixels,
             "findings": self.findings_json(),
         }

@@ -12,7 +12,8 @@ from typing import Any
 from piip import config
 from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from piip.weights.keymap import Rule
-from piip.weights.official.configs import Official, backbone_config
+from piip.weights.official.branches import Official
+from piip.weights.official.configs import backbone_config
 
 DEFAULT_CLASSES = 1000
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import piip
 from piip import config
 from piip.files import TEMPORARY, atomic_write, write_json
 from piip.model import PIIPModel
+from piip.version import __version__
 from piip.weights import files, opengvlab
 from piip.weights.keymap import KeyMismatch, convert
 from piip.weights.official.class_names import with_class_names
@@ -107,7 +107,7 @@ def to_official(source: str | Path, target: str | Path) -> Converted:
     except KeyMismatch as error:
         raise files.WeightsError(f"{source}: {error}") from error
     state = {name: tensors[ours] for ours, name in official_keys(module).items()} | official_buffers(module)
-    meta = {"CLASSES": model.classes, "piip_model": model.name, "piip_version": piip.__version__}
+    meta = {"CLASSES": model.classes, "piip_model": model.name, "piip_version": __version__}
     key = "model" if model.task == "classification" else "state_dict"
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as temporary:
@@ -171,7 +171,7 @@ def _values(
 def _write_model(
     path: Path, model: config.Model, layout: Mapping[str, Tensor], tensors: Iterator[tuple[str, Tensor]]
 ) -> None:
-    metadata = {"format": "pt", files.VERSION_KEY: piip.__version__}
+    metadata = {"format": "pt", files.VERSION_KEY: __version__}
     if path.name.endswith(files.SUFFIX):
         write_stream(path, layout, tensors, metadata | {files.CONFIG_KEY: model.model_dump_json()})
         return

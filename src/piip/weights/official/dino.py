@@ -9,8 +9,7 @@ from piip import config
 from piip.heads.dino.losses import BOX_WEIGHT, CLASS_WEIGHT, GIOU_WEIGHT
 from piip.heads.dino.matching import ALPHA, BOX_COST, CLASS_COST, GAMMA, GIOU_COST
 from piip.weights.keymap import Rule
-
-Official = Mapping[str, Any]
+from piip.weights.official.branches import Official
 
 HEADS, POINTS = 8, 4
 """of the official attentions, where the config does not say otherwise"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +11,7 @@ from piip import config
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.weights.keymap import Rule
-
-Official = Mapping[str, Any]
+from piip.weights.official.branches import Official
 
 ADE20K_PREPROCESS = config.Preprocess(
     long_side=2048, short_side=512, pad_multiple=1, mean=IMAGENET_MEAN, std=IMAGENET_STD

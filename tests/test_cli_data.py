@@ -1,0 +1,51 @@
+"""`piip data check`, and where `piip val` puts its results."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests import tiny
+from tests.mask_sets import make_masks
+from typer.testing import CliRunner
+
+import piip
+from piip import config
+from piip.benchmark.machine import _growth_of_peak
+from piip.cli import app
+from piip.model import PIIPModel
+from piip.weights.files import save_model
+
+
+def test_a_check_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_masks(tmp_path / "set")
+    monkeypatch.chdir(data)
+    before = sorted(data.rglob("*"))
+    assert CliRunner().invoke(app, ["data", "check", "."]).exit_code == 0
+    assert sorted(data.rglob("*")) == before
+
+
+def test_findings_are_written_where_asked_for_also_of_names_that_no_file_takes(tmp_path: Path) -> None:
+    data = make_masks(tmp_path / "set", description={"classes": ["\udce9", "b", "c"], "ignore_index": 255})
+    done = CliRunner().invoke(app, ["data", "check", str(data), "--json", str(tmp_path / "new" / "check.json")])
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "new" / "check.json").read_text(encoding="utf-8"))
+    assert list(found["train"]["class_pixels"]) == ["\\udce9", "b", "c"]
+
+
+def test_sets_that_differ_after_a_dot_have_results_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmentor = tiny.model().model_copy(update={"head": config.UperNet()})
+    weights = save_model(PIIPModel(segmentor), tmp_path / "model.safetensors")
+    folders = []
+    monkeypatch.setattr(piip.PIIP, "val", lambda self, data, split, output, *_: folders.append(output))
+    for version in ("set.v1", "set.v2"):
+        CliRunner().invoke(app, ["val", "--weights", str(weights), "--data", str(tmp_path / version)])
+    assert [folder.name for folder in folders] == ["val-set.v1", "val-set.v2"]
+
+
+def test_windows_does_not_tell_the_peak_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # importing it fails, as there
+    assert _growth_of_peak(lambda: torch.ones(1)) is None

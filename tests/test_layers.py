@@ -1,0 +1,108 @@
+"""The house keeps its floors: a part of the package uses the parts below it and nothing beside or above it.
+
+All imports count, those inside functions and for type checkers too.
+"""
+
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+
+import grimp
+import pytest
+
+FLOORS = (
+    ("piip", "__main__"),
+    ("cli",),
+    ("demo",),
+    ("api",),
+    ("training",),
+    ("tasks",),
+    ("benchmark",),
+    ("profile",),
+    ("evaluation",),
+    ("prediction",),
+    ("pictures",),
+    ("inference",),
+    ("weights",),
+    ("zoo",),
+    ("model",),
+    ("heads",),
+    ("backbone",),
+    ("data",),
+    ("ops",),
+    ("config",),
+    ("structures", "files", "devices", "console", "version"),
+)
+"""from the top down, in the order of the flow: what people hold, how it is trained and judged, what comes out,
+the model, what goes in, and what all of them need"""
+
+KNOWN = {
+    # Inference on a CPU moves out of the paper's files: then these swap modules from above.
+    ("piip.backbone.attention", "piip.inference.products"),
+    ("piip.backbone.block", "piip.inference.block_in_place"),
+    ("piip.backbone.feature_maps", "piip.inference.products"),
+    ("piip.backbone.interaction", "piip.inference.exchange_in_pieces"),
+    ("piip.backbone.vit", "piip.inference.block_in_place"),
+    ("piip.heads.mask_rcnn.mask", "piip.inference.roi_products"),
+    ("piip.heads.mask_rcnn.roi", "piip.inference.roi_products"),
+    ("piip.model", "piip.inference"),
+    # The predictor knows the model and a transform, no task; results write themselves.
+    ("piip.prediction.files", "piip.api"),
+    ("piip.prediction.files", "piip.tasks"),
+    ("piip.prediction.objects", "piip.evaluation.coco"),
+    ("piip.prediction.predictor", "piip.tasks"),
+    # A benchmark takes a model, and heads predict without a task.
+    ("piip.benchmark.run", "piip.api"),
+    ("piip.benchmark.run", "piip.tasks"),
+}
+"""imports that are still to go"""
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("piip", cache_dir=None)
+
+
+def part(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def arrows(imports: grimp.ImportGraph) -> Iterator[tuple[str, str]]:
+    for module in sorted(imports.modules):
+        for imported in sorted(imports.find_modules_directly_imported_by(module)):
+            yield module, imported
+
+
+def arrows_up(imports: grimp.ImportGraph) -> set[tuple[str, str]]:
+    """Imports of what lies on the same floor or above."""
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    apart = [(a, b) for a, b in arrows(imports) if part(a) != part(b)]
+    return {(a, b) for a, b in apart if floor[part(a)] >= floor[part(b)]}
+
+
+def check_no_circle(imports: grimp.ImportGraph) -> None:
+    """CycleError, with the modules in a circle, if there is one."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for a, b in arrows(imports):
+        if (a, b) not in KNOWN:
+            sorter.add(a, b)
+    sorter.prepare()
+
+
+def test_every_part_has_its_floor(imports: grimp.ImportGraph) -> None:
+    assert {part(module) for module in imports.modules} == {name for names in FLOORS for name in names}
+
+
+def test_no_arrow_runs_up(imports: grimp.ImportGraph) -> None:
+    assert arrows_up(imports) - KNOWN == set()
+
+
+def test_there_is_no_circle(imports: grimp.ImportGraph) -> None:
+    check_no_circle(imports)
+
+
+def test_arrows_up_and_circles_are_seen(imports: grimp.ImportGraph) -> None:
+    changed = grimp.build_graph("piip", cache_dir=None)
+    changed.add_import(importer="piip.ops.windows", imported="piip.api")
+    assert ("piip.ops.windows", "piip.api") in arrows_up(changed)
+    with pytest.raises(CycleError, match=r"piip\.ops\.windows"):
+        check_no_circle(changed)
