@@ -66,7 +66,7 @@ def seconds(name: str, model: PIIPModel, data: Batch) -> dict[str, float]:
     train_step(model.train(), data)
     middle = time.thread_time()
     with torch.inference_mode():
-        model.eval().predict(data.images, data.image_sizes, data.original_sizes)
+        model.eval().predict(data)
     return {"train": middle - began, "predict": time.thread_time() - middle}
 
 
@@ -120,7 +120,7 @@ def forward(name: str, size: int) -> dict[str, float]:
     image = torch.randn(1, 3, size, size)
     began = time.perf_counter()
     with torch.inference_mode():
-        (found,) = model.predict(image, [(size, size)], [(size, size)])
+        (found,) = model.predict(Batch(image))
     figures = {"seconds": time.perf_counter() - began, "model_gb": loaded, "peak_gb": _peak()}
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{name}, {millions:.0f} M parameters, {size} x {size}, {len(found['scores'])} detections: "

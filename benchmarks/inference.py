@@ -26,7 +26,7 @@ from piip.benchmark.machine import MATRIX, peak_memory
 from piip.inference import fuse
 from piip.model import PIIPModel
 from piip.ops.paths import plain
-from piip.profile.measured import counts_of_parts, neck_of
+from piip.profile.measured import counts_of_parts
 
 MODEL = "piip_tsb_1120_896_448_mask_rcnn"
 Clock = Callable[[], float]
@@ -44,7 +44,7 @@ def build(name: str) -> tuple[PIIPModel, PIIPModel]:
 
 
 def backbone_and_neck(model: PIIPModel, image: Tensor) -> list[Tensor]:
-    neck: Any = neck_of(model.head)
+    neck: Any = model.head.neck
     levels = neck(model.backbone(image))
     return levels if isinstance(levels, list) else [levels]
 

@@ -50,9 +50,8 @@ KNOWN = {
     ("piip.prediction.files", "piip.tasks"),
     ("piip.prediction.objects", "piip.evaluation.coco"),
     ("piip.prediction.predictor", "piip.tasks"),
-    # A benchmark takes a model, and heads predict without a task.
+    # A benchmark takes a model.
     ("piip.benchmark.run", "piip.api"),
-    ("piip.benchmark.run", "piip.tasks"),
 }
 """imports that are still to go"""
 

@@ -1,6 +1,7 @@
 """The Mask R-CNN model as a whole: what goes in, what comes out."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from tests import tiny
 from tests.heads.dino_models import tiny_model as tiny_dino
 from torch import Tensor
 
+from piip.data.batches import collate
+from piip.data.samples import Sample
 from piip.model import PIIPModel
 from piip.structures import Batch, Instances
 
@@ -59,7 +62,7 @@ def test_boxes_only() -> None:
         step.images, step.image_sizes, step.original_sizes, [Instances(t.boxes, t.labels) for t in step.targets], [0, 1]
     )
     assert list(model.loss(step)) == LOSSES[:-1]
-    result = model.predict(step.images, step.image_sizes, step.original_sizes)[0]
+    result = model.predict(step)[0]
     assert list(result) == ["boxes", "scores", "labels"]
 
 
@@ -78,7 +81,7 @@ def vars_of(instances: Instances) -> tuple[Tensor, Tensor, Tensor | None]:
 def test_predictions_in_original_pixels(training: bool) -> None:
     model, step = build().train(training), batch(0, 0)
     originals = [(45, 50), (180, 200)]
-    results = model.predict(step.images, step.image_sizes, originals)
+    results = model.predict(replace(step, original_sizes=originals))
     for result, (height, width) in zip(results, originals, strict=True):
         count = len(result["scores"])
         assert count > 0
@@ -95,14 +98,21 @@ def test_predictions_in_original_pixels(training: bool) -> None:
         assert (result["boxes"][:, 3] <= height + 1e-3).all()
 
 
-def test_predict_needs_as_many_sizes_as_images() -> None:
-    with pytest.raises(ValueError, match="2 images, but 1 image_sizes and 2 original_sizes"):
-        build().predict(torch.randn(2, 3, 96, 128), [(96, 128)], [(96, 128)] * 2)
+def test_a_batch_needs_as_many_sizes_as_images() -> None:
+    with pytest.raises(ValueError, match="2 images, but 1 image_sizes, 2 original_sizes, 2 padded_sizes"):
+        Batch(torch.randn(2, 3, 96, 128), [(96, 128)], [(96, 128)] * 2)
+
+
+def test_images_alone_are_a_batch_without_padding_in_pixels_of_their_own() -> None:
+    made = Batch(torch.zeros(2, 3, 96, 128))
+    assert made.image_sizes == made.original_sizes == made.padded_sizes == [(96, 128)] * 2
+    assert (made.targets, made.indices) == ([], [0, 1])
+    assert Batch(made.images, [(90, 100), (96, 128)]).original_sizes == [(90, 100), (96, 128)]
 
 
 @pytest.mark.parametrize("make", [build, tiny_dino])
 def test_no_images_have_no_predictions(make) -> None:
-    assert make().predict(torch.randn(0, 3, 96, 128), [], []) == []
+    assert make().predict(Batch(torch.randn(0, 3, 96, 128))) == []
 
 
 @pytest.mark.parametrize("make", [build, tiny_dino])
@@ -112,27 +122,21 @@ def test_the_output_of_a_detector_is_no_tensor(make) -> None:
 
 
 def test_padding_of_the_image_itself_counts_that_of_the_batch_does_not(monkeypatch) -> None:
+    """Anchors in the padding that an image would have alone are trained on, as in the reference."""
     model, seen = build(), []
-
-    def remember(features, image_sizes, padded_sizes, targets):
-        seen.append((image_sizes, padded_sizes))
-        return {}
-
-    monkeypatch.setattr(model.head, "loss", remember)
+    inside = model.head.rpn._inside
+    monkeypatch.setattr(model.head.rpn, "_inside", lambda anchors, size: seen.append(size) or inside(anchors, size))
     sizes = [(90, 100), (32, 33), (65, 127), (96, 128)]
-    images = torch.randn(4, 3, 100, 128)  # rows of no whole multiple: the padding ends with the image
-    model.loss(Batch(images, sizes, sizes, [objects(0)] * 4, [0, 1, 2, 3]))
-    assert seen == [(sizes, [(96, 128), (32, 64), (96, 128), (96, 128)])]
-    seen.clear()
-    model.loss(Batch(images[:1], [(97, 100)], sizes[:1], [objects(0)], [0]))
-    assert seen == [([(97, 100)], [(100, 128)])]
+    samples = [Sample(torch.randn(3, *size), objects(0), size, 0) for size in sizes]
+    model.loss(collate(samples, pad_multiple=32))
+    assert seen == [(96, 128), (32, 64), (96, 128), (96, 128)]
 
 
 def test_bfloat16_autocast() -> None:
     model, step = build(), batch(2, 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model.loss(step)
-        results = model.predict(step.images, step.image_sizes, step.original_sizes)
+        results = model.predict(step)
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

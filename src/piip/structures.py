@@ -7,7 +7,7 @@ is 0-based and contiguous, lists over branches and feature maps run from fine to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +17,11 @@ Size = tuple[int, int]
 """(height, width)"""
 
 Prediction = dict[str, Tensor]
-"""One image's result. Detection: `boxes` [N, 4] in pixels of the original image, `scores` [N],
-`labels` [N] and, with a mask head, `masks` [N, H, W] bool at the original size. Segmentation: `labels` [H, W] and
-`probabilities` [K, H, W] at the original size. Classification: `probs` [K]."""
+"""One image's result, at the size of its (upright) file.
+
+Detection: `boxes` [N, 4] in its pixels, `scores` [N], `labels` [N] int64 and, with a mask head, `masks` [N, H, W] bool,
+the best first. Segmentation: `labels` [H, W] int64, the best class of each pixel, and `scores` [H, W], its probability.
+Classification: `probs` [K], summing to 1."""
 
 IGNORED = -1
 """the label of a pixel that takes part in neither loss nor evaluation; files have values of their own for it"""
@@ -55,25 +57,50 @@ class Instances:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step, padded right and below with zeros to one size."""
+    """Images of one step, padded right and below with zeros to one size.
+
+    `Batch(images)` is one of images without padding and without targets: what is not given, or empty, is that.
+
+    Raises ValueError where the numbers of images and sizes differ.
+    """
 
     images: Tensor
     """[B, 3, H, W] float32, normalised RGB"""
-    image_sizes: list[Size]
-    """the part of each image that is not padding"""
-    original_sizes: list[Size]
-    """of the (upright) files, for predictions in their pixels"""
-    targets: list[Any]
+    image_sizes: list[Size] = field(default_factory=list)
+    """the part of each image that is not padding; the whole image"""
+    original_sizes: list[Size] = field(default_factory=list)
+    """of the (upright) files, for predictions in their pixels; `image_sizes`"""
+    targets: list[Any] = field(default_factory=list)
     """what the task's head takes: `Instances` for detection, label maps [H, W] int64 (of the images without their
     padding, `IGNORED` where nothing is annotated) for segmentation, shares of the
-    classes [K], summing to 1, for classification"""
-    indices: list[int]
-    """positions in the data set, to name an image in an error or a result"""
+    classes [K], summing to 1, for classification; none for a prediction"""
+    indices: list[int] = field(default_factory=list)
+    """positions in the data set, to name an image in an error or a result; positions in the batch"""
+    padded_sizes: list[Size] = field(default_factory=list)
+    """each image with the padding that it would have alone, but not that of larger images in the batch; H and W"""
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        whole = [size_of(self.images)] * count
+        sizes = self.image_sizes or whole
+        defaults: dict[str, list[Any]] = {
+            "image_sizes": whole,
+            "original_sizes": sizes,
+            "indices": list(range(count)),
+            "padded_sizes": whole,
+        }
+        for name, value in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        numbers = {name: len(getattr(self, name)) for name in ("image_sizes", "original_sizes", "padded_sizes")}
+        if set(numbers.values()) != {count}:
+            listed = ", ".join(f"{number} {name}" for name, number in numbers.items())
+            raise ValueError(f"{count} images, but {listed}: give one for each image")
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
         targets = [target.to(device) for target in self.targets]
-        return Batch(self.images.to(device), self.image_sizes, self.original_sizes, targets, self.indices)
+        return replace(self, images=self.images.to(device), targets=targets)
 
 
 def size_of(images: Tensor) -> Size:

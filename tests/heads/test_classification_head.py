@@ -68,7 +68,7 @@ def test_loss_and_predictions_follow_from_the_logits(kind):
     targets = torch.stack(data.targets)
     expected = -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
     torch.testing.assert_close(model.loss(data)["loss_cls"], expected)
-    predictions = model.predict(data.images, data.image_sizes, data.original_sizes)
+    predictions = model.predict(data)
     torch.testing.assert_close(torch.stack([p["probs"] for p in predictions]), logits.softmax(dim=1))
 
 

@@ -58,7 +58,7 @@ def test_last_layer(golden: Golden, decoded: Decoded) -> None:
 def test_detections(model: PIIPModel, golden: Golden, features: list[Tensor], monkeypatch) -> None:
     monkeypatch.setattr(model.backbone, "forward", lambda _: features)
     image, original = tuple(golden.spec["img_shape"]), tuple(golden.spec["ori_shape"])
-    found = model.predict(golden.image(), [image], [original])[0]
+    found = model.predict(Batch(golden.image(), [image], [original]))[0]
     assert list(found) == ["boxes", "scores", "labels"]
     assert (found["scores"].diff() <= 0).all()
     expected = golden.expected["boxes_scores_labels"]

@@ -1,5 +1,7 @@
 """DINO as a detector: what training and prediction do at the edges."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dino_models import TWO, batch, instances, tiny_model
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from piip import config
 from piip.heads.dino import DINOHead
-from piip.heads.dino.matching import match, objects_of
+from piip.heads.dino.matching import match_queries, objects_of
 from piip.model import PIIPModel
 from piip.structures import Batch, Instances
 
@@ -48,7 +50,7 @@ def test_more_objects_than_queries() -> None:
     objects = objects_of(data.targets, data.image_sizes)
     with torch.no_grad():
         decoded = model.head(model.backbone(data.images), data.image_sizes, (96, 128))
-    pairs = match(decoded.logits, decoded.boxes, objects)
+    pairs = match_queries(decoded.logits, decoded.boxes, objects)
     assert pairs.query.shape == (2, 5)  # every query has an object of its own
     assert all(len(row.unique()) == 5 for row in (*pairs.query, *pairs.object))
     assert all(gradient is not None for gradient in gradients(model, data).values())
@@ -59,7 +61,7 @@ def test_odd_sizes_and_fewer_cells_than_queries(size: tuple[int, int]) -> None:
     model = tiny_model(queries=300, detections=1000)
     data = batch(instances((2.0, 3, 20, 25)), size=size)
     assert all(torch.isfinite(loss) for loss in model.train().loss(data).values())
-    (found,) = model.eval().predict(data.images, data.image_sizes, [(size[0] * 2, size[1] * 3)])
+    (found,) = model.eval().predict(replace(data, original_sizes=[(size[0] * 2, size[1] * 3)]))
     assert 3 <= len(found["scores"]) < 900  # three classes at every cell, of which there are fewer than queries
     assert (found["boxes"] >= 0).all()
     assert (found["boxes"][:, 2] <= size[1] * 3).all()
@@ -70,7 +72,7 @@ def test_one_class() -> None:
     model = tiny_model(classes=("cell",))
     data = batch(Instances(TWO.boxes, torch.zeros(2, dtype=torch.long)))
     assert all(torch.isfinite(loss) for loss in model.train().loss(data).values())
-    (found,) = model.eval().predict(data.images, data.image_sizes, data.original_sizes)
+    (found,) = model.eval().predict(data)
     assert found["labels"].unique().tolist() == [0]
     assert len(found["scores"]) == 7
 
@@ -81,7 +83,7 @@ def test_detections_are_the_best_pairs_of_query_and_class() -> None:
     data = batch(TWO)
     size = data.image_sizes
     decoded = model.head(model.backbone(data.images), size, (96, 128))
-    (found,) = model.predict(data.images, size, size)
+    (found,) = model.predict(data)
     best = decoded.logits[-1, 0].sigmoid().flatten().sort(descending=True).values[:7]
     assert torch.allclose(found["scores"], best)
     query = (decoded.logits[-1, 0].sigmoid() == found["scores"][0]).nonzero()[0]
@@ -112,8 +114,8 @@ def test_padding_is_neither_attended_to_nor_proposed() -> None:
 def test_a_batch_of_one_is_that_image_of_a_larger_batch() -> None:
     model = tiny_model().eval()
     data = batch(TWO, TWO)
-    both = model.predict(data.images, data.image_sizes, data.original_sizes)
-    first = model.predict(data.images[:1], data.image_sizes[:1], data.original_sizes[:1])
+    both = model.predict(data)
+    first = model.predict(Batch(data.images[:1], data.image_sizes[:1], data.original_sizes[:1]))
     for key, value in first[0].items():
         assert torch.allclose(value, both[0][key], atol=1e-4), key
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 
 from piip.heads.dino.losses import detection_losses, focal_loss
-from piip.heads.dino.matching import Matches, Objects, costs, generalised_iou, match, objects_of, repeated
+from piip.heads.dino.matching import Matches, Objects, costs, generalised_iou, match_queries, objects_of, repeated
 from piip.heads.dino.positions import embed_boxes, geometry, inverse_sigmoid, to_centres, to_corners
 from piip.heads.dino.queries import cell_boxes
 from piip.structures import Instances
@@ -40,7 +40,7 @@ def one_image(every: Objects, image: int) -> Objects:
 def test_all_layers_at_once_are_each_the_cheapest_assignment() -> None:
     logits, boxes = predictions()
     every = objects()
-    pairs = match(logits, boxes, every)
+    pairs = match_queries(logits, boxes, every)
     assert pairs.query.shape == (3, 5)
     for layer, image in itertools.product(range(3), range(2)):
         own = one_image(every, image)

@@ -84,7 +84,7 @@ def test_proposals(trained: PIIPModel, golden: Golden, levels: list[Tensor]) -> 
 def test_detections(model: PIIPModel, golden: Golden) -> None:
     spec, expected = golden.spec, golden.expected
     image, original = tuple(spec["img_shape"]), tuple(spec["ori_shape"])
-    found = model.predict(golden.image(), [image], [original])[0]
+    found = model.predict(Batch(golden.image(), [image], [original]))[0]
     assert len(found["boxes"]) == len(expected["boxes_scores"])
     assert found["masks"].shape == (len(found["boxes"]), *original)
     scale = torch.tensor([1.0, 1, 1, 1, 100, 1000])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from piip import config
 from piip.heads.mask_rcnn import MaskRCNNHead, box, matching, rpn
-from piip.structures import Instances
+from piip.structures import Batch, Instances, Prediction, Size
 
 SIZE = (96, 128)
 SIZES = [SIZE, (90, 100)]
@@ -54,9 +54,19 @@ def twice(one: Instances) -> Instances:
     return Instances(*(torch.cat((part, part)) for part in (one.boxes, one.labels, one.masks)))
 
 
+def batch(sizes: list[Size], originals: list[Size] | None = None, targets: list[Instances] | None = None) -> Batch:
+    return Batch(torch.zeros(len(sizes), 3, *SIZE), sizes, originals or sizes, targets or [])
+
+
 def losses_of(head: MaskRCNNHead, targets: list[Instances], maps: list[Tensor] | None = None) -> dict[str, Tensor]:
     count = len(targets)
-    return head.loss(maps or features(count), SIZES[:count], [SIZE] * count, targets)
+    return head.loss(maps or features(count), batch(SIZES[:count], targets=targets))
+
+
+def detect(
+    head: MaskRCNNHead, maps: list[Tensor], sizes: list[Size] = SIZES, originals: list[Size] | None = None
+) -> list[Prediction]:
+    return head.predict(lambda _: maps, batch(sizes, originals))
 
 
 def check_training(head: MaskRCNNHead, targets: list[Instances]) -> dict[str, Tensor]:
@@ -110,7 +120,7 @@ def test_not_a_single_proposal() -> None:
     assert [len(boxes) for boxes, _ in found] == [0, 0]
     check_training(head, [objects(0), objects(0)])
     check_training(head, [objects(2), objects(0)])
-    results = head.predict(maps, SIZES, SIZES)
+    results = detect(head, maps)
     assert [len(result["boxes"]) for result in results] == [0, 0]
 
 
@@ -179,7 +189,7 @@ def check_predictions(results: list[dict[str, Tensor]], originals: list[tuple[in
 def test_predictions(masks: bool, autocast: bool) -> None:
     head, originals = build(masks=masks), [(48, 64), (180, 200)]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        results = head.predict(features(), SIZES, originals)
+        results = detect(head, features(), SIZES, originals)
     check_predictions(results, originals, masks)
     assert [len(result["boxes"]) for result in results] == [20, 20]
     if masks:
@@ -188,10 +198,10 @@ def test_predictions(masks: bool, autocast: bool) -> None:
 
 def test_predictions_do_not_depend_on_training_mode_or_grad() -> None:
     head, maps = build(), features()
-    expected = head.eval().predict(maps, SIZES, SIZES)
+    expected = detect(head.eval(), maps)
     with torch.no_grad():
-        actual = head.train().predict([level.requires_grad_() for level in maps], SIZES, SIZES)
-    again = head.predict(maps, SIZES, SIZES)
+        actual = detect(head.train(), [level.requires_grad_() for level in maps])
+    again = detect(head, maps)
     for results in (actual, again):
         check_predictions(results, SIZES)
         for result, wanted in zip(results, expected, strict=True):
@@ -200,7 +210,7 @@ def test_predictions_do_not_depend_on_training_mode_or_grad() -> None:
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_no_detections(masks: bool) -> None:
-    results = build(score_threshold=1.0, masks=masks).predict(features(), SIZES, [(33, 44), (55, 66)])
+    results = detect(build(score_threshold=1.0, masks=masks), features(), SIZES, [(33, 44), (55, 66)])
     check_predictions(results, [(33, 44), (55, 66)], masks)
     assert [len(result["boxes"]) for result in results] == [0, 0]
 
@@ -212,7 +222,7 @@ def test_detections_in_one_image_only() -> None:
         level[1] = 0
     torch.nn.init.normal_(head.box.scores.weight, std=3)
     head.box.scores.bias.data[-1] = 0.5
-    results = head.predict(maps, SIZES, SIZES)
+    results = detect(head, maps)
     check_predictions(results, SIZES)
     assert len(results[0]["boxes"]) > 0
     assert len(results[1]["boxes"]) == 0
@@ -220,8 +230,8 @@ def test_detections_in_one_image_only() -> None:
 
 def test_the_original_size_only_scales_boxes() -> None:
     head, maps = build(), features(1)
-    plain = head.predict(maps, [SIZE], [SIZE])[0]
-    scaled = head.predict(maps, [SIZE], [(SIZE[0] * 2, SIZE[1] // 2)])[0]
+    plain = detect(head, maps, [SIZE])[0]
+    scaled = detect(head, maps, [SIZE], [(SIZE[0] * 2, SIZE[1] // 2)])[0]
     torch.testing.assert_close(scaled["boxes"], plain["boxes"] * torch.tensor([0.5, 2, 0.5, 2]), atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(scaled["scores"], plain["scores"])
 
@@ -245,9 +255,9 @@ def test_background_is_not_predicted() -> None:
     head = build(classes=2, masks=False)
     torch.nn.init.zeros_(head.box.scores.weight)
     head.box.scores.bias.data = torch.tensor([0.0, 1.0, 9.0])
-    assert all(len(result["boxes"]) == 0 for result in head.predict(features(), SIZES, SIZES))
+    assert all(len(result["boxes"]) == 0 for result in detect(head, features()))
     head.box.scores.bias.data = torch.tensor([0.0, 9.0, 1.0])
-    assert all((result["labels"] == 1).all() for result in head.predict(features(), SIZES, SIZES))
+    assert all((result["labels"] == 1).all() for result in detect(head, features()))
 
 
 def test_nothing_is_made_on_another_device(monkeypatch) -> None:
@@ -264,7 +274,7 @@ def test_nothing_is_made_on_another_device(monkeypatch) -> None:
     monkeypatch.setattr(box, "batched_nms", on_cpu(box.batched_nms))
     monkeypatch.setattr(rpn, "batched_nms", on_cpu(rpn.batched_nms))
     with torch.device("meta"):
-        results = head.predict(maps, SIZES, SIZES)
+        results = detect(head, maps)
         losses = losses_of(head, targets, maps)
     assert all(tensor.device.type == "cpu" for result in results for tensor in result.values())
     assert all(loss.device.type == "cpu" for loss in losses.values())
@@ -274,9 +284,9 @@ def test_nothing_is_made_on_another_device(monkeypatch) -> None:
 def test_images_of_a_batch_do_not_mix() -> None:
     head, maps = build(), features(3)
     sizes = [SIZE, (64, 100), (96, 50)]
-    together = head.predict(maps, sizes, sizes)
+    together = detect(head, maps, sizes)
     for image, size in enumerate(sizes):
-        alone = head.predict([level[image, None] for level in maps], [size], [size])[0]
+        alone = detect(head, [level[image, None] for level in maps], [size])[0]
         # Rounding may swap detections of nearly equal scores at the end of the list.
         torch.testing.assert_close(together[image]["scores"], alone["scores"], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(together[image]["boxes"][:5], alone["boxes"][:5], atol=1e-3, rtol=1e-4)
@@ -285,9 +295,9 @@ def test_images_of_a_batch_do_not_mix() -> None:
 
 def test_copies_and_pickles() -> None:
     head, maps = build(), features(1)
-    expected = head.predict(maps, [SIZE], [SIZE])[0]
+    expected = detect(head, maps, [SIZE])[0]
     for copied in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
-        actual = copied.predict(maps, [SIZE], [SIZE])[0]
+        actual = detect(copied, maps, [SIZE])[0]
         assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 

@@ -121,11 +121,6 @@ def test_targets_of_the_objects_own_box() -> None:
     assert (wanted[1, :, 14:] == 0).all()
 
 
-def test_data_without_masks_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"no masks.*masks=False"):
-        mask_targets(torch.zeros(1, 4), torch.zeros(1), Instances(torch.zeros(1, 4), torch.zeros(1)))
-
-
 def test_loss_and_prediction_read_the_objects_own_class() -> None:
     head = MaskHead(config.MaskRCNN(channels=8, mask_convs=1), classes=3)
     levels = [torch.randn(2, 8, 64 // stride, 64 // stride) for stride in (4, 8, 16, 32)]

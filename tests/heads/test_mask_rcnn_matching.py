@@ -4,7 +4,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from piip.heads.mask_rcnn import matching
-from piip.heads.mask_rcnn.matching import BACKGROUND, IGNORED, match, random_sample, sample
+from piip.heads.mask_rcnn.matching import BACKGROUND, UNDECIDED, match_boxes, random_sample, sample
 
 RPN = (0.7, 0.3, 0.3)
 BOX = (0.5, 0.5, 0.5)
@@ -21,7 +21,7 @@ def in_order(candidates: Tensor, boxes: Tensor, positive: float, negative: float
     matched = []
     for row in iou:
         best = max(row)
-        matched.append(row.index(best) if best >= positive else BACKGROUND if best < negative else IGNORED)
+        matched.append(row.index(best) if best >= positive else BACKGROUND if best < negative else UNDECIDED)
     for index in range(len(boxes)):
         highest = max(row[index] for row in iou)
         for candidate, row in enumerate(iou):
@@ -32,42 +32,42 @@ def in_order(candidates: Tensor, boxes: Tensor, positive: float, negative: float
 
 def test_positive_ignored_and_background() -> None:
     candidates = tall(10, 7.5, 6, 3.5, 2)
-    assert match(candidates, tall(10), *RPN).tolist() == [0, 0, IGNORED, IGNORED, BACKGROUND]
-    assert match(candidates, tall(10), *BOX).tolist() == [0, 0, 0, BACKGROUND, BACKGROUND]
+    assert match_boxes(candidates, tall(10), *RPN).tolist() == [0, 0, UNDECIDED, UNDECIDED, BACKGROUND]
+    assert match_boxes(candidates, tall(10), *BOX).tolist() == [0, 0, 0, BACKGROUND, BACKGROUND]
 
 
 def test_the_thresholds_themselves_are_positive_and_not_background() -> None:
     candidates = torch.tensor([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 4.0], [0.0, 0.0, 8.0, 2.0]])
-    assert match(candidates, candidates[:1], 0.5, 0.25, 0.25).tolist() == [0, 0, IGNORED]
+    assert match_boxes(candidates, candidates[:1], 0.5, 0.25, 0.25).tolist() == [0, 0, UNDECIDED]
 
 
 def test_every_object_takes_its_best_candidates() -> None:
     candidates = torch.cat((tall(10), tall(4, x=100), tall(4, x=100), tall(3.5, x=100)))
     objects = torch.cat((tall(10), tall(10, x=100)))
-    assert match(candidates, objects, *RPN).tolist() == [0, 1, 1, IGNORED]  # both of the best, 0.4 each
+    assert match_boxes(candidates, objects, *RPN).tolist() == [0, 1, 1, UNDECIDED]  # both of the best, 0.4 each
 
 
 def test_an_object_that_nothing_overlaps_enough_gets_no_candidate() -> None:
-    assert match(tall(2), tall(10), *RPN).tolist() == [BACKGROUND]
-    assert match(tall(4), tall(10), *BOX).tolist() == [BACKGROUND]
+    assert match_boxes(tall(2), tall(10), *RPN).tolist() == [BACKGROUND]
+    assert match_boxes(tall(4), tall(10), *BOX).tolist() == [BACKGROUND]
 
 
 @pytest.mark.parametrize("at_a_time", [1, 32])
 def test_the_later_of_two_equal_objects_claims_the_earlier_keeps_the_rest(monkeypatch, at_a_time: int) -> None:
     monkeypatch.setattr(matching, "OBJECTS_AT_A_TIME", at_a_time)
     candidates, objects = tall(9, 8), tall(10, 10)
-    assert match(candidates, objects, *RPN).tolist() == [1, 0]
+    assert match_boxes(candidates, objects, *RPN).tolist() == [1, 0]
 
 
 def test_a_claim_beats_a_better_overlap() -> None:
     candidates, objects = tall(9), tall(10, 4)
-    assert match(candidates, objects, *RPN).tolist() == [1]
+    assert match_boxes(candidates, objects, *RPN).tolist() == [1]
 
 
 def test_without_objects_or_candidates() -> None:
-    assert match(tall(5, 6), torch.zeros(0, 4), *RPN).tolist() == [BACKGROUND, BACKGROUND]
-    assert match(torch.zeros(0, 4), tall(5), *RPN).shape == (0,)
-    assert match(torch.zeros(0, 4), torch.zeros(0, 4), *RPN).dtype == torch.long
+    assert match_boxes(tall(5, 6), torch.zeros(0, 4), *RPN).tolist() == [BACKGROUND, BACKGROUND]
+    assert match_boxes(torch.zeros(0, 4), tall(5), *RPN).shape == (0,)
+    assert match_boxes(torch.zeros(0, 4), torch.zeros(0, 4), *RPN).dtype == torch.long
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3, 32])
@@ -79,13 +79,13 @@ def test_equals_the_reference_one_box_at_a_time(monkeypatch, at_a_time: int, thr
     candidates = torch.cat((corner, corner + torch.randint(1, 7, (60, 2))), dim=1).float()
     objects = candidates[torch.randint(0, 60, (10,))] + torch.tensor([0.0, 0.0, 1.0, 0.0])
     objects = torch.cat((objects, objects[:5]))
-    actual = match(candidates, objects, *thresholds)
+    actual = match_boxes(candidates, objects, *thresholds)
     assert actual.tolist() == in_order(candidates, objects, *thresholds)
     assert len(actual.unique()) > 3
 
 
 def test_sample_fills_up_with_negatives() -> None:
-    matched = torch.tensor([0, BACKGROUND, IGNORED, 2, BACKGROUND, 1, BACKGROUND, BACKGROUND])
+    matched = torch.tensor([0, BACKGROUND, UNDECIDED, 2, BACKGROUND, 1, BACKGROUND, BACKGROUND])
     chosen = sample(matched, 4, 0.5, lambda candidates, k: candidates[:k])
     assert chosen.positive.tolist() == [0, 3]
     assert chosen.objects.tolist() == [0, 2]

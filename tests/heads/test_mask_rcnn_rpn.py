@@ -5,7 +5,7 @@ from torchvision.ops import box_iou, nms
 
 from piip import config
 from piip.heads.mask_rcnn.boxes import RPN_STDS, decode, encode
-from piip.heads.mask_rcnn.matching import BACKGROUND, match
+from piip.heads.mask_rcnn.matching import BACKGROUND, match_boxes
 from piip.heads.mask_rcnn.rpn import RPN
 from piip.structures import Instances
 
@@ -98,7 +98,7 @@ def test_losses_by_hand() -> None:
     targets = [objects([10, 10, 50, 60], [60, 20, 120, 90]), objects()]
     losses = module.loss(logits, deltas, anchors, [SIZE, SIZE], targets, first)
     everything, score, offset = torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1)
-    matched = match(everything, targets[0].boxes, 0.7, 0.3, 0.3)
+    matched = match_boxes(everything, targets[0].boxes, 0.7, 0.3, 0.3)
     positive = (matched >= 0).nonzero().flatten()[:10]
     assert 2 <= len(positive) < 10
     negative = (matched == BACKGROUND).nonzero().flatten()[: 20 - len(positive)]

@@ -5,8 +5,11 @@ from pydantic import ValidationError
 from tests import tiny
 
 from piip import config
-from piip.heads import upernet
-from piip.heads.upernet import UperNetHead, padded_labels, window_corners, winners
+from piip.backbone.merge import resize
+from piip.heads.upernet import UperNetHead
+from piip.heads.upernet import labels as label_maps
+from piip.heads.upernet.labels import padded_labels, winners
+from piip.heads.upernet.windows import window_corners
 from piip.model import PIIPModel
 from piip.structures import IGNORED, Batch
 
@@ -46,21 +49,21 @@ def test_windows_cover_every_pixel_and_stay_inside(size):
 
 
 def test_windows_larger_than_the_image_are_the_whole_image():
-    image = torch.randn(1, 3, 64, 96)
+    batch = Batch(torch.randn(1, 3, 64, 96), original_sizes=[(100, 150)])
     whole, sliding = model(), model(window=128)
     sliding.load_state_dict(whole.state_dict())
     with torch.no_grad():
-        first = whole.predict(image, [(64, 96)], [(100, 150)])[0]
-        second = sliding.predict(image, [(64, 96)], [(100, 150)])[0]
-    assert torch.allclose(first["probabilities"], second["probabilities"], atol=1e-5)
+        first = whole.head.probabilities(whole.features, batch)[0]
+        second = sliding.head.probabilities(sliding.features, batch)[0]
+    assert torch.allclose(first, second, atol=1e-5)
 
 
 @torch.no_grad()
 def test_overlapping_windows_are_averaged():
     net = model(window=64, stride=32)
     image = torch.randn(1, 3, 64, 96)
-    (logits,) = net.head.logits(net.backbone, image, [(64, 96)])
-    alone = [upernet.resize(net.head(net.backbone(image[..., left : left + 64])), (64, 64)) for left in (0, 32)]
+    (logits,) = net.head.logits(net.features, Batch(image))
+    alone = [resize(net.head(net.backbone(image[..., left : left + 64])), (64, 64)) for left in (0, 32)]
     assert torch.allclose(logits[..., :32], alone[0][0][..., :32], atol=1e-5)
     assert torch.allclose(logits[..., 40:60], (alone[0][0][..., 40:60] + alone[1][0][..., 8:28]) / 2, atol=1e-5)
     assert torch.allclose(logits[..., 64:], alone[1][0][..., 32:], atol=1e-5)
@@ -72,20 +75,25 @@ def test_padding_is_cut_off_before_the_resize_to_the_original(window):
     net = model(window=window)
     image = torch.zeros(1, 3, 64, 64)
     image[:, :, :48, :40] = torch.randn(3, 48, 40)
-    (prediction,) = net.predict(image, [(48, 40)], [(96, 80)])
-    assert prediction["labels"].shape == (96, 80)
-    assert prediction["probabilities"].shape == (3, 96, 80)
-    assert torch.allclose(prediction["probabilities"].sum(0), torch.ones(96, 80), atol=1e-5)
-    (logits,) = net.head.logits(net.backbone, image, [(48, 40)])
+    batch = Batch(image, [(48, 40)], [(96, 80)])
+    (prediction,) = net.predict(batch)
+    (probabilities,) = net.head.probabilities(net.features, batch)
+    assert prediction.keys() == {"labels", "scores"}
+    assert probabilities.shape == (3, 96, 80)
+    assert torch.allclose(probabilities.sum(0), torch.ones(96, 80), atol=1e-5)
+    scores, best = probabilities.max(dim=0)
+    assert torch.equal(prediction["labels"], best)
+    assert torch.allclose(prediction["scores"], scores, atol=1e-6)
+    (logits,) = net.head.logits(net.features, batch)
     assert logits.shape == (3, 48, 40)
 
 
 @pytest.mark.parametrize("at_once", [1, 2**26])
 def test_winners_need_no_probabilities(monkeypatch, at_once):
-    monkeypatch.setattr(upernet, "WINNERS_AT_ONCE", at_once)
+    monkeypatch.setattr(label_maps, "WINNERS_AT_ONCE", at_once)
     logits = torch.randn(7, 9, 11) * 3
     found = winners(logits, (20, 31))
-    best, labels = upernet.resize(logits[None], (20, 31))[0].softmax(dim=0).max(dim=0)
+    best, labels = resize(logits[None], (20, 31))[0].softmax(dim=0).max(dim=0)
     assert torch.equal(found["labels"], labels)
     assert torch.allclose(found["scores"], best, atol=1e-6)
 

@@ -175,8 +175,8 @@ def test_sync_batch_norm_folds_as_batch_norm() -> None:
 
 def test_predictions_are_equal() -> None:
     model = build(BACKBONES["deit"], HEADS["mask_rcnn"])
-    images, size = torch.randn(1, 3, 96, 128), [(96, 128)]
-    expected, actual = model.predict(images, size, size)[0], fuse(model).predict(images, size, size)[0]
+    batch = Batch(torch.randn(1, 3, 96, 128))
+    expected, actual = model.predict(batch)[0], fuse(model).predict(batch)[0]
     assert len(expected["boxes"]) > 0
     torch.testing.assert_close(actual["boxes"], expected["boxes"], atol=1e-2, rtol=1e-4)
     torch.testing.assert_close(actual["scores"], expected["scores"], atol=1e-4, rtol=1e-4)

@@ -15,7 +15,7 @@ from piip.config import Preprocess
 from piip.model import PIIPModel
 from piip.prediction.objects import Result
 from piip.prediction.predictor import Failure, Predictor
-from piip.structures import Prediction, Size
+from piip.structures import Batch, Prediction, Size
 
 
 class StandIn(nn.Module):
@@ -34,12 +34,12 @@ class StandIn(nn.Module):
         self.batches: list[Tensor] = []
         self.products: list[torch.dtype] = []
 
-    def predict(self, images: Tensor, image_sizes: list[Size], original_sizes: list[Size]) -> list[Prediction]:
+    def predict(self, batch: Batch) -> list[Prediction]:
         assert not self.training
         assert not torch.is_grad_enabled()
-        self.batches.append(images.clone())
+        self.batches.append(batch.images.clone())
         self.products.append((self.weight @ self.weight.T).dtype)
-        return [self.found(size) for size in original_sizes]
+        return [self.found(size) for size in batch.original_sizes]
 
     def found(self, size: Size) -> Prediction:
         height, width = size

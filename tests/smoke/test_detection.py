@@ -15,6 +15,7 @@ import piip
 from piip import cli
 from piip.data.report import DataError
 from piip.data.synthetic import CLASSES, make_scenes
+from piip.structures import Batch
 from piip.training.loop import RunResult
 from piip.weights.files import WeightsError
 
@@ -135,7 +136,7 @@ def test_boxes_only_data_makes_a_faster_rcnn(scenes: Path, tmp_path: Path) -> No
     result = model.train(tmp_path / "boxes", epochs=1, output=tmp_path / "runs", **SETTINGS)
     assert model.config.head.masks is False
     assert "loss_mask" not in result.history[0]
-    assert "masks" not in model.model.predict(torch.zeros(1, 3, SIZE, SIZE), [(SIZE, SIZE)], [(SIZE, SIZE)])[0]
+    assert "masks" not in model.model.predict(Batch(torch.zeros(1, 3, SIZE, SIZE)))[0]
 
 
 def test_commands_evaluate_and_predict(run: RunResult, scenes: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests import tiny
 from piip import config, zoo
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor
+from piip.structures import Batch
 from piip.weights.files import WeightsError, load_model, read_one_by_one, save_model
 
 NANO = ("piip_nano_mask_rcnn", "piip_nano_upernet", "piip_nano_classifier")
@@ -46,9 +47,9 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path, name: str) -> None:
     loaded = load_model(save_model(saved, tmp_path / "m.safetensors"))
     assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
     assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in saved.parameters()]
-    images, sizes = torch.randn(1, 3, 96, 128), [(96, 128)]
+    batch = Batch(torch.randn(1, 3, 96, 128))
     with torch.no_grad():
-        assert same(loaded.predict(images, sizes, sizes), saved.predict(images, sizes, sizes))
+        assert same(loaded.predict(batch), saved.predict(batch))
 
 
 @pytest.mark.parametrize("name", ROTARY)

@@ -18,7 +18,7 @@ def noise(model: PIIPModel, size: Size, batch: int, device: torch.device, target
     kinds = {"detection": _objects, "segmentation": _labels, "classification": _shares}
     wanted = [kinds[task](size, classes) for _ in range(batch)] if targets else []
     images = torch.randn(batch, 3, *size)
-    return Batch(images, [size] * batch, [size] * batch, wanted, list(range(batch))).to(device)
+    return Batch(images, targets=wanted).to(device)
 
 
 def _objects(size: Size, classes: int) -> Instances:

@@ -10,7 +10,6 @@ import torch
 
 from piip.benchmark.machine import now
 from piip.model import PIIPModel
-from piip.profile.measured import neck_of
 
 
 class Stopwatch:
@@ -39,7 +38,7 @@ class Stopwatch:
                 setattr(branch, name, self.timed(f"branch {index}", getattr(branch, name)))
         modules: list[tuple[str, Any]] = [("interactions", stage) for stage in backbone.interactions]
         modules += [("merge", module) for module in (backbone.merge, *backbone.earlier_merges.values())]
-        modules += [("maps", backbone.maps), ("neck", neck_of(model.head))]
+        modules += [("maps", backbone.maps), ("neck", model.head.neck)]
         for part, module in modules:
             if module is not None:
                 module.forward = self.timed(part, module.forward)

@@ -33,6 +33,7 @@ def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batc
         original_sizes=[sample.original_size for sample in samples],
         targets=[sample.target for sample in samples],
         indices=[sample.index for sample in samples],
+        padded_sizes=[(_round_up(h, pad_multiple), _round_up(w, pad_multiple)) for h, w in sizes],
     )
 
 

@@ -8,19 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
-from piip.heads.dino import DINOHead
-from piip.heads.dino.attention import FloatLinear
-from piip.heads.dino.positions import geometry
-from piip.heads.mask_rcnn import MaskRCNNHead, box, mask
-from piip.heads.upernet import UperNetHead
+from piip.heads import Head, build_head
 from piip.inference import Winograd, fuse
-from piip.model import PIIPModel, build_head
+from piip.model import PIIPModel
 from piip.profile.published import Count
 from piip.structures import BranchState, Size
 
@@ -58,18 +53,9 @@ def counts_of_parts(
     return _counts(built.backbone, built.head, image)
 
 
-def neck_of(head: nn.Module | None) -> nn.Module | None:
-    """What turns the maps into others before the head decides; None for a classifier."""
-    if isinstance(head, MaskRCNNHead):
-        return head.fpn
-    if isinstance(head, DINOHead):
-        return head.mapper
-    return head.decoder if isinstance(head, UperNetHead) else None
-
-
-def _counts(backbone: PIIPBackbone, head: nn.Module | None, image: Size) -> dict[str, Count]:
+def _counts(backbone: PIIPBackbone, head: Head | None, image: Size) -> dict[str, Count]:
     meter = Meter()
-    neck = neck_of(head)
+    neck = None if head is None else head.neck
     for module in (backbone, head):
         if module is not None:
             module.requires_grad_(False)  # a parameter that is an input of a module would confuse the counter
@@ -78,7 +64,7 @@ def _counts(backbone: PIIPBackbone, head: nn.Module | None, image: Size) -> dict
         if neck is not None:
             outputs = meter.count("neck", neck, outputs)
         if head is not None:
-            meter.count("head", _run_head, head, outputs, image)
+            meter.count("head", head.dry_run, outputs, image)
     modules: dict[str, list[nn.Module | None]] = {
         f"branch {index}": [branch] for index, branch in enumerate(backbone.branches)
     }
@@ -160,47 +146,3 @@ def _repeats(backbone: PIIPBackbone) -> list[int]:
     branches = backbone.config.branches
     kinds = list(zip(*(zip(b.group_widths, b.group_strides, strict=True) for b in branches), strict=True))
     return [kinds.count(kind) if kinds.index(kind) == group else 0 for group, kind in enumerate(kinds)]
-
-
-# -- heads -----------------------------------------------------------------------------------------------------------
-
-
-def _run_head(head: nn.Module, outputs: Any, image: Size) -> None:
-    """What follows the neck, or all of a head without one."""
-    with torch.device("meta"):
-        if isinstance(head, MaskRCNNHead):
-            _run_mask_rcnn(head, outputs)
-        elif isinstance(head, DINOHead):
-            _run_dino(head, outputs, image)
-        elif not isinstance(head, UperNetHead):  # which is all neck
-            head(outputs)
-
-
-def _run_mask_rcnn(head: MaskRCNNHead, levels: list[Tensor]) -> None:
-    """As `predict` with as many proposals and detections as it keeps; which ones depends on the image's content."""
-    settings = head.config
-    head.rpn(levels)
-    hidden = torch.empty(settings.proposals, settings.channels * box.RESOLUTION**2)
-    for layer in head.box.fc:
-        hidden = layer(hidden)
-    head.box.scores(hidden), head.box.deltas(hidden)
-    if head.mask is not None:
-        region = torch.empty(settings.detections, settings.channels, mask.RESOLUTION, mask.RESOLUTION)
-        for conv in head.mask.convs:
-            region = conv(region)
-        functional.conv2d(head.mask.upsample(region), head.mask.logits.weight[:1])  # the mask of its own class only
-
-
-def _run_dino(head: DINOHead, levels: list[Tensor], image: Size) -> None:
-    """As its forward, but for the level embedding, which needs real numbers."""
-    for layer in head.modules():
-        if isinstance(layer, FloatLinear):
-            layer.__class__ = nn.Linear  # type: ignore[assignment]  # there is no autocast on the meta device
-    settings = head.config
-    sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
-    places = geometry(sizes, [image], image, settings.channels, settings.temperature, levels[0].device)
-    tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
-    for layer in head.encoder.layers:
-        tokens = layer(tokens, places.positions, places.centres(), places)
-    selected = head.selection(tokens, places)
-    head.decoder(selected.content, selected.boxes, tokens, places)

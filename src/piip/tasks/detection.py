@@ -169,7 +169,7 @@ def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]
 
 def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
     """`boxes`, `scores`, `labels` and, with a mask head, `masks` of each image."""
-    return model.predict(batch.images, batch.image_sizes, batch.original_sizes)
+    return model.predict(batch)
 
 
 def result(

@@ -184,8 +184,7 @@ def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]
 
 def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
     """`labels` [H, W] and `scores` [H, W], the probability of each pixel's class, at the original sizes."""
-    found: list[Prediction] = model.head.segment(model.backbone, batch.images, batch.image_sizes, batch.original_sizes)
-    return found
+    return model.predict(batch)
 
 
 def result(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from piip import config
 from piip.console import say
-from piip.model import PIIPModel, build_head
+from piip.heads import build_head
+from piip.model import PIIPModel
 from piip.weights.shortened import shortened
 
 LISTED = 10

@@ -25,6 +25,12 @@ class ChannelMapper(nn.Module):
             levels.append(shrink(levels[-1] if index else maps[-1]))  # the first is made from the map itself
         return levels
 
+    @property
+    def map_readers(self) -> tuple[nn.Module, ...]:
+        """The 1x1 convolutions that alone read a map, in the order of the maps."""
+        alone = list(self.projections)[: -1 if len(self.extra) else None]  # the first extra level is the last map's too
+        return tuple(project[0] for project in alone)  # type: ignore[index]
+
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     stride = 2 if kernel == 3 else 1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from piip import config
-from piip.heads.dino.attention import DeformableAttention, FeedForward
+from piip.heads.dino.layers import DeformableAttention, FeedForward
 from piip.heads.dino.positions import Geometry
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,10 +14,12 @@ from piip.heads.dino.decoder import Decoder
 from piip.heads.dino.denoising import Denoising, blocked_queries, denoising_queries
 from piip.heads.dino.encoder import Encoder
 from piip.heads.dino.losses import detection_losses
-from piip.heads.dino.matching import Matches, Objects, match, objects_of, repeated
+from piip.heads.dino.matching import Matches, Objects, match_queries, objects_of, repeated
 from piip.heads.dino.positions import geometry, scale_of, to_corners
 from piip.heads.dino.queries import QuerySelection, Selected
-from piip.structures import Instances, Prediction, Size
+from piip.heads.head import Folding, Head
+from piip.heads.targets import check_instances
+from piip.structures import Batch, Instances, Prediction, Size, size_of
 
 
 class Decoded(NamedTuple):
@@ -35,26 +37,37 @@ class Decoded(NamedTuple):
     """[D, B, R, 4]"""
 
 
-class DINOHead(nn.Module):
+class DINOHead(Head[Tensor]):
     """Feature maps -> losses or detections, without anchors and without suppression."""
 
     def __init__(self, head: config.DINO, widths: Sequence[int], classes: int) -> None:
         """`widths` of the maps, finest first."""
         super().__init__()
-        self.config = head
+        self.config: config.DINO = head
+        self.classes = classes
         self.mapper = ChannelMapper(widths, head.channels, head.levels)
         self.encoder = Encoder(head)
         self.selection = QuerySelection(head, classes)
         self.decoder = Decoder(head, classes)
         self.label_embedding = nn.Embedding(classes, head.channels) if head.denoising_queries else None
 
+    @classmethod
+    def of(cls, model: config.Model) -> DINOHead:
+        """The head that `model` describes, with fresh weights."""
+        assert isinstance(model.head, config.DINO)
+        return cls(model.head, model.backbone.map_widths, len(model.classes))
+
     def forward(
         self, features: list[Tensor], image_sizes: list[Size], padded: Size, denoising: Denoising | None = None
     ) -> Decoded:
         """Maps of images of `image_sizes`, padded to one size -> scores and boxes of every layer."""
-        levels = self.mapper(features)
-        sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
-        places = geometry(sizes, image_sizes, padded, self.config.channels, self.config.temperature, features[0].device)
+        return self._decode(self.mapper(features), image_sizes, padded, denoising)
+
+    def _decode(
+        self, levels: list[Tensor], image_sizes: list[Size], padded: Size, denoising: Denoising | None = None
+    ) -> Decoded:
+        sizes = [size_of(level) for level in levels]
+        places = geometry(sizes, image_sizes, padded, self.config.channels, self.config.temperature, levels[0].device)
         memory = self.encoder(levels, places)
         selected = self.selection(memory, places)
         content, boxes = selected.content.to(memory.dtype), selected.boxes.detach()
@@ -66,18 +79,20 @@ class DINOHead(nn.Module):
         logits, boxes = self.decoder(content, boxes, memory, places, blocked)
         return Decoded(logits[:, :, extra:], boxes[:, :, extra:], selected, logits[:, :, :extra], boxes[:, :, :extra])
 
-    def loss(
-        self, features: list[Tensor], image_sizes: list[Size], padded: Size, targets: list[Instances]
-    ) -> dict[str, Tensor]:
+    def check(self, batch: Batch) -> None:
+        """Refuse objects without an area or a known label."""
+        check_instances(batch.targets, len(batch.images), self.classes, masks=False)
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The losses, weights included.
 
         `loss_cls`, `loss_bbox` and `loss_giou` are those of the last decoder layer; `loss_aux` sums up the layers
         before it, `loss_encoder` is for the encoder's proposals and `loss_denoising` (in training mode) for all layers
         on the denoising queries.
         """
-        objects = objects_of(targets, image_sizes)
-        denoising = self._denoising(targets, objects)
-        decoded = self(features, image_sizes, padded, denoising)
+        objects = objects_of(batch.targets, batch.image_sizes)
+        denoising = self._denoising(batch.targets, objects)
+        decoded = self(features, batch.image_sizes, size_of(batch.images), denoising)
         each = self.layer_losses(decoded, objects)  # [D + 1, 3]: the decoder's layers, then the encoder
         losses = dict(zip(("loss_cls", "loss_bbox", "loss_giou"), each[-2], strict=True))
         losses |= {"loss_aux": each[:-2].sum(), "loss_encoder": each[-1].sum()}
@@ -93,10 +108,11 @@ class DINOHead(nn.Module):
         proposed = decoded.selected.logits[None], decoded.selected.boxes[None]
         if self.config.encoder_matches == 1:
             logits, boxes = torch.cat((decoded.logits, proposed[0])), torch.cat((decoded.boxes, proposed[1]))
-            return detection_losses(logits, boxes, match(logits, boxes, objects), objects)
+            return detection_losses(logits, boxes, match_queries(logits, boxes, objects), objects)
         every = repeated(objects, self.config.encoder_matches, proposed[0].shape[2])
-        losses = detection_losses(decoded.logits, decoded.boxes, match(decoded.logits, decoded.boxes, objects), objects)
-        return torch.cat((losses, detection_losses(*proposed, match(*proposed, every), every)))
+        matches = match_queries(decoded.logits, decoded.boxes, objects)
+        losses = detection_losses(decoded.logits, decoded.boxes, matches, objects)
+        return torch.cat((losses, detection_losses(*proposed, match_queries(*proposed, every), every)))
 
     def denoising_losses(self, decoded: Decoded, objects: Objects, denoising: Denoising | None) -> Tensor:
         """[D, 3]: the same of each decoder layer on the denoising queries."""
@@ -117,16 +133,28 @@ class DINOHead(nn.Module):
         return denoising_queries(labels, objects.boxes.split(objects.counts), self.label_embedding, self.config)
 
     @torch.no_grad()
-    def predict(
-        self, features: list[Tensor], image_sizes: list[Size], padded: Size, original_sizes: list[Size]
-    ) -> list[Prediction]:
+    def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:
         """Detections of each image in pixels of its original, best first; see `structures.Prediction`."""
-        decoded = self(features, image_sizes, padded)
+        decoded = self(features_of(batch.images), batch.image_sizes, size_of(batch.images))
         scores = decoded.logits[-1].sigmoid()  # [B, Q, K]
         best, index = scores.flatten(1).topk(min(self.config.detections, scores[0].numel()), dim=1)
         results = []
-        for image, original in enumerate(original_sizes):
+        for image, original in enumerate(batch.original_sizes):
             query = torch.div(index[image], scores.shape[-1], rounding_mode="floor")
             boxes = to_corners(decoded.boxes[-1, image, query]).clamp(0, 1) * scale_of(original, scores.device)
             results.append({"boxes": boxes, "scores": best[image], "labels": index[image] % scores.shape[-1]})
         return results
+
+    @property
+    def neck(self) -> nn.Module:
+        """The channel mapper: maps -> levels."""
+        return self.mapper
+
+    def dry_run(self, features: list[Tensor], image: Size) -> None:
+        """All that follows the mapper; nothing of it depends on the image's content."""
+        self._decode(features, [image], image)
+
+    def folding(self) -> Folding:
+        """The first convolutions, which read the maps; and what helps in training only."""
+        labels = () if self.label_embedding is None else (self.label_embedding,)
+        return Folding(map_readers=self.mapper.map_readers, training_only=labels)

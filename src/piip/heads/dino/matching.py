@@ -67,7 +67,7 @@ def repeated(objects: Objects, times: int, queries: int) -> Objects:
 
 
 @torch.no_grad()
-def match(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
+def match_queries(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
     """Pair queries with objects for logits [M, B, Q, K] and boxes [M, B, Q, 4], all M at once.
 
     Every object has one query, or every query one object where there are more objects. The costs travel to the CPU

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from piip import config
-from piip.heads.dino.attention import box_deltas, class_scores
+from piip.heads.dino.layers import box_deltas, class_scores
 from piip.heads.dino.positions import Geometry
 from piip.ops.deformable_attention import cell_centres
 

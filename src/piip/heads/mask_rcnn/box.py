@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 
 from piip import config
 from piip.heads.mask_rcnn.boxes import BOX_STDS, decode, encode, scale_boxes
-from piip.heads.mask_rcnn.matching import Sample, Sampler, match, sample
+from piip.heads.mask_rcnn.matching import Sample, Sampler, match_boxes, sample
 from piip.heads.mask_rcnn.roi import STRIDES, align_rois
 from piip.structures import Instances, Size
 
@@ -40,10 +40,17 @@ class BoxHead(nn.Module):
 
     def forward(self, levels: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [N, classes + 1] and offsets [N, classes, 4] of all images' boxes."""
-        hidden = align_rois(levels, boxes, RESOLUTION, self.strides).flatten(1)
+        return self._decide(align_rois(levels, boxes, RESOLUTION, self.strides).flatten(1))
+
+    def _decide(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from regions [N, C * 49]."""
         for layer in self.fc:
             hidden = F.relu(layer(hidden))
         return self.scores(hidden).float(), self.deltas(hidden).unflatten(1, (self.classes, 4)).float()
+
+    def dry_run(self, count: int) -> None:
+        """What it costs to decide on `count` boxes, on the meta device."""
+        self._decide(torch.empty(count, self.config.channels * RESOLUTION**2, device="meta"))
 
     @torch.no_grad()
     def sample(
@@ -52,7 +59,7 @@ class BoxHead(nn.Module):
         """The boxes [N_i, 4] to train on per image, positives first, drawn from objects and proposals."""
         boxes, samples = [], []
         for proposed, target in zip(proposals, targets, strict=True):
-            matched = match(proposed, target.boxes, POSITIVE_IOU, POSITIVE_IOU, POSITIVE_IOU)
+            matched = match_boxes(proposed, target.boxes, POSITIVE_IOU, POSITIVE_IOU, POSITIVE_IOU)
             own = torch.arange(len(target.boxes), device=matched.device)
             candidates = torch.cat((target.boxes.to(proposed.dtype), proposed))
             chosen = sample(torch.cat((own, matched)), self.config.roi_batch, POSITIVE_FRACTION, sampler)

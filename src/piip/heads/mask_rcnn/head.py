@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from piip import config
+from piip.heads.head import Folding, Head
 from piip.heads.mask_rcnn.box import BoxHead
 from piip.heads.mask_rcnn.boxes import scale_boxes
 from piip.heads.mask_rcnn.fpn import FPN
@@ -15,10 +16,11 @@ from piip.heads.mask_rcnn.mask import MaskHead, paste_masks
 from piip.heads.mask_rcnn.matching import Sampler, random_sample
 from piip.heads.mask_rcnn.roi import STRIDES
 from piip.heads.mask_rcnn.rpn import RPN
-from piip.structures import Instances, Prediction, Size
+from piip.heads.targets import check_instances
+from piip.structures import Batch, Prediction, Size
 
 
-class MaskRCNNHead(nn.Module):
+class MaskRCNNHead(Head[Tensor]):
     """Feature maps -> losses or detections; without `config.masks` it is Faster R-CNN."""
 
     def __init__(
@@ -30,30 +32,32 @@ class MaskRCNNHead(nn.Module):
     ) -> None:
         """`widths` and `strides` (pixels per cell) of the maps, finest first."""
         super().__init__()
-        self.config = head
+        self.config: config.MaskRCNN = head
+        self.classes = classes
         self.sampler: Sampler = random_sample
         self.fpn = FPN(widths, head.channels)
         self.rpn = RPN(head, (*strides, 2 * strides[-1]))
         self.box = BoxHead(head, classes, strides)
         self.mask = MaskHead(head, classes, strides) if head.masks else None
 
-    def loss(
-        self,
-        features: list[Tensor],
-        image_sizes: list[Size],
-        padded_sizes: list[Size],
-        targets: list[Instances],
-    ) -> dict[str, Tensor]:
-        """The losses, weights included: `loss_rpn_cls`, `loss_rpn_bbox`, `loss_cls`, `loss_bbox`[, `loss_mask`].
+    @classmethod
+    def of(cls, model: config.Model) -> MaskRCNNHead:
+        """The head that `model` describes, with fresh weights."""
+        assert isinstance(model.head, config.MaskRCNN)
+        return cls(model.head, model.backbone.map_widths, len(model.classes), model.backbone.map_strides)
 
-        `image_sizes`: each image without padding; `padded_sizes`: with its own, but not the batch's.
-        """
-        levels = self.fpn(features)
+    def check(self, batch: Batch) -> None:
+        """Refuse objects without an area or a known label, and without masks where there is a mask head."""
+        check_instances(batch.targets, len(batch.images), self.classes, masks=self.mask is not None)
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The losses, weights included: `loss_rpn_cls`, `loss_rpn_bbox`, `loss_cls`, `loss_bbox`[, `loss_mask`]."""
+        levels, targets = self.fpn(features), batch.targets
         anchors = self.rpn.anchors(levels)
         logits, deltas = self.rpn(levels)
-        losses = self.rpn.loss(logits, deltas, anchors, padded_sizes, targets, self.sampler)
+        losses = self.rpn.loss(logits, deltas, anchors, batch.padded_sizes, targets, self.sampler)
         per_level = self.config.proposals_per_level_train
-        found = self.rpn.proposals(logits, deltas, anchors, image_sizes, per_level)
+        found = self.rpn.proposals(logits, deltas, anchors, batch.image_sizes, per_level)
         boxes, samples = self.box.sample([box for box, _ in found], targets, self.sampler)
         scores, box_deltas = self.box(levels, boxes)
         losses |= self.box.loss(scores, box_deltas, boxes, samples, targets)
@@ -62,21 +66,42 @@ class MaskRCNNHead(nn.Module):
         return losses
 
     @torch.no_grad()
-    def predict(self, features: list[Tensor], image_sizes: list[Size], original_sizes: list[Size]) -> list[Prediction]:
+    def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:
         """Detections of each image in pixels of its original, best first; see `structures.Prediction`."""
-        levels = self.fpn(features)
+        levels = self.fpn(features_of(batch.images))
         per_level = self.config.proposals_per_level_test
         logits, deltas = self.rpn(levels)
-        found = self.rpn.proposals(logits, deltas, self.rpn.anchors(levels), image_sizes, per_level)
-        detections = self.box.predict(levels, [box for box, _ in found], image_sizes, original_sizes)
+        found = self.rpn.proposals(logits, deltas, self.rpn.anchors(levels), batch.image_sizes, per_level)
+        detections = self.box.predict(levels, [box for box, _ in found], batch.image_sizes, batch.original_sizes)
         results = [{"boxes": boxes, "scores": scores, "labels": labels} for boxes, scores, labels in detections]
         if self.mask is None:
             return results
         inputs = [
             scale_boxes(result["boxes"], original, size)
-            for result, size, original in zip(results, image_sizes, original_sizes, strict=True)
+            for result, size, original in zip(results, batch.image_sizes, batch.original_sizes, strict=True)
         ]
         probabilities = self.mask.predict(levels, inputs, [result["labels"] for result in results])
-        for result, probability, original in zip(results, probabilities, original_sizes, strict=True):
+        for result, probability, original in zip(results, probabilities, batch.original_sizes, strict=True):
             result["masks"] = paste_masks(probability, result["boxes"], original)
         return results
+
+    @property
+    def neck(self) -> nn.Module:
+        """The pyramid network: maps -> levels."""
+        return self.fpn
+
+    def dry_run(self, features: list[Tensor], image: Size) -> None:
+        """As `predict` with as many proposals and detections as it keeps; which ones depends on the image's content."""
+        self.rpn(features)
+        self.box.dry_run(self.config.proposals)
+        if self.mask is not None:
+            self.mask.dry_run(self.config.detections)
+
+    def folding(self) -> Folding:
+        """The laterals, which alone read the maps."""
+        return Folding(map_readers=tuple(self.fpn.laterals))
+
+    @torch.no_grad()
+    def as_if_trained(self) -> None:
+        """Give one class a score: with fresh weights none reaches the threshold, and no mask is computed."""
+        self.box.scores.bias[0] += 5

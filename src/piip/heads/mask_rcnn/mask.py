@@ -39,7 +39,10 @@ class MaskHead(nn.Module):
 
     def _hidden(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """[N, C, 28, 28] before the classes."""
-        hidden = align_rois(levels, boxes, RESOLUTION, self.strides)
+        return self._upsampled(align_rois(levels, boxes, RESOLUTION, self.strides))
+
+    def _upsampled(self, hidden: Tensor) -> Tensor:
+        """Regions [N, C, 14, 14] -> [N, C, 28, 28]."""
         for conv in self.convs:
             hidden = F.relu(conv(hidden), inplace=True)
         return F.relu(self.upsample(hidden), inplace=True)
@@ -66,13 +69,20 @@ class MaskHead(nn.Module):
     def predict(self, levels: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
         """Per image: probabilities [N, 28, 28] inside `boxes`, which are in pixels of the network's input."""
         label = torch.cat(labels)
-        hidden = self._hidden(levels, boxes)
-        # Each region needs the mask of its own class only, not those of all of them.
+        own_class = self._own_class(self._hidden(levels, boxes), label).sigmoid()
+        return list(own_class.split([len(box) for box in boxes]))
+
+    def _own_class(self, hidden: Tensor, label: Tensor) -> Tensor:
+        """[N, 28, 28]: each region needs the mask of its own class `label` [N] only, not those of all of them."""
         cells = hidden.permute(0, 2, 3, 1).flatten(1, 2)  # [N, 784, C]
         weight, bias = self.logits.weight[label, :, 0, 0].to(hidden.dtype), self.logits.bias[label]  # type: ignore[index]
-        logits = (torch.bmm(cells, weight[:, :, None])[:, :, 0].float() + bias[:, None]).unflatten(1, hidden.shape[-2:])
-        own_class = logits.sigmoid()
-        return list(own_class.split([len(box) for box in boxes]))
+        logits = torch.bmm(cells, weight[:, :, None])[:, :, 0].float() + bias[:, None]
+        return logits.unflatten(1, hidden.shape[-2:])
+
+    def dry_run(self, count: int) -> None:
+        """What the masks of `count` boxes cost, on the meta device."""
+        region = torch.empty(count, self.upsample.in_channels, RESOLUTION, RESOLUTION, device="meta")
+        self._own_class(self._upsampled(region), torch.zeros(count, dtype=torch.long, device="meta"))
 
 
 def mask_targets(boxes: Tensor, objects: Tensor, target: Instances) -> Tensor:
@@ -81,8 +91,7 @@ def mask_targets(boxes: Tensor, objects: Tensor, target: Instances) -> Tensor:
     RoIAlign of the object's mask, then >= 0.5. RoIAlign of a single channel is a product of an average down and an
     average across, which reads a large box 10 times faster than `roi_align`.
     """
-    if target.masks is None:
-        raise ValueError("the data has no masks, but the model has a mask head: use a model without one (masks=False)")
+    assert target.masks is not None  # `heads.targets` has seen to that
     height, width = target.masks.shape[-2:]
     boxes = boxes.float()
     wanted = boxes.new_zeros((len(boxes), MASK_SIDE, MASK_SIDE))

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 Sampler = Callable[[Tensor, int], Tensor]
 """(candidates [N], k) -> at most k of them"""
 
-IGNORED = -2
+UNDECIDED = -2
 BACKGROUND = -1
 OBJECTS_AT_A_TIME = 32
 """300 objects against the 300 000 anchors of a 1120-pixel image at once would take gigabytes"""
@@ -36,8 +36,10 @@ def random_sample(candidates: Tensor, k: int) -> Tensor:
     return candidates[torch.randperm(len(candidates), device=candidates.device)[:k]]
 
 
-def match(candidates: Tensor, boxes: Tensor, positive_iou: float, negative_iou: float, minimum_iou: float) -> Tensor:
-    """For each candidate box [N, 4] the index of its object among `boxes` [M, 4], BACKGROUND or IGNORED: [N].
+def match_boxes(
+    candidates: Tensor, boxes: Tensor, positive_iou: float, negative_iou: float, minimum_iou: float
+) -> Tensor:
+    """For each candidate box [N, 4] the index of its object among `boxes` [M, 4], BACKGROUND or UNDECIDED: [N].
 
     A candidate belongs to the object it overlaps most, from `positive_iou` on. Besides, every object takes the
     candidates that overlap it most of all, from `minimum_iou` on, whatever else they overlap.
@@ -55,7 +57,7 @@ def match(candidates: Tensor, boxes: Tensor, positive_iou: float, negative_iou: 
         claims = torch.where((iou == highest) & (highest >= minimum_iou), order, BACKGROUND).amax(dim=0)
         # Where two objects claim one candidate the later wins: the reference goes through them in order.
         claimed_by = torch.where(claims >= 0, claims, claimed_by)
-    matched = torch.where(best < negative_iou, BACKGROUND, IGNORED)
+    matched = torch.where(best < negative_iou, BACKGROUND, UNDECIDED)
     matched = torch.where(best >= positive_iou, best_object, matched)
     return torch.where(claimed_by >= 0, claimed_by, matched)
 

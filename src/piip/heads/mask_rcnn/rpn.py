@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 
 from piip import config
 from piip.heads.mask_rcnn.boxes import RPN_STDS, anchors, decode, encode
-from piip.heads.mask_rcnn.matching import IGNORED, Sampler, match, sample
+from piip.heads.mask_rcnn.matching import UNDECIDED, Sampler, match_boxes, sample
 from piip.heads.mask_rcnn.roi import STRIDES
 from piip.structures import Instances, Size
 
@@ -103,8 +103,8 @@ class RPN(nn.Module):
         cls_loss, box_loss = all_logits.sum() * 0, all_deltas.sum() * 0
         sampled = 0
         for image, (size, target) in enumerate(zip(padded_sizes, targets, strict=True)):
-            matched = match(all_anchors, target.boxes, POSITIVE_IOU, NEGATIVE_IOU, NEGATIVE_IOU)
-            matched = torch.where(self._inside(level_anchors, size), matched, IGNORED)
+            matched = match_boxes(all_anchors, target.boxes, POSITIVE_IOU, NEGATIVE_IOU, NEGATIVE_IOU)
+            matched = torch.where(self._inside(level_anchors, size), matched, UNDECIDED)
             chosen = sample(matched, self.config.rpn_batch, POSITIVE_FRACTION, sampler)
             index = torch.cat((chosen.positive, chosen.negative))
             truth = torch.zeros(len(index), device=index.device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.heads.dino.positions import Geometry
+from piip.heads.precision import without_autocast
 from piip.ops.constants import constants
 from piip.ops.deformable_attention import deformable_attention, ring_offsets
 
@@ -102,7 +103,7 @@ class FloatLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out] float32 (float64 for float64)."""
         dtype = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             return F.linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
 
 

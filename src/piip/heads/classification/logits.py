@@ -1,43 +1,18 @@
-"""Image classification: the branches' last tokens -> class logits (paper, section 3.3, and the released models)."""
+"""From the branches' last tokens to class logits: as the released models do, or merged (paper, section 3.3)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from piip import config
 from piip.backbone.merge import resize, to_map
 from piip.config import GROUP_NORM_GROUPS
-from piip.structures import Batch, BranchState, Prediction, Size
+from piip.structures import BranchState
 
 EPSILON = 1e-6
 
-
-class ClassifierHead(nn.Module):
-    """Final states of all branches, finest first -> one logit per class."""
-
-    def __init__(self, head: config.Classifier, backbone: config.Backbone, classes: int) -> None:
-        super().__init__()
-        self.config = head
-        widths = [branch.width for branch in backbone.branches]
-        kind = TokenLogits if head.separate_head else MergedLogits
-        self.logits = kind(widths, classes, head.dropout)
-
-    def forward(self, states: list[BranchState]) -> Tensor:
-        """Class logits [B, K]."""
-        logits: Tensor = self.logits(states)
-        return logits
-
-    def loss(self, states: list[BranchState], batch: Batch) -> dict[str, Tensor]:
-        """`loss_cls`, cross-entropy. A target is the shares of the classes in an image: [K], summing to 1."""
-        return {"loss_cls": F.cross_entropy(self(states).float(), torch.stack(batch.targets))}
-
-    def predict(
-        self, states: list[BranchState], image_sizes: list[Size], original_sizes: list[Size]
-    ) -> list[Prediction]:
-        """`probs` [K] float32 of each image, summing to 1. The sizes play no part."""
-        return [{"probs": probs} for probs in self(states).float().softmax(dim=1)]
+Foldable = tuple[tuple[nn.Module, tuple[nn.Module, ...]], ...]
+"""`Folding.affine`"""
 
 
 class TokenLogits(nn.Module):
@@ -60,6 +35,10 @@ class TokenLogits(nn.Module):
             for state, norm, head in zip(states, self.norms, self.heads, strict=True)
         ]
         return torch.stack(logits).mean(dim=0)
+
+    def affine(self) -> Foldable:
+        """The norms, each with the layer that reads it."""
+        return tuple((norm, (head,)) for norm, head in zip(self.norms, self.heads, strict=True))
 
 
 class MergedLogits(nn.Module):
@@ -90,6 +69,12 @@ class MergedLogits(nn.Module):
         tokens = self.norm(merged.flatten(2).transpose(1, 2))
         logits: Tensor = self.head(self.dropout(tokens.mean(dim=1)))
         return logits
+
+    def affine(self) -> Foldable:
+        """The norms, each with the layer that reads it."""
+        projected = [project for project in self.projections if isinstance(project, TokenProjection)]
+        pairs = [(project.norm1, (project.linear,)) for project in projected]
+        return (*pairs, (self.norm, (self.head,)))  # the mean over tokens between these two is linear too
 
 
 class TokenProjection(nn.Module):

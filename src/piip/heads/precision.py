@@ -1,0 +1,39 @@
+"""Heads are trained in float32, whatever precision the backbone has (reference, "Recipes")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from piip.heads.head import Head
+from piip.structures import Batch, BranchState
+
+
+def loss_in_float32(head: Head, features: Sequence[Tensor] | Sequence[BranchState], batch: Batch) -> dict[str, Tensor]:
+    """`head.loss`: under autocast without it and on float32 features, elsewhere in the model's own precision."""
+    device = batch.images.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):  # which torch refuses to answer for meta
+        return head.loss(list(features), batch)
+    with torch.autocast(device, enabled=False):
+        return head.loss([_in_float32(feature) for feature in features], batch)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast on `device`; nothing on the meta device, where there is none."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def _in_float32(feature: Tensor | BranchState) -> Tensor | BranchState:
+    """A map or a branch's state in at least single precision."""
+    if isinstance(feature, BranchState):
+        tokens, size, prefix = feature
+        return BranchState(_at_least_float32(tokens), size, None if prefix is None else _at_least_float32(prefix))
+    return _at_least_float32(feature)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
