@@ -91,6 +91,62 @@ def test_sampler_resumes_and_shuffles():
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
 
 
+GROUPS = [index % 3 == 0 for index in range(64)]
+"""of 64 images: every third of one kind"""
+
+
+def batches_of(count: int, batch_size: int, world: int = 1, start: int = 0, seed: int = 0) -> list[list[list[int]]]:
+    """The batches of every process, of images in groups."""
+    samplers = [
+        EpochSampler(count, batch_size, seed, 4, start, rank=rank, world=world, groups=GROUPS[:count])
+        for rank in range(world)
+    ]
+    return [[[position for _, position in batch] for batch in sampler] for sampler in samplers]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 31, 64])
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_grouped_sampler_leaves_nothing_out_and_keeps_step(count, world, batch_size):
+    ranks = batches_of(count, batch_size, world)
+    lengths = [[len(batch) for batch in batches] for batches in ranks]
+    assert all(length == lengths[0] for length in lengths), "every process needs the same batches"
+    assert lengths[0][:-1] == [batch_size] * (len(lengths[0]) - 1)
+    positions = [position for batches in ranks for batch in batches for position in batch]
+    assert set(positions) == set(range(count))
+    assert len(positions) - count < world
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_batches_are_of_one_group_but_for_the_last(world):
+    ranks = batches_of(64, 4, world)
+    full = sum(GROUPS) // 4 + (64 - sum(GROUPS)) // 4
+    steps = full // world
+    for batches in ranks:
+        for batch in batches[:steps]:
+            assert len({GROUPS[position] for position in batch}) == 1
+    kinds = [GROUPS[batches[step][0]] for step in range(steps) for batches in ranks]
+    assert kinds not in (sorted(kinds), sorted(kinds, reverse=True)), "the groups alternate at random"
+
+
+def test_grouped_batches_do_not_depend_on_the_number_of_processes():
+    (one,), two = batches_of(64, 4), batches_of(64, 4, world=2)
+    assert [batch for together in zip(*two, strict=True) for batch in together] == one
+
+
+def test_grouped_sampler_resumes_and_shuffles():
+    for world in (1, 2):
+        whole = batches_of(31, 3, world)
+        for start in range(len(whole[0]) + 1):
+            assert batches_of(31, 3, world, start) == [batches[start:] for batches in whole]
+    assert batches_of(31, 3, seed=1) != batches_of(31, 3)
+
+
+def test_every_image_needs_a_group():
+    with pytest.raises(ValueError, match="3 groups for 5 images"):
+        EpochSampler(5, 2, 0, 0, groups=[0, 0, 1])
+
+
 @pytest.mark.parametrize(
     "arguments", [(0, 1, 0, 0), (5, 0, 0, 0), (5, 1, 0, 0, -1), (5, 1, 0, 0, 0, 2, 2), (5, 1, 0, 0, 0, -1, 2)]
 )
@@ -147,3 +203,4 @@ def test_order_is_frozen():
     """Runs begun with an older version must resume in the same order."""
     assert derived_seed(11, 2) == 6947954896665523080
     assert [position for batch in EpochSampler(9, 4, 11, 2) for _, position in batch] == [0, 1, 6, 2, 7, 3, 4, 8, 5]
+    assert batches_of(9, 2, seed=11) == [[[0, 3], [1, 8], [2, 5], [7, 4], [6]]]

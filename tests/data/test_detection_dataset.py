@@ -1,5 +1,7 @@
 """Samples of a detection data set: targets, frames, randomness, failures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,12 +42,29 @@ def test_masks_only_where_wanted_and_there(write):
 
 
 def test_images_without_objects(write):
-    data, _ = read_coco(*write([annotation(1, **CROWD), annotation(2, image_id=2)]))
+    records = [annotation(1, **CROWD), annotation(2, image_id=2)]
+    images = [image(1), image(2), image(3)]
+    data, _ = read_coco(*write(records, images=images, files=("1.png", "2.png", "3.png")))
     empty = DetectionDataset(data, TestTransform(PREPROCESS))[0, 0].target
     assert (empty.boxes.shape, empty.labels.shape, empty.masks.shape) == ((0, 4), (0,), (0, HEIGHT, WIDTH))
+    assert len(DetectionDataset(data, TestTransform(PREPROCESS))) == 3
     dataset = DetectionDataset(data, TestTransform(PREPROCESS), keep_empty=False)
-    assert len(dataset) == 1
-    assert dataset[0, 0].index == 1
+    # A crowd is an annotation: the official filter keeps its image, too.
+    assert [dataset[0, position].index for position in range(len(dataset))] == [0, 1]
+
+
+def test_orientations_are_those_of_the_images_that_are_drawn_from(write):
+    records = [annotation(i, image_id=i) for i in (2, 3, 4)]
+    data, _ = read_coco(
+        *write(records, images=[image(i) for i in range(1, 5)], files=[f"{i}.png" for i in range(1, 5)])
+    )
+    sizes = [(30, 40), (40, 30), (30, 30), (49, 50)]  # height, width
+    data = replace(
+        data, images=tuple(replace(record, size=size) for record, size in zip(data.images, sizes, strict=True))
+    )
+    dataset = DetectionDataset(data, TestTransform(PREPROCESS))
+    assert dataset.orientations() == [1, 0, 0, 1]
+    assert DetectionDataset(data, TestTransform(PREPROCESS), keep_empty=False).orientations() == [0, 0, 1]
 
 
 def test_randomness_follows_from_seed_epoch_and_image_alone(write):

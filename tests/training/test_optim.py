@@ -12,6 +12,7 @@ from toy_training import toy_model
 
 from piip import config
 from piip.backbone.convnext import ConvNeXtBranch
+from piip.backbone.vit import ViTBranch
 from piip.model import PIIPModel
 from piip.training.optim import (
     build_average,
@@ -86,7 +87,7 @@ def test_single_numbers_such_as_the_weights_of_the_merge_have_weight_decay() -> 
 
 
 def test_layers_equal_the_official_configs(goldens: Path) -> None:
-    """`skip_stride` of the official recipes is L / depth, also where that is no integer; factor as in SPEC.md."""
+    """`skip_stride` of the official recipes is L / depth, also where that is no integer."""
     seen = set()
     for file in (goldens.parent / "configs" / "mmdetection").glob("*.json"):
         content = json.loads(file.read_text())
@@ -101,10 +102,7 @@ def test_layers_equal_the_official_configs(goldens: Path) -> None:
         for depth, stride in zip(depths, [1, *recipe["skip_stride"]], strict=True):
             seen.add(stride)
             assert math.isclose(layer_factor(0, deepest, rate), rate ** (deepest + 1))
-            for block in range(depth):
-                expected = rate ** (deepest + 1 - (block + 1) * stride)
-                usual = deepest / depth
-                assert math.isclose(layer_factor((block + 1) * usual, deepest, rate), expected), file
+            assert stride == deepest / depth, file  # the default
     assert seen == {1, 1.5, 2}
 
 
@@ -116,7 +114,7 @@ def test_convnext_branches() -> None:
     model = nn.Module()
     model.backbone = nn.Module()
     model.backbone.branches = nn.ModuleList([ConvNeXtBranch(branch), vit])
-    factors = layer_factors(model, 0.5)  # depths 8 and 4
+    factors = layer_factors(model, 0.5, whole_layers=False)  # depths 8 and 4
     names = {
         "backbone.branches.0.convnext.stem.0.weight": 0.5**5,
         "backbone.branches.0.convnext.stages.0.blocks.0.conv_dw.weight": 0.5**4.5,
@@ -127,6 +125,42 @@ def test_convnext_branches() -> None:
         assert factors[name] == pytest.approx(factor), name
     grouped = {id(parameter) for group in parameter_groups(model, 1.0, 0.05, 0.5) for parameter in group["params"]}
     assert grouped == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+
+def test_a_layer_that_is_no_whole_number_is_rounded_down() -> None:
+    """Official groups have the whole number of the layer in their names; of 32 blocks under 48 layers every other one
+    would be half a layer higher."""
+    vit = toy_model().backbone.branches[1]  # of 4 blocks
+    six = vit.config.model_copy(update={"depth": 6, "groups": config.even_groups(6, 2), "windows": (None,) * 6})
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.branches = nn.ModuleList([vit, ViTBranch(six)])
+    factors = layer_factors(model, 0.5)
+    ours = [factors[f"backbone.branches.0.vit.blocks.{block}.attn.qkv.weight"] for block in range(4)]
+    assert ours == [0.5 ** (7 - layer) for layer in (1, 3, 4, 6)]
+    exact = layer_factors(model, 0.5, whole_layers=False)
+    assert exact["backbone.branches.0.vit.blocks.0.attn.qkv.weight"] == 0.5**5.5
+
+
+def test_weight_decay_of_everything() -> None:
+    groups = build_optimizer(toy_model(), Settings(decay_all=True, weight_decay=0.1)).param_groups
+    assert {group["weight_decay"] for group in groups} == {0.1}
+
+
+def test_heads_of_single_branches_have_a_factor_of_their_own() -> None:
+    """As the official classifiers', which call them parts of the branches."""
+    branch = config.Branch(
+        size=32, width=32, depth=2, heads=2, groups=((0, 1),), windows=None, prefix_tokens=1, position_grid=2
+    )
+    head = config.Classifier()
+    backbone = config.Backbone(branches=(branch, branch), interaction=config.Interaction(heads=4), maps=None)
+    preprocess = config.Preprocess(long_side=32, short_side=32)
+    model = PIIPModel(config.Model(name="x", backbone=backbone, head=head, classes=("a", "b"), preprocess=preprocess))
+    given = Settings(lr=1.0, lr_batch_size=None, layer_decay=1.0, new_lr_factor=10.0, branch_head_lr_factor=2.0)
+    rates = {id(p): group["lr"] for group in build_optimizer(model, given).param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 1.0 if name.startswith("backbone.branches.") else 2.0 if name.startswith("head.") else 10.0
+        assert rates[id(parameter)] == expected, name
 
 
 def test_strides_of_branches_can_be_given() -> None:
@@ -175,6 +209,25 @@ def test_cosine_schedule() -> None:
     assert schedule_factor(settings, 100, 100) == pytest.approx(0.1)
 
 
+def test_ends_as_learning_rates_are_the_same_for_every_group() -> None:
+    """As timm's schedule in the official classification: from 1e-6 in a quarter of the run, and down to 1e-5."""
+    settings = Settings(schedule="cosine", warmup_part=0.25, warmup_lr=1e-6, min_lr=1e-5, epochs=20)
+    for peak in (3e-5, 3e-4):
+        rates = [peak * schedule_factor(settings, step, 200, peak) for step in range(201)]
+        assert rates[0] == pytest.approx(1e-6)
+        assert rates[20] == pytest.approx(1e-6 + 0.4 * (peak - 1e-6))
+        assert rates[50] == pytest.approx(1e-5 + (peak - 1e-5) * (1 + math.cos(math.pi / 4)) / 2)
+        assert rates[200] == pytest.approx(1e-5)
+
+
+def test_learning_rate_by_epoch_is_an_epoch_late() -> None:
+    settings = Settings(schedule="cosine", warmup_part=0.25, warmup_lr=1e-6, min_lr=1e-5, epochs=20, lr_by_epoch=True)
+    usual = settings.model_copy(update={"lr_by_epoch": False})
+    for epoch in range(20):
+        rates = {schedule_factor(settings, step, 200, 3e-5) for step in range(10 * epoch, 10 * epoch + 10)}
+        assert rates == {schedule_factor(usual, 10 * max(0, epoch - 1), 200, 3e-5)}
+
+
 def test_poly_schedule() -> None:
     settings = Settings(schedule="poly", warmup_iters=0, power=2.0, min_lr_ratio=0.2)
     assert schedule_factor(settings, 0, 100) == 1.0
@@ -203,8 +256,8 @@ def test_learning_rate_follows_the_images_per_step() -> None:
 def test_set_learning_rate_keeps_the_ratios() -> None:
     model = toy_model()
     optimizer = build_optimizer(model, Settings(lr=1e-3, lr_batch_size=None, layer_decay=0.5))
-    set_learning_rate(optimizer, 0.1)
-    set_learning_rate(optimizer, 0.2)
+    set_learning_rate(optimizer, lambda peak: 0.1)
+    set_learning_rate(optimizer, lambda peak: 0.2)
     rates = sorted({group["lr"] for group in optimizer.param_groups})
     assert rates == pytest.approx([0.2e-3 * 0.5**power for power in (5, 4, 3, 2, 1, 0)])
 

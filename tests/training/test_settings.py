@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from toy_training import toy_config
 
 from piip import config
-from piip.training.settings import Settings, check_resumable, read_settings, write_run_config
+from piip.training.settings import BEFORE, Settings, check_resumable, read_settings, write_run_config
 
 
 def test_config_yaml_holds_model_and_settings(tmp_path: Path) -> None:
@@ -71,3 +71,14 @@ def test_names_of_devices(device: str, fine: bool) -> None:
     else:
         with pytest.raises(ValidationError):
             Settings(device=device)
+
+
+def test_runs_from_before_a_setting_was_there_go_on_without_it(tmp_path: Path) -> None:
+    old = {key: value for key, value in Settings().model_dump(mode="json").items() if key not in BEFORE}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"model": {}, "training": old}))
+    settings = read_settings(file)
+    assert settings == Settings(**BEFORE)
+    check_resumable(old, settings, Path("last.ckpt"))
+    with pytest.raises(ValueError, match=r"whole_layers \(was False, now True\)"):
+        check_resumable(old, Settings(), Path("last.ckpt"))

@@ -75,6 +75,9 @@ class ToyData(Dataset[Sample]):
     def __len__(self) -> int:
         return self.length
 
+    def orientations(self) -> None:
+        """All have one shape."""
+
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         generator = torch.Generator().manual_seed(1000 * epoch + index)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -44,18 +44,31 @@ class EpochSampler(Sampler[list[Key]]):
     does not depend on `world`. Every process has the same number of batches, of the same sizes, as otherwise the
     processes would wait for each other forever: where the images don't divide by `world`, up to world - 1 of
     them come twice. The last batch may be smaller; no image is left out.
+
+    With `groups`, the group of every image, a batch has images of one group: in the order, they are together by
+    `batch_size`. Only the last images of an epoch, of every group less than a batch, may be in mixed ones.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, epoch: int, start_batch: int = 0, rank: int = 0, world: int = 1
-    ) -> None:  # fmt: skip
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        start_batch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        groups: Sequence[int] | None = None,
+    ) -> None:
         if count < 1:
             raise ValueError("the data set has no images to train on")
         if batch_size < 1 or start_batch < 0 or not 0 <= rank < world:
             raise ValueError(f"batch_size {batch_size} must be at least 1, start_batch {start_batch} not negative "
                              f"and rank {rank} in 0..{world - 1}")  # fmt: skip
+        if groups is not None and len(groups) != count:
+            raise ValueError(f"{len(groups)} groups for {count} images")
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, epoch
-        self.start_batch, self.rank, self.world = start_batch, rank, world
+        self.start_batch, self.rank, self.world, self.groups = start_batch, rank, world, groups
 
     @property
     def batches(self) -> int:
@@ -66,13 +79,40 @@ class EpochSampler(Sampler[list[Key]]):
         return max(0, self.batches - self.start_batch)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = torch.randperm(self.count, generator=generator(self.seed, self.epoch)).tolist()
+        order = self._order()
         missing = -self.count % self.world
         order += (order * missing)[:missing]
         step = self.batch_size * self.world
         for start in range(self.start_batch * step, len(order), step):
-            mine = order[start : start + step][self.rank :: self.world]
-            yield [(self.epoch, index) for index in mine]
+            together = order[start : start + step]
+            each = len(together) // self.world
+            # Neighbours in the order are for one process where they are of one group.
+            mine = slice(self.rank, None, self.world) if self.groups is None else slice(self.rank * each, None)
+            yield [(self.epoch, index) for index in together[mine][:each]]
+
+    def _order(self) -> list[int]:
+        draw = generator(self.seed, self.epoch)
+        order = torch.randperm(self.count, generator=draw).tolist()
+        return order if self.groups is None else grouped(order, self.groups, self.batch_size, draw)
+
+
+def grouped(order: list[int], groups: Sequence[int], batch_size: int, draw: torch.Generator) -> list[int]:
+    """`order` with the images of a group together by `batch_size`; what is left of each group comes last.
+
+    >>> grouped([0, 1, 2, 3, 4], groups=[7, 8, 7, 8, 7], batch_size=2, draw=torch.Generator().manual_seed(0))
+    [0, 2, 1, 3, 4]
+    """
+    members: dict[int, list[int]] = {}
+    for index in order:
+        members.setdefault(groups[index], []).append(index)
+    full, rest = list[list[int]](), list[int]()
+    for group in sorted(members):
+        mine = members[group]
+        end = len(mine) - len(mine) % batch_size
+        full += [mine[start : start + batch_size] for start in range(0, end, batch_size)]
+        rest += mine[end:]
+    shuffled = [full[index] for index in torch.randperm(len(full), generator=draw).tolist()]
+    return [index for batch in shuffled for index in batch] + rest
 
 
 def train_loader(
@@ -86,13 +126,14 @@ def train_loader(
     world: int = 1,
     pad_multiple: int = 32,
     smallest: int = 1,
+    groups: Sequence[int] | None = None,
 ) -> DataLoader[Batch]:
     """The batches of one epoch for one process (`batch_size` is per process), from `start_batch` on.
 
     What comes out depends on neither `workers` nor on what was loaded before, and torch's global generator is not
-    touched.
+    touched. `groups`: see `EpochSampler`.
     """
-    sampler = EpochSampler(len(dataset), batch_size, seed, epoch, start_batch, rank, world)
+    sampler = EpochSampler(len(dataset), batch_size, seed, epoch, start_batch, rank, world, groups)
     return _loader(dataset, sampler, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
 
 

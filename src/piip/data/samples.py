@@ -33,3 +33,6 @@ class SampleDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: Key) -> Sample: ...
+
+    def orientations(self) -> list[int] | None:
+        """A number for every image, equal for those of similar shape; None where all samples have one shape."""

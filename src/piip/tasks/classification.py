@@ -35,15 +35,18 @@ FINE_TUNING: Mapping[str, Any] = {
     "epochs": 20,
     "lr": 3e-5,
     "lr_batch_size": None,
+    "layer_decay": 1.0,
     "new_lr_factor": 10.0,
     "weight_decay": 0.1,
+    "decay_all": True,
     "schedule": "cosine",
-    "min_lr_ratio": 1 / 3,
-    "warmup_ratio": 1 / 30,
-    "ema": 0.9999,
+    "min_lr": 1e-5,
+    "warmup_part": 5 / 20,
+    "warmup_lr": 1e-6,
     "batch_size": 32,
 }
-"""the released classifiers' fine-tuning; there a step has 1024 images"""
+"""The released classifiers' fine-tuning for any other: their heads are new, and so learn faster; the learning rate
+changes with every step; and there a step has 1024 images"""
 
 open_split = open_class_split
 
@@ -85,7 +88,7 @@ def adapted(model: config.Model, data: ClassData, class_weights: Any = None) -> 
 
 
 def training_set(
-    model: config.Model, data: ClassData, augmentation: ClassAugmentation, seed: int
+    model: config.Model, data: ClassData, augmentation: ClassAugmentation, seed: int, keep_empty: bool = True
 ) -> ClassificationDataset:
     """`data` as augmented training samples, mixed batch by batch."""
     transform = ClassTrainTransform(model.preprocess, augmentation)

@@ -69,13 +69,24 @@ def adapted(model: config.Model, data: CocoData, class_weights: Any = None) -> c
     return model.model_copy(update=update)
 
 
-def training_set(model: config.Model, data: CocoData, augmentation: Augmentation, seed: int) -> DetectionDataset:
-    """`data` as augmented training samples."""
+def training_set(
+    model: config.Model, data: CocoData, augmentation: Augmentation, seed: int, keep_empty: bool = True
+) -> DetectionDataset:
+    """`data` as augmented training samples, with or without the images that have no annotations.
+
+    Raises DataError where no image is left.
+    """
     _check_kind(model, data)
     _note_crowded(model, data)
-    return DetectionDataset(
-        data, TrainTransform(model.preprocess, augmentation), seed=seed, masks=_predicts_masks(model)
-    )
+    transform = TrainTransform(model.preprocess, augmentation)
+    dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(model))
+    left_out = len(data.images) - len(dataset)
+    if left_out:
+        say(Console(stderr=True), f"{left_out} of {len(data.images)} training images have no annotations and are left "
+            "out; --set drop_empty=false trains on them, too")  # fmt: skip
+    if not len(dataset):
+        raise DataError("no training image has annotations; with drop_empty=false all would be trained on")
+    return dataset
 
 
 def predict_all(predictor: Predictor, data: CocoData, batch_size: int, workers: int) -> Iterator[Prediction]:

@@ -93,7 +93,9 @@ def balanced_weights(data: MaskData) -> tuple[float, ...]:
     return tuple(round(weight, 4) for weight in weights.tolist())
 
 
-def training_set(model: config.Model, data: MaskData, augmentation: CropAugmentation, seed: int) -> SegmentationDataset:
+def training_set(
+    model: config.Model, data: MaskData, augmentation: CropAugmentation, seed: int, keep_empty: bool = True
+) -> SegmentationDataset:
     """`data` as augmented training samples."""
     return SegmentationDataset(data, MaskTrainTransform(model.preprocess, augmentation), seed)
 

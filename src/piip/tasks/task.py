@@ -99,10 +99,13 @@ class Task(Protocol):
     def adapted(self, model: config.Model, data: Data, class_weights: Any = None) -> config.Model:
         """`model` for the classes of `data`; `class_weights` as in `Settings`."""
 
-    def training_set(self, model: config.Model, data: Data, augmentation: Any, seed: int) -> Any:
+    def training_set(
+        self, model: config.Model, data: Data, augmentation: Any, seed: int, keep_empty: bool = True
+    ) -> Any:
         """A data set of augmented samples by (epoch, index), each with `image`, `target`, `original_size`, `index`.
 
         `data.batches.collate` makes batches of them; the head takes the targets as they are.
+        `keep_empty`: images without objects, too, in detection.
         """
 
     def draw_training_batch(self, batch: Batch, model: config.Model) -> np.ndarray:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ def update(run: Run, batch: Batch) -> float:
         raise nonfinite(run, batch, "gradient", f"norm {norm.item()}")
     if settings.grad_clip is not None:
         nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip, norm)
-    set_learning_rate(run.optimizer, schedule_factor(settings, run.at.step, run.total_steps))
+    set_learning_rate(run.optimizer, partial(schedule_factor, settings, run.at.step, run.total_steps))
     run.optimizer.step()
     run.optimizer.zero_grad()
     if run.average is not None:
@@ -231,7 +232,7 @@ def out_of_patience(run: Run, best_metric: str) -> bool:
 def learning_rate(run: Run, step: int) -> float:
     """Of everything that was not pretrained, such as the head, in optimizer step `step` (0-based)."""
     peak = run.settings.scaled_lr(run.accelerator.num_processes) * run.settings.new_lr_factor
-    return peak * schedule_factor(run.settings, step, run.total_steps)
+    return peak * schedule_factor(run.settings, step, run.total_steps, peak)
 
 
 def nonfinite(run: Run, batch: Batch, what: str, values: str) -> FloatingPointError:

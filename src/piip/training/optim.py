@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ LayerStrides = tuple[float | None, ...] | None
 BETAS = (0.9, 0.999)
 STEP_FACTOR = 0.1
 LONGEST_WARMUP = 0.1
-"""part of the run"""
+"""part of the run, for a warm-up that is given in steps"""
+BRANCH_HEADS = ("head.logits.norms.", "head.logits.heads.")
+"""of a classifier with separate heads: the norm and the linear head of each branch"""
 CONVNEXT_LAYERS = 12
 """what the released recipes count where no branch is a ViT"""
 
@@ -26,7 +28,15 @@ def build_optimizer(model: nn.Module, settings: Settings, processes: int = 1) ->
     """AdamW over `parameter_groups`; `set_learning_rate` must be called before every step."""
     lr = settings.scaled_lr(processes)
     groups = parameter_groups(
-        model, lr, settings.weight_decay, settings.layer_decay, settings.new_lr_factor, settings.layer_strides
+        model,
+        lr,
+        settings.weight_decay,
+        settings.layer_decay,
+        settings.new_lr_factor,
+        settings.layer_strides,
+        branch_head_lr_factor=settings.branch_head_lr_factor,
+        whole_layers=settings.whole_layers,
+        decay_all=settings.decay_all,
     )
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
 
@@ -38,31 +48,42 @@ def parameter_groups(
     layer_decay: float,
     new_lr_factor: float = 1.0,
     layer_strides: LayerStrides = None,
+    *,
+    branch_head_lr_factor: float | None = None,
+    whole_layers: bool = True,
+    decay_all: bool = False,
 ) -> list[dict[str, Any]]:
     """Every trainable parameter in exactly one group of equal learning rate and weight decay.
 
-    The learning rate is lr times `layer_factors`, and times `new_lr_factor` outside the branches. Parameters with one
-    dimension and biases have no weight decay (reference, "Recipes"; single numbers, the weights of the merge, have).
+    The learning rate is lr times `layer_factors`, and times `new_lr_factor` outside the branches (but for the heads of
+    single branches, if `branch_head_lr_factor` is given). Unless `decay_all`, parameters with one dimension and biases
+    have no weight decay (reference, "Recipes"; single numbers, the weights of the merge, have).
     Each group keeps its learning rate before the schedule as `peak_lr`.
     """
-    factors = layer_factors(model, layer_decay, layer_strides)
+    factors = layer_factors(model, layer_decay, layer_strides, whole_layers)
+    head_factor = new_lr_factor if branch_head_lr_factor is None else branch_head_lr_factor
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = lr * factors.get(name, new_lr_factor)
-        decay = 0.0 if parameter.ndim == 1 or name.endswith(".bias") else weight_decay
+        usual = head_factor if name.startswith(BRANCH_HEADS) else new_lr_factor
+        rate = lr * factors.get(name, usual)
+        plain = not decay_all and (parameter.ndim == 1 or name.endswith(".bias"))
+        decay = 0.0 if plain else weight_decay
         group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak_lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
 
 
-def layer_factors(model: nn.Module, layer_decay: float, layer_strides: LayerStrides = None) -> dict[str, float]:
+def layer_factors(
+    model: nn.Module, layer_decay: float, layer_strides: LayerStrides = None, whole_layers: bool = True
+) -> dict[str, float]:
     """Learning rate over that of the head, of every parameter of the branches by name.
 
     With L the depth of the deepest ViT, the k-th block (from 0) of a branch is layer (k + 1) * stride, and its
     embedding is layer 0. `layer_strides` gives the stride of each branch, finest first, and None for a branch without
     layers, all of it at the full rate. By default it is L / depth: 2 for 24 over 12 blocks, 1.5 for 48 over 32.
+    `whole_layers`: the layer is the whole number below, as in the official groups, which have it in their names.
 
     Raises ValueError where `layer_strides` does not fit the branches.
     """
@@ -70,10 +91,15 @@ def layer_factors(model: nn.Module, layer_decay: float, layer_strides: LayerStri
     depths = [branch.config.depth for branch in branches if branch.config.stages is None]  # a ConvNeXt has stages
     deepest = max(depths, default=CONVNEXT_LAYERS)
     strides = _strides([branch.config.depth for branch in branches], deepest, layer_strides)
+
+    def layer(block: int, stride: float) -> float:
+        exact = block * stride
+        return math.floor(exact + 1e-6) if whole_layers else exact  # 3 * (7 / 3) is less than 7
+
     return {
         f"backbone.branches.{index}.{name}": 1.0
         if stride is None
-        else layer_factor(branch.layer(name) * stride, deepest, layer_decay)
+        else layer_factor(layer(branch.layer(name), stride), deepest, layer_decay)
         for index, (branch, stride) in enumerate(zip(branches, strides, strict=True))
         for name, _ in branch.named_parameters()
     }
@@ -102,27 +128,46 @@ def _strides(depths: Sequence[int], deepest: int, given: LayerStrides) -> list[f
     return list(given)
 
 
-def schedule_factor(settings: Settings, step: int, total_steps: int) -> float:
-    """Learning rate of optimizer step `step` (0-based) over the peak: linear warm-up times the schedule."""
-    warmup = min(settings.warmup_iters, int(LONGEST_WARMUP * total_steps))
-    factor = 1.0
+def schedule_factor(settings: Settings, step: int, total_steps: int, peak: float = 1.0) -> float:
+    """Learning rate of optimizer step `step` (0-based) over the `peak` of its group: warm-up and schedule.
+
+    The peak plays a part only where the settings give ends as learning rates (`warmup_lr`, `min_lr`).
+    """
+    if settings.lr_by_epoch:
+        epoch_steps = total_steps // settings.epochs
+        step = max(0, step // epoch_steps - 1) * epoch_steps
+    warmup = _warmup_steps(settings, total_steps)
+    if settings.warmup_lr is None:
+        risen = step / warmup if step < warmup else 1.0
+        return (1 - (1 - risen) * (1 - settings.warmup_ratio)) * _scheduled(settings, step, total_steps, peak)
     if step < warmup:
-        factor = 1 - (1 - step / warmup) * (1 - settings.warmup_ratio)
+        begin = settings.warmup_lr / peak
+        return begin + (1 - begin) * step / warmup
+    return _scheduled(settings, step, total_steps, peak)
+
+
+def _warmup_steps(settings: Settings, total_steps: int) -> float:
+    if settings.warmup_part is not None:
+        return settings.warmup_part * total_steps
+    return min(settings.warmup_iters, int(LONGEST_WARMUP * total_steps))
+
+
+def _scheduled(settings: Settings, step: int, total_steps: int, peak: float) -> float:
+    """Without the warm-up."""
     if settings.schedule == "step":
-        return factor * STEP_FACTOR ** sum(step >= round(part * total_steps) for part in settings.milestones)
+        return STEP_FACTOR ** sum(step >= round(part * total_steps) for part in settings.milestones)
+    end = settings.min_lr_ratio if settings.min_lr is None else settings.min_lr / peak
     if settings.schedule == "cosine":
-        cosine = (1 + math.cos(math.pi * min(1.0, step / total_steps))) / 2
-        return factor * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * cosine)
+        return end + (1 - end) * (1 + math.cos(math.pi * min(1.0, step / total_steps))) / 2
     if settings.schedule == "poly":
-        remaining = max(0.0, 1 - step / total_steps) ** settings.power
-        return factor * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * remaining)
-    return factor
+        return end + (1 - end) * max(0.0, 1 - step / total_steps) ** settings.power
+    return 1.0
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Give every group `factor` of its peak: a function of the step alone, with no state to save."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: Callable[[float], float]) -> None:
+    """Give every group `factor(its peak)` of its peak: a function of the step alone, with no state to save."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
+        group["lr"] = group["peak_lr"] * factor(group["peak_lr"])
 
 
 def build_average(model: nn.Module, decay: float) -> AveragedModel:

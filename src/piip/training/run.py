@@ -138,6 +138,7 @@ def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
         world=run.accelerator.num_processes,
         pad_multiple=run.model.config.preprocess.pad_multiple,
         smallest=run.model.config.backbone.smallest_image,
+        groups=data.orientations() if run.settings.same_orientation else None,
     )
 
 

@@ -29,6 +29,11 @@ class Settings(Frozen):
     """segmentation: weight of each class in the losses; "balanced": rare classes count more, see
     `tasks.segmentation.balanced_weights`"""
 
+    drop_empty: bool = True
+    """detection: leave out training images without annotations"""
+    same_orientation: bool = True
+    """detection: images of a batch are all wider than high, or none is, so that little is padded"""
+
     epochs: PositiveInt = 12
     batch_size: PositiveInt = 2
     """images per process and forward pass"""
@@ -42,25 +47,41 @@ class Settings(Frozen):
     """None: take `lr` as it is, whatever the batch size"""
     weight_decay: NonNegativeFloat = 0.05
     """of all but biases and parameters with one dimension"""
+    decay_all: bool = False
+    """weight decay of biases and parameters with one dimension, too"""
     layer_decay: Fraction = 0.85
     """factor on the learning rate from one layer to the layer before it; 1 for training from scratch"""
     layer_strides: tuple[PositiveFloat | None, ...] | None = None
     """layers that one block counts for in the layer decay, of each branch, finest first (the official `skip_stride`,
     which is coarsest first and leaves out the coarsest); None for a branch that learns at the full rate. Without it,
     the blocks of every branch span the layers of the deepest ViT"""
+    whole_layers: bool = True
+    """round down a layer that is no whole number, where a block counts for 1.5, say (as the official code does)"""
     new_lr_factor: PositiveFloat = 1.0
     """factor on the learning rate of all that no pretraining covers: interactions, merge, maps, head"""
+    branch_head_lr_factor: PositiveFloat | None = None
+    """the same for the norm and linear head that each branch of some classifiers has; None: as all that is new"""
     warmup_iters: NonNegativeInt = 500
     """optimizer steps of linear warm-up; at most a tenth of the run"""
+    warmup_part: Fraction | None = None
+    """part of the run that the warm-up takes, in place of `warmup_iters`"""
     warmup_ratio: Fraction = 0.001
     """where the warm-up begins, as a part of the learning rate"""
+    warmup_lr: PositiveFloat | None = None
+    """where the warm-up begins, as a learning rate, the same for all parameters; it then ends at the full rate, and the
+    schedule plays no part before that"""
     schedule: Literal["step", "cosine", "poly", "constant"] = "step"
     milestones: tuple[Fraction, ...] = (8 / 12, 11 / 12)
     """schedule "step": a tenth of the learning rate after each of these parts of the run"""
     min_lr_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """schedules "cosine" and "poly": where it ends, as a part of the learning rate"""
+    min_lr: NonNegativeFloat | None = None
+    """the same as a learning rate, the same for all parameters"""
     power: PositiveFloat = 1.0
     """schedule "poly": the learning rate falls like the remaining part of the run to this power; 1 is a line"""
+    lr_by_epoch: bool = False
+    """change the learning rate only from epoch to epoch, and an epoch late: the second still has that of the first (as
+    the official classification code does)"""
     grad_clip: PositiveFloat | None = None
     """largest norm of the gradient"""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -102,6 +123,10 @@ FREE_ON_RESUME = frozenset(
 """what may differ when a run is resumed; anything else would make it another run"""
 
 
+BEFORE: dict[str, Any] = {"whole_layers": False, "drop_empty": False, "same_orientation": False}
+"""what runs did that were begun before there was such a setting, where it is not the default"""
+
+
 def check_resumable(saved: dict[str, Any], settings: Settings, source: Path) -> None:
     """Raise ValueError where `settings` differ from `saved`, a checkpoint's, in more than `FREE_ON_RESUME`."""
     was, now = _of_this_version(saved, source), settings.model_dump(mode="json")
@@ -115,7 +140,7 @@ def check_resumable(saved: dict[str, Any], settings: Settings, source: Path) -> 
 
 
 def _of_this_version(saved: dict[str, Any], source: Path) -> dict[str, Any]:
-    """A checkpoint's settings with the defaults of those that did not exist when it was written.
+    """A checkpoint's settings and, of those that did not exist when it was written, `BEFORE` or the defaults.
 
     ValueError for settings that exist no longer, and for values that are none now.
     """
@@ -124,7 +149,7 @@ def _of_this_version(saved: dict[str, Any], source: Path) -> dict[str, Any]:
         raise ValueError(f"{source}: was written with settings that this version does not have: {listed}; "
                          "resume it with the version that wrote it, or start a new run from its weights")  # fmt: skip
     try:
-        return Settings.model_validate(saved).model_dump(mode="json")
+        return Settings.model_validate(BEFORE | saved).model_dump(mode="json")
     except pydantic.ValidationError as error:
         raise ValueError(f"{source}: its settings are not valid here: {problems(error)}") from error
 
@@ -139,14 +164,16 @@ def write_run_config(path: Path, model: Model, settings: Settings) -> None:
 def read_settings(path: str | Path) -> Settings:
     """Settings from a YAML file: a run's `config.yaml`, or just the fields that differ from the defaults.
 
+    A run that was begun before there was some setting goes on without it, see `BEFORE`.
+
     Raises ValueError naming the file for unreadable YAML, unknown fields and invalid values.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
-    if isinstance(content, dict) and "training" in content:
-        content = content["training"]
+    if isinstance(content, dict) and isinstance(content.get("training"), dict):
+        content = BEFORE | content["training"]
     try:
         return Settings.model_validate({} if content is None else content)
     except pydantic.ValidationError as error:

@@ -121,7 +121,8 @@ def run(
     task = tasks.of(model.config)
     if data is None:
         data = task.open_split(settings.data, "train")
-    train_data = task.training_set(model.config, data, settings.augmentation, settings.seed)
+    keep_empty = not settings.drop_empty
+    train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, keep_empty)
     val_data = task.validation_split(settings.data)
     if val_data is not None:
         val_data = task.in_label_order(model.config, val_data)

@@ -18,6 +18,7 @@ NANO_RECIPE = {
     "batch_size": 2,  # on a CPU many small steps learn more per hour than few large ones
     "grad_clip": 5.0,
     "ema": 0.995,
+    "drop_empty": False,  # images without objects, too, are what users gave it to learn from
     "augmentation": {"zoom": (0.6, 1.4), "colour": 0.3},
 }
 

@@ -41,6 +41,9 @@ class ClassificationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.data.images)
 
+    def orientations(self) -> None:
+        """Training samples have one shape."""
+
     def __getitem__(self, key: Key) -> Sample:
         """One image, not mixed. Raises `ImageError`, naming the file, if it cannot be decoded."""
         epoch, index = key

@@ -31,16 +31,21 @@ class DetectionDataset(Dataset[Sample]):
     def __init__(
         self, data: CocoData, transform: Transform, seed: int = 0, keep_empty: bool = True, masks: bool = True
     ) -> None:
-        """`keep_empty=False` leaves out images without objects; `masks=False` ignores outlines."""
+        """`keep_empty=False` leaves out images without any annotation; `masks=False` ignores outlines."""
         self.data = data
         self.transform = transform
         self.seed = seed
         self.masks = masks and data.has_masks
-        self.indices = [i for i, image in enumerate(data.images) if keep_empty or training_objects(image)]
+        self.indices = [i for i, image in enumerate(data.images) if keep_empty or image.objects]
         """positions in `data.images`"""
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def orientations(self) -> list[int]:
+        """1 for every image that is wider than high, 0 for the others: in batches of one kind little is padded."""
+        sizes = (self.data.images[index].size for index in self.indices)
+        return [int(width > height) for height, width in sizes]
 
     def __getitem__(self, key: Key) -> Sample:
         """Raises `ImageError`, naming the file, if it cannot be decoded or has changed since the check."""

@@ -27,6 +27,9 @@ class SegmentationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.data.images)
 
+    def orientations(self) -> None:
+        """Training samples have one shape."""
+
     def __getitem__(self, key: Key) -> Sample:
         """Raises `ImageError`, naming the file, if it cannot be decoded or has changed since the check."""
         epoch, index = key
