@@ -1,4 +1,4 @@
-"""The zoo against the resolved official configs, which are not part of the package."""
+"""The zoo against the resolved official configs, which are not part of the package. Recipes: `test_recipes.py`."""
 
 import json
 from io import StringIO
@@ -10,8 +10,6 @@ from rich.console import Console
 
 from piip import cli, zoo
 from piip.profile.zoo_table import tables
-from piip.tasks import segmentation
-from piip.training.settings import Settings
 from piip.training.start import build_settings
 from piip.weights.official import configs as official_config
 from piip.weights.official.classifiers import classifier_config
@@ -50,91 +48,11 @@ def test_backbone_is_the_official_one(reference: Path, entry: Entry) -> None:
     assert entry.backbone() == official_config.backbone_config(backbone)
 
 
-@pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
-def test_preprocessing_is_the_official_one(reference: Path, entry: Entry) -> None:
-    pipeline = official(reference, entry)["test_pipeline"]
-    (step,) = (step for step in pipeline if step["type"] == "MultiScaleFlipAug")
-    inner = {inner["type"]: inner for inner in step["transforms"]}
-    preprocess = entry.preprocess
-    assert [preprocess.long_side, preprocess.short_side] == step["img_scale"]
-    assert preprocess.pad_multiple == inner["Pad"]["size_divisor"]
-    assert list(preprocess.mean) == inner["Normalize"]["mean"]
-    assert list(preprocess.std) == inner["Normalize"]["std"]
-
-
 @pytest.mark.parametrize("entry", [entry for entry in PUBLISHED if entry.head], ids=lambda entry: entry.name)
 def test_model_is_the_official_one(reference: Path, entry: Entry) -> None:
     config = official(reference, entry) | {"name": entry.name}
     read = classifier_config if entry.task == "classification" else official_config.model_config
     assert entry.config() == read(config)
-
-
-@pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
-def test_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
-    config = official(reference, entry)
-    settings = Settings.model_validate(entry.recipe)
-    optimizer, schedule, epochs = config["optimizer"], config["lr_config"], config["runner"]["max_epochs"]
-    assert settings.epochs == epochs
-    assert settings.lr == optimizer["lr"]
-    assert settings.weight_decay == optimizer["weight_decay"]
-    assert settings.layer_decay == optimizer.get("paramwise_cfg", {"layer_decay_rate": 1.0})["layer_decay_rate"]
-    assert [round(part * epochs) for part in settings.milestones] == schedule["step"]
-    assert (settings.warmup_iters, settings.warmup_ratio) == (schedule["warmup_iters"], schedule["warmup_ratio"])
-    clip = config["optimizer_config"].get("grad_clip")
-    assert settings.grad_clip == (clip and clip["max_norm"])
-    assert settings.lr_batch_size == (32 if "bs32" in str(entry.official_config) else 16)
-
-
-@pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.task != "classification"], ids=lambda entry: entry.name)
-def test_layer_strides_are_the_official_ones(reference: Path, entry: Entry) -> None:
-    """The official constructor finds the layers of ViTs only; what it does not find learns at the full rate."""
-    config = official(reference, entry)
-    settings = Settings.model_validate({key: entry.recipe.get(key) for key in ("layer_strides",)})
-    layers = config["optimizer"].get("paramwise_cfg", {"num_layers": 12})
-    branches = entry.backbone().branches
-    skip = layers.get("skip_stride", [])
-    official_strides = [1, *(skip if isinstance(skip, list) else [skip])]  # coarsest first
-    expected = [
-        None if branch.stages is not None else stride
-        for branch, stride in zip(reversed(branches), official_strides, strict=True)
-    ]
-    deepest = max([branch.depth for branch in branches if branch.stages is None], default=12)
-    assert deepest == layers["num_layers"]
-    usual = tuple(deepest / branch.depth for branch in branches)
-    if entry.recipe.get("layer_decay") == 1.0:  # where no branch has layers
-        return
-    assert list(settings.layer_strides or usual) == expected[::-1]
-
-
-@pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.task == "segmentation"], ids=lambda entry: entry.name)
-def test_segmentation_recipe_is_the_official_one(reference: Path, entry: Entry) -> None:
-    config = official(reference, entry)
-    settings = build_settings(dict(segmentation.defaults(entry.config())) | dict(entry.recipe), {})
-    optimizer, schedule = config["optimizer"], config["lr_config"]
-    assert (settings.lr, settings.weight_decay) == (optimizer["lr"], optimizer["weight_decay"])
-    assert settings.layer_decay == optimizer["paramwise_cfg"]["layer_decay_rate"]
-    assert (settings.schedule, settings.power) == (schedule["policy"], schedule["power"])
-    assert (settings.warmup_iters, settings.warmup_ratio) == (schedule["warmup_iters"], schedule["warmup_ratio"])
-    assert settings.min_lr_ratio == schedule["min_lr"] == 0
-    iterations = settings.epochs * 20210 / (settings.lr_batch_size or 1)
-    assert iterations == pytest.approx(config["runner"]["max_iters"], rel=0.01)
-
-
-@pytest.mark.parametrize("entry", DETECTORS, ids=lambda entry: entry.name)
-def test_augmentation_is_the_official_one(reference: Path, entry: Entry) -> None:
-    steps = {step["type"]: step for step in official(reference, entry)["train_pipeline"]}
-    augmentation = Settings.model_validate(entry.recipe).augmentation
-    if "AutoAugment" not in steps:
-        assert augmentation.scales is None
-        assert steps["Resize"]["img_scale"] == [entry.preprocess.long_side, entry.preprocess.short_side]
-        return
-    (resize,), (before, crop, _) = steps["AutoAugment"]["policies"]
-    assert augmentation.scales is not None
-    assert augmentation.crop is not None
-    assert [[side, augmentation.long_side] for side in augmentation.scales] == resize["img_scale"]
-    assert [[side, augmentation.long_side] for side in augmentation.crop.scales] == before["img_scale"]
-    assert list(augmentation.crop.sides) == crop["crop_size"]
-    assert [augmentation.largest] * 2 == steps["RandomCrop"]["crop_size"]
 
 
 def test_published_figures_are_those_of_the_tables(reference: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from piip import config
 from piip.data.names.imagenet import imagenet_classes
 from piip.zoo.branches import ARCHITECTURES
@@ -10,6 +12,25 @@ from piip.zoo.entries import Entry
 
 DROP_PATH = {"t": 0.05, "s": 0.05, "b": 0.2, "l": 0.4}
 """stochastic depth, more than in the detectors for B"""
+
+RECIPE: dict[str, Any] = {
+    "batch_size": 128,  # on each of eight processes; the learning rate is the same for any other number
+    "epochs": 20,
+    "lr": 3e-5,
+    "lr_batch_size": None,
+    "layer_decay": 1.0,
+    "new_lr_factor": 10.0,
+    "branch_head_lr_factor": 1.0,
+    "weight_decay": 0.1,
+    "decay_all": True,
+    "schedule": "cosine",
+    "min_lr": 1e-5,
+    "warmup_part": 5 / 20,
+    "warmup_lr": 1e-6,
+    "lr_by_epoch": True,
+    "augmentation": {"kind": "classification"},
+}
+"""the command line of the official README, and what its program makes of it"""
 
 
 def _branch(letter: str, size: int, augreg: bool) -> config.Branch:
@@ -48,6 +69,7 @@ def _classifier(letters: str, sizes: tuple[int, ...], pretraining: str, publishe
         official_config=official,
         checkpoint=f"classification/{official}.pth",
         published=dict(zip(("params_m", "gflops", "top1"), published, strict=True)),
+        recipe=RECIPE,
         pretraining=(pretraining,) * 3,
         letters=tuple(f"ViT-{letter.upper()}" for letter in letters),
     )

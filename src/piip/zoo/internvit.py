@@ -12,7 +12,8 @@ from piip.zoo.detection import IMAGENET, LEAN, TANH, detector, figures, pyramid,
 TEST_1024 = {"long_side": 1333, "short_side": 800, "pad_multiple": 64}
 TEST_1536 = {"long_side": 1999, "short_side": 1200, "pad_multiple": 64}
 DINO_MAPS = config.FeatureMaps(strides=(8, 16, 32))
-DINO_RECIPE: dict[str, Any] = {"lr": 2e-4, "lr_batch_size": 32, "grad_clip": 0.1}
+DINO_RECIPE: dict[str, Any] = {"lr": 2e-4, "lr_batch_size": 32, "grad_clip": None}
+"""The official configs say 0.1, but trained with DeepSpeed, whose engine alone steps, without clipping."""
 
 
 def _h6b(sizes: tuple[int, int], maps: config.FeatureMaps | None = None, lean: bool = False) -> config.Backbone:

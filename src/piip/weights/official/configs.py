@@ -179,7 +179,7 @@ def _classes(count: int) -> tuple[str, ...]:
 
 
 def _preprocess(official: Official, backbone: config.Backbone) -> config.Preprocess:
-    pipeline = official.get("test_pipeline")
+    pipeline = _test_pipeline(official)
     if pipeline is None:
         long_side = backbone.branches[0].size
         return config.Preprocess(long_side=long_side, short_side=int(long_side * 0.6 + 0.5), pad_multiple=224)
@@ -193,3 +193,9 @@ def _preprocess(official: Official, backbone: config.Backbone) -> config.Preproc
         mean=tuple(steps["Normalize"]["mean"]),
         std=tuple(steps["Normalize"]["std"]),
     )
+
+
+def _test_pipeline(official: Official) -> list[dict[str, Any]] | None:
+    """What the test data really went through: a config's variable `test_pipeline` may be used nowhere in it."""
+    test = official.get("data", {}).get("test", {})
+    return test.get("pipeline", official.get("test_pipeline"))
