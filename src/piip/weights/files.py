@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.config.errors import problems
+from piip.console import shortened
 from piip.files import atomic_write, write_json
 from piip.version import __version__
-from piip.weights.shortened import shortened
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from piip.weights.shortened import shortened
+from piip.console import shortened
 
 Replacement = str | Callable[[re.Match[str]], str]
 Rule = tuple[str, Replacement]

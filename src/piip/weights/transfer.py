@@ -10,10 +10,9 @@ from rich.console import Console
 from torch import Tensor
 
 from piip import config
-from piip.console import say
+from piip.console import say, shortened
 from piip.heads import build_head
 from piip.model import PIIPModel
-from piip.weights.shortened import shortened
 
 LISTED = 10
 """names at most in a message"""

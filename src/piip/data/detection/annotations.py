@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from piip.console import shortened
 from piip.data.report import DataError
 from piip.structures import Size
+
+LISTED = 8
+"""classes that a message names"""
 
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) in pixels"""
@@ -70,7 +74,7 @@ class CocoData:
         unknown = [self.classes[label] for label in sorted(used) if self.classes[label] not in classes]
         if unknown:
             raise DataError(f"{self.source}: classes {unknown} are not among the model's {len(classes)} classes "
-                            f"({_shortened(classes)}); train on data with these classes, or rename them")  # fmt: skip
+                            f"({shortened(classes, LISTED)}); train on data with these classes, or rename them")  # fmt: skip
         if len(set(classes)) < len(classes) or len(set(self.classes)) < len(self.classes):
             raise DataError(f"{self.source}: classes cannot be matched by name, as two have the same name")
         own_ids = dict(zip(self.classes, self.category_ids, strict=True))
@@ -115,7 +119,3 @@ def _to_annotation(number: int, image: CocoImage, obj: CocoObject, category_id: 
     if obj.segmentation is not None:
         annotation["segmentation"] = obj.segmentation
     return annotation
-
-
-def _shortened(names: tuple[str, ...], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

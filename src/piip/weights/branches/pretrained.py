@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
+from piip.console import shortened
 from piip.model import PIIPModel
 from piip.weights.branches.formats import normalised, read_branch_file
 from piip.weights.files import WeightsError, nonfinite_keys
-from piip.weights.shortened import shortened
 
 TIMM_PREFIX = "timm:"
 PUBLISHED = "published"
