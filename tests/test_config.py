@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from tests import tiny
 
 from piip import config, zoo
+from piip.config.errors import problems
 
 
 def refused(kind: type[BaseModel], values: dict[str, Any], *said: str) -> None:
@@ -217,3 +218,33 @@ def test_even_groups() -> None:
             assert tiny.branch(depth=depth, windows=None, groups=groups).depth == depth
     with pytest.raises(ValueError, match="3 blocks cannot form 4 groups; use 1 to 3"):
         config.even_groups(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channels": "many"}, "head.channels: Input should be a valid integer, unable to parse string as an integer, "
+                               "not 'many'"),
+        ({"channels": -1}, "head.channels: Input should be greater than 0, not -1"),
+        ({"chanels": 3}, "head.chanels: there is no such setting; did you mean head.channels or head.fc_channels?"),
+        ({"rate": 3}, "head.rate: there is no such setting; did you mean lr_rate?"),
+        ({"anchor_ratios": "x" * 100}, "head.anchor_ratios: Input should be a valid tuple, not '" + "x" * 39),
+    ],
+)  # fmt: skip
+def test_problems_are_named_as_they_were_written(change: dict[str, Any], message: str) -> None:
+    written = tiny.model().model_dump()
+    written["head"] |= change
+    with pytest.raises(ValidationError) as error:
+        config.Model.model_validate(written)
+    known = [*(f"head.{name}" for name in config.MaskRCNN.model_fields), "lr_rate", "epochs"]
+    assert problems(error.value, known) == message
+
+
+def test_all_problems_are_told_in_one_line() -> None:
+    with pytest.raises(ValidationError) as error:
+        config.Preprocess.model_validate({"long_side": 100, "short_side": 0, "size": 3})
+    found = problems(error.value)
+    assert found == "short_side: Input should be greater than 0, not 0; size: there is no such setting"
+    with pytest.raises(ValidationError) as error:
+        config.Preprocess(long_side=100, short_side=200)
+    assert problems(error.value) == "short_side 200 is larger than long_side 100"
