@@ -13,8 +13,9 @@ from piip.devices import Device
 from piip.model import PIIPModel
 from piip.prediction.files import free_name, refuse_overwriting
 from piip.prediction.predictor import Precision, PredictionReport, Predictor, Source
-from piip.weights.files import find_weights, load_model, save_model
-from piip.weights.hub import HubMethods, official_weights
+from piip.weights import hub
+from piip.weights.files import load_model, save_model
+from piip.weights.names import is_path
 
 if TYPE_CHECKING:
     from piip.tasks import Metrics
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 BRANCHES = "backbone.branches."
 
 
-class PIIP(HubMethods):
+class PIIP:
     """A PIIP model by name, from saved weights, or from a config.
 
     Args:
@@ -59,13 +60,13 @@ class PIIP(HubMethods):
         if pretrained:
             if not isinstance(model, str):
                 raise ValueError("pretrained=True needs the name of a published model, see piip.list_models()")
-            model = official_weights(model)
+            model = hub.official_weights(model)
         if isinstance(model, PIIPModel):
             self._model, self.config = model, model.config
         elif isinstance(model, config.Model):
             self.config = model
-        elif _is_path(model):
-            self._model = load_model(find_weights(model))
+        elif is_path(model):
+            self._model = load_model(model)
             self.config = self._model.config
         else:
             self.config = zoo.entry(str(model)).config()
@@ -286,16 +287,37 @@ class PIIP(HubMethods):
         """Write the weights with their config: a `.safetensors` file, or a folder if `path` has no suffix."""
         return save_model(self.model, path)
 
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:
+        """Write `model.safetensors`, `config.json` and a model card, `README.md`, into `folder`; returns it.
+
+        `licence`: an SPDX identifier for the card.
+        """
+        return hub.save_pretrained(self.model, folder, licence)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, token: str | None = None, device: str | None = None
+    ) -> PIIP:
+        """A model saved by `save_pretrained` or `push_to_hub`: a folder, or the id of a repository on the Hub.
+
+        Raises WeightsError where it cannot be fetched or loaded.
+        """
+        return cls(hub.fetch_pretrained(name, revision, token), device)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        licence: str | None = None,
+        private: bool = False,
+        token: str | None = None,
+        message: str = "Upload a PIIP model",
+    ) -> str:
+        """Upload the model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL."""
+        return hub.push_to_hub(self.model, repository, licence, private, token, message)
+
     def __repr__(self) -> str:
         sizes = "/".join(str(branch.size) for branch in self.config.backbone.branches)
         return f"PIIP({self.config.name}: {self.config.task}, {sizes}, {len(self.names)} classes)"
-
-
-def _is_path(model: str | Path) -> bool:
-    """A model's name is one even where a folder is called so, such as that of its run."""
-    if model in zoo.MODELS:
-        return False
-    return isinstance(model, Path) or Path(model).exists() or "/" in model or model.endswith(".safetensors")
 
 
 def _is_single(source: Any) -> bool:

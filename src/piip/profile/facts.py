@@ -9,6 +9,7 @@ from piip import config, zoo
 from piip.profile.measured import measured_counts
 from piip.profile.published import Count, published_counts
 from piip.structures import Size
+from piip.weights.names import config_of, is_path
 
 ImageSize = int | tuple[int, int] | None
 
@@ -17,7 +18,7 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
     """What is known of a model by name, or of saved weights by path.
 
     Args:
-        name: of the zoo, or a path to weights (anything `piip.PIIP` takes).
+        name: of the zoo, also where a folder is called so, or a path to weights (anything `piip.PIIP` takes).
         size: side of the (square) image, or (height, width); None: the published size of the finest branch.
 
     Returns:
@@ -28,11 +29,9 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
     Raises:
         ValueError: unknown name (with near names), or a size that gives a branch no grid.
     """
-    from piip.weights.files import read_config
-
-    if isinstance(name, Path) or Path(name).exists() or name.endswith(".safetensors"):
-        return model_info(read_config(name), size)
-    entry = zoo.entry(name)
+    if is_path(name):
+        return model_info(config_of(name), size)
+    entry = zoo.entry(str(name))
     return _facts(entry.name, entry.task, entry.backbone(), entry.config(), entry, size)
 
 

@@ -13,17 +13,15 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from piip import zoo
 from piip.files import atomic_write, write_json
 from piip.weights import files
+from piip.weights.card import model_card
 from piip.weights.files import WeightsError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from piip import config
     from piip.model import PIIPModel
 
 REPOSITORY = "OpenGVLab/PIIP"
@@ -83,13 +81,9 @@ def cache_folder() -> Path:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+        digest = hashlib.sha256()  # hashlib.file_digest came with Python 3.11
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -106,7 +100,7 @@ def _fetch(file: str) -> tuple[Path, str]:
     """A released file and its SHA-256, after it was found to be what the Hub states."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    endpoint = _endpoint()
     by_hand = (
         f"Or fetch https://huggingface.co/{REPOSITORY}/resolve/main/{file} yourself and use `piip convert FILE FOLDER "
         "--model NAME`"
@@ -118,8 +112,7 @@ def _fetch(file: str) -> tuple[Path, str]:
             etag = get_hf_file_metadata(hf_hub_url(REPOSITORY, file, endpoint=endpoint), endpoint=endpoint).etag
             stated = etag or ""
     except Exception as error:  # network, proxy, permissions, and the client's many own kinds
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise WeightsError(f"{REPOSITORY}/{file} cannot be fetched: {reason}. {by_hand}") from error
+        raise WeightsError(f"{REPOSITORY}/{file} cannot be fetched: {_reason(error)}. {by_hand}") from error
     digest = file_sha256(path)
     if SHA256.fullmatch(stated) and stated != digest:
         path.resolve().unlink()  # so that it is fetched again
@@ -131,101 +124,60 @@ def _fetch(file: str) -> tuple[Path, str]:
 # -- users' own models -----------------------------------------------------------------------------------------------
 
 
-class HubMethods:
-    """`save_pretrained`, `from_pretrained` and `push_to_hub` of `piip.PIIP`."""
+def save_pretrained(model: PIIPModel, folder: str | Path, licence: str | None = None) -> Path:
+    """Write `model.safetensors`, `config.json` and a model card, `README.md`, into `folder`; returns it.
 
-    config: config.Model
-
-    @property
-    def model(self) -> PIIPModel:
-        """The module."""
-        raise NotImplementedError
-
-    def __init__(self, model: str | Path, device: str | None = None) -> None:
-        raise NotImplementedError
-
-    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:
-        """Write `model.safetensors`, `config.json` and a model card, `README.md`, into `folder`.
-
-        `licence`: an SPDX identifier for the card.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        files.save_model(self.model, folder)
-        with atomic_write(folder / "README.md") as temporary:
-            temporary.write_text(model_card(self.config, licence), encoding="utf-8")
-        return folder
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, token: str | None = None, device: str | None = None
-    ) -> Self:
-        """A model saved by `save_pretrained` or `push_to_hub`: a folder, or the id of a repository on the Hub.
-
-        Raises WeightsError where it cannot be fetched or loaded.
-        """
-        if Path(name).exists():
-            return cls(Path(name), device)
-        from huggingface_hub import snapshot_download
-
-        wanted = [files.FOLDER_CONFIG, files.FOLDER_WEIGHTS]
-        endpoint = os.environ.get("HF_ENDPOINT") or None
-        try:
-            folder = snapshot_download(
-                str(name), revision=revision, token=token, allow_patterns=wanted, endpoint=endpoint
-            )
-        except Exception as error:  # network, permissions, no such repository
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise WeightsError(
-                f"{name}: neither a folder here nor a model on the Hub that can be fetched: {reason}"
-            ) from error
-        return cls(Path(folder), device)
-
-    def push_to_hub(
-        self,
-        repository: str,
-        licence: str | None = None,
-        private: bool = False,
-        token: str | None = None,
-        message: str = "Upload a PIIP model",
-    ) -> str:
-        """Upload the model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL."""
-        from huggingface_hub import HfApi
-
-        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, licence)
-            url = api.create_repo(repository, private=private, exist_ok=True)
-            api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=message)
-        return str(url)
+    `licence`: an SPDX identifier for the card.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.save_model(model, folder)
+    with atomic_write(folder / "README.md") as temporary:
+        temporary.write_text(model_card(model.config, licence), encoding="utf-8")
+    return folder
 
 
-PIPELINES = {
-    "detection": "object-detection",
-    "segmentation": "image-segmentation",
-    "classification": "image-classification",
-}
+def fetch_pretrained(name: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a model that `save_pretrained` or `push_to_hub` wrote: `name` itself, or a copy from the Hub.
+
+    Raises WeightsError where there is neither a folder nor a repository that can be fetched.
+    """
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    wanted = [files.FOLDER_CONFIG, files.FOLDER_WEIGHTS]
+    try:
+        return Path(
+            snapshot_download(str(name), revision=revision, token=token, allow_patterns=wanted, endpoint=_endpoint())
+        )
+    except Exception as error:  # network, permissions, no such repository
+        raise WeightsError(
+            f"{name}: neither a folder here nor a model on the Hub that can be fetched: {_reason(error)}"
+        ) from error
 
 
-def model_card(model: config.Model, licence: str | None = None) -> str:
-    """A model card for the Hub: what the model is, what it tells apart, and how to use it."""
-    entry = zoo.MODELS.get(model.name)
-    branches = "\n".join(
-        f"| {index} | {branch.model or branch.family} | {branch.size} | {branch.depth} | {branch.width} |"
-        for index, branch in enumerate(model.backbone.branches)
-    )
-    lines = ["---", "library_name: piip", f"pipeline_tag: {PIPELINES[model.task]}"]
-    lines += [f"license: {licence.lower()}"] if licence else []
-    lines += ["tags: [piip, computer-vision]", "---", "", f"# {model.name}", ""]
-    lines += [
-        f"A PIIP model for {model.task} with {len(model.classes)} classes, written by the Python package `piip`.",
-        "",
-    ]
-    lines += ["| branch | architecture | image | depth | width |", "|---|---|---|---|---|", branches, ""]
-    lines += ["```python", "import piip", "", 'model = piip.PIIP.from_pretrained("this/repository")']
-    lines += ['result = model.predict("image.jpg")', "```", "", f"Classes: {', '.join(model.classes)}.", ""]
-    if entry is not None and entry.pretraining:
-        known = ", ".join(f"{label} ({name})" for label, name in entry.licences.items() if label != "checkpoint")
-        lines += [f"If its branches began as in the published model: {known}. Their licences apply.", ""]
-    lines += ["Method: Parameter-Inverted Image Pyramid Networks, Zhu et al., NeurIPS 2024 (arXiv 2406.04330).", ""]
-    return "\n".join(lines)
+def push_to_hub(
+    model: PIIPModel, repository: str, licence: str | None, private: bool, token: str | None, message: str
+) -> str:
+    """Upload a model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=_endpoint(), token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder, licence)
+        url = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=message)
+    return str(url)
+
+
+# -- both ------------------------------------------------------------------------------------------------------------
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
