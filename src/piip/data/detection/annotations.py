@@ -74,7 +74,7 @@ class CocoData:
         unknown = [self.classes[label] for label in sorted(used) if self.classes[label] not in classes]
         if unknown:
             raise DataError(f"{self.source}: classes {unknown} are not among the model's {len(classes)} classes "
-                            f"({shortened(classes, LISTED)}); train on data with these classes, or rename them")  # fmt: skip
+                            f"({shortened(classes, LISTED)}); train on data with these, or rename them")  # fmt: skip
         if len(set(classes)) < len(classes) or len(set(self.classes)) < len(self.classes):
             raise DataError(f"{self.source}: classes cannot be matched by name, as two have the same name")
         own_ids = dict(zip(self.classes, self.category_ids, strict=True))
