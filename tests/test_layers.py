@@ -44,7 +44,6 @@ KNOWN = {
     ("piip.backbone.vit", "piip.inference.block_in_place"),
     ("piip.heads.mask_rcnn.mask", "piip.inference.roi_products"),
     ("piip.heads.mask_rcnn.roi", "piip.inference.roi_products"),
-    ("piip.model", "piip.inference"),
     # The predictor knows the model and a transform, no task; results write themselves.
     ("piip.prediction.files", "piip.api"),
     ("piip.prediction.files", "piip.tasks"),

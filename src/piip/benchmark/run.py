@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from piip import devices
-from piip.api import PIIP
 from piip.benchmark.machine import Roof, describe, now, peak_memory
 from piip.benchmark.samples import noise
 from piip.benchmark.stopwatch import Stopwatch
@@ -20,6 +19,7 @@ from piip.model import PIIPModel
 from piip.profile.facts import image_size
 from piip.profile.measured import counts_of_parts
 from piip.structures import Batch
+from piip.weights.names import open_model
 
 PASSES = 3
 """multiply-adds of forward and backward together, over those of the forward"""
@@ -62,13 +62,14 @@ def benchmark(
     """
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch {batch}, rounds {rounds}: use 1 or more")
-    held = PIIP(name, device)
-    described, where = held.config, devices.find(held.device)
+    where = devices.find(device)
+    model = open_model(name).to(where)
+    described = model.config
     image = image_size(described.backbone, size)
     fold = fold and not train
     winograd: Winograd = "nowhere" if where.type != "cpu" else "head" if compile else "everywhere"
     counts = counts_of_parts(described, image, fold, winograd)
-    model = _prepare(held.model, compile, train, fold, winograd)
+    model = _prepare(model, compile, train, fold, winograd)
     step = _step(model, noise(model, image, batch, where, train), train)
     watch = Stopwatch(where)
     step(watch)
