@@ -40,10 +40,15 @@ def release(copied: nn.Module, original: nn.Module, share: bool) -> None:
             module._buffers[name] = new[id(buffer)]
 
 
-Version = tuple[tuple[int, int], ...]
+Version = tuple[tuple[object, ...], ...]
 
 
 def version(model: nn.Module) -> Version:
-    """Changes whenever a tensor of `model` is replaced or written to (as an optimizer and `load_state_dict` do)."""
-    tensors = chain(model.parameters(), model.buffers())
-    return tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    """Changes whenever a tensor of `model` is replaced or moved, or written to as an optimizer does.
+
+    What is written past autograd (`parameter.data.add_(1)`) does not show here, see `fingerprint`.
+    """
+    return tuple(
+        (id(tensor), tensor.data_ptr(), tensor.dtype, tensor.device, 0 if tensor.is_inference() else tensor._version)
+        for tensor in chain(model.parameters(), model.buffers())
+    )

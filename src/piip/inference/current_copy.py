@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from piip.inference import Winograd, fuse
 from piip.inference.copies import Version, version, with_shared_tensors
+from piip.inference.fingerprint import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -27,7 +29,8 @@ class InferenceCopy:
     def __init__(self, model: PIIPModel, fold: bool = True, compiled: bool = False) -> None:
         self.model, self.fold, self.compiled = model, fold, compiled
         self._copy: PIIPModel | None = None
-        self._made_from: Version = ()
+        self._version: Version = ()
+        self._weights: Fingerprint = ()
         self._configs: tuple[Any, ...] = ()
 
     def get(self) -> PIIPModel:
@@ -35,16 +38,19 @@ class InferenceCopy:
         fold = self.fold and _can_be_folded(self.model)
         if not fold and not self.compiled:
             return self.model
-        weights, configs = version(self.model), (self.model.config, self.model.head.config)
-        same = weights == self._made_from and all(a is b for a, b in zip(configs, self._configs, strict=False))
-        if self._copy is None or not same:
+        configs, version_now = (self.model.config, self.model.head.config), version(self.model)
+        same = version_now == self._version and all(a is b for a, b in zip(configs, self._configs, strict=False))
+        # The numbers themselves are looked at, too: a copy shares some tensors with the model and has its own of
+        # others, so that after a change that it does not see it would mix two sets of weights.
+        weights = fingerprint(chain(self.model.parameters(), self.model.buffers()))
+        if self._copy is None or not same or weights != self._weights:
             winograd: Winograd = "head" if self.compiled else "everywhere"
             self._copy = fuse(self.model, True, winograd) if fold else with_shared_tensors(self.model).eval()
             if self.compiled:
                 from piip.inference.compiling import compile_backbone
 
                 compile_backbone(self._copy)
-            self._made_from, self._configs = weights, configs
+            self._version, self._weights, self._configs = version_now, weights, configs
         return self._copy
 
 
