@@ -1,5 +1,8 @@
 """The object that users hold, where no training is needed to see what it does."""
 
+import copy
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ from PIL import Image
 from tests import tiny
 
 import piip
-from piip.api import BRANCHES
+from piip.data.report import DataError
+from piip.data.synthetic import make_scenes
+from piip.model import PIIPModel
 from piip.prediction.files import write_predictions
 
 
@@ -38,7 +43,7 @@ def test_pictures_never_overwrite_the_images(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"x.jpg is there, which its picture would overwrite"):
             model.predict(photo, save=output)
         with pytest.raises(ValueError, match="choose another folder"):
-            write_predictions(model, [str(tmp_path / "*.jpg")], Path(output), 0.25)
+            write_predictions(model.predictor(), [str(tmp_path / "*.jpg")], Path(output), 0.25)
     assert photo.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
 
@@ -68,20 +73,115 @@ def test_classes_that_are_none(classes: Any) -> None:
 def test_of_a_fresh_model_only_its_pretrained_branches_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts: list[str] = []
+    """A run begins with a loaded branch and a fresh head; whoever held the module may have changed its head, too."""
+    data = make_scenes(tmp_path / "scenes", train=1, val=1, seed=0, size=(64, 64))
+    begun: list[PIIPModel] = []
 
-    def start_run(*arguments: object) -> None:
-        parts.append(str(arguments[-1]))
+    def train(model: PIIPModel, *_: object, **__: object) -> None:
+        begun.append(model)
         raise InterruptedError
 
-    monkeypatch.setattr("piip.training.start.start_run", start_run)
+    monkeypatch.setattr("piip.training.start.train", train)
     fresh, held = piip.PIIP(tiny.model(), device="cpu"), piip.PIIP(tiny.model(), device="cpu")
     assert isinstance(held.model, torch.nn.Module)
     for model in (fresh, held):
         model.load_branches({})
         with pytest.raises(InterruptedError):
-            model.train(tmp_path)
-    assert fresh.model is fresh.model
+            model.train(data, output=tmp_path / "runs", workers=0)
+    assert isinstance(fresh.model, torch.nn.Module)
     with pytest.raises(InterruptedError):
-        fresh.train(tmp_path)
-    assert parts == [BRANCHES, "", ""]
+        fresh.train(data, output=tmp_path / "runs", workers=0)
+    first, second, third = begun
+    for model, started, kept in ((fresh, first, False), (held, second, True), (fresh, third, True)):
+        before, after = model.model.state_dict(), started.state_dict()
+        name = "branches.0.vit.patch_embed.proj.weight"
+        assert torch.equal(before[f"backbone.{name}"].cpu(), after[f"backbone.{name}"].cpu())
+        assert torch.equal(before["head.box.fc.0.weight"].cpu(), after["head.box.fc.0.weight"].cpu()) == kept
+
+
+def photo(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda held: pickle.loads(pickle.dumps(held))])
+@pytest.mark.parametrize("predicted", [False, True])
+def test_copies_predict_the_same(make: Callable[[piip.PIIP], piip.PIIP], predicted: bool) -> None:
+    held = piip.PIIP(tiny.model(), device="cpu")
+    assert isinstance(held.model, PIIPModel)
+    expected = held.predict(photo(), conf=0.0) if predicted else None
+    other = make(held)
+    expected = expected or held.predict(photo(), conf=0.0)
+    found = other.predict(photo(), conf=0.0)
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.scores, expected.scores)
+    assert (other.names, other.device) == (held.names, held.device)
+
+
+class Series:
+    """As pandas has them: a collection with a shape, a size and an array of its values."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+        self.shape, self.size = (len(values),), len(values)
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        return np.array(self.values, dtype=object)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
+
+
+def pandas_series(values: list[Any]) -> Any:
+    return pytest.importorskip("pandas").Series(values)
+
+
+@pytest.mark.parametrize("collection", [list, tuple, iter, Series, pandas_series])
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_in_one_out_many_in_many_out(collection: Callable[[list[Any]], Any], count: int, tmp_path: Path) -> None:
+    files = [tmp_path / f"{index}.png" for index in range(count)]
+    for index, file in enumerate(files):
+        Image.fromarray(photo(index)).save(file)
+    model = piip.PIIP(tiny.model(), device="cpu")
+    results = model.predict(collection([str(file) for file in files]))
+    assert isinstance(results, list)
+    assert [result.path for result in results] == files
+    assert model.predict(files[0]).path == files[0]
+    for one in (photo(), Image.fromarray(photo()), files[0].read_bytes(), torch.rand(3, 60, 80)):
+        assert model.predict(one).path is None
+    assert len(model.predict(tmp_path)) == count
+
+
+def test_a_wrong_folder_for_pictures_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.png"
+    Image.fromarray(photo()).save(file)
+    monkeypatch.setattr(piip.PIIP, "predictor", lambda *_: pytest.fail("the model was asked"))
+    with pytest.raises(ValueError, match=r"x.png is there"):
+        piip.PIIP(tiny.model(), device="cpu").predict(file, save=tmp_path)
+
+
+def test_an_evaluation_writes_over_nothing(tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "scenes", train=1, val=1, seed=0, size=(64, 64))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("mine")
+    with pytest.raises(ValueError, match=r"metrics.json is there already"):
+        piip.PIIP(tiny.model(), device="cpu").val(data, output=tmp_path / "out", workers=0)
+    assert (tmp_path / "out" / "metrics.json").read_text() == "mine"
+
+
+def test_data_is_checked_and_opened_by_its_path(tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "scenes", train=2, val=1, seed=0, size=(64, 64))
+    reports = piip.check_data(data)
+    assert {split: report.to_dict()["images"] for split, report in reports.items()} == {"train": 2, "val": 1}
+    opened = piip.open_data(data, "train")
+    assert len(opened.images) == 2
+    assert opened.classes
+    with pytest.raises(DataError, match="has no split 'test'; it has train, val"):
+        piip.open_data(data, "test")
+
+
+def test_public_names_are_shown_and_loaded() -> None:
+    assert {"check_data", "open_data", "PIIP", "list_models"} <= set(piip.__all__)
+    assert set(piip.__all__) <= set(dir(piip))
+    assert all(getattr(piip, name) is not None for name in piip.__all__)

@@ -44,11 +44,6 @@ KNOWN = {
     ("piip.backbone.vit", "piip.inference.block_in_place"),
     ("piip.heads.mask_rcnn.mask", "piip.inference.roi_products"),
     ("piip.heads.mask_rcnn.roi", "piip.inference.roi_products"),
-    # The predictor knows the model and a transform, no task; results write themselves.
-    ("piip.prediction.files", "piip.api"),
-    ("piip.prediction.files", "piip.tasks"),
-    ("piip.prediction.objects", "piip.evaluation.coco"),
-    ("piip.prediction.predictor", "piip.tasks"),
     # A benchmark takes a model.
     ("piip.benchmark.run", "piip.api"),
 }

@@ -14,11 +14,27 @@ from piip.version import __version__
 if TYPE_CHECKING:
     from piip.api import PIIP
     from piip.model import PIIPModel
+    from piip.tasks import check_data, open_data
     from piip.zoo import list_models
 
-__all__ = ["PIIP", "PIIPModel", "__version__", "create_model", "info", "list_models"]
+__all__ = [
+    "PIIP",
+    "PIIPModel",
+    "__version__",
+    "check_data",
+    "create_model",
+    "info",
+    "list_models",
+    "open_data",
+]
 
-_HOME = {"PIIP": "piip.api", "PIIPModel": "piip.model", "list_models": "piip.zoo"}
+_HOME = {
+    "PIIP": "piip.api",
+    "PIIPModel": "piip.model",
+    "check_data": "piip.tasks",
+    "list_models": "piip.zoo",
+    "open_data": "piip.tasks",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +44,10 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: bool = False) -> PIIPModel:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+import PIL.Image
 import torch
+from torch import Tensor
 
 from piip import config, devices, tasks, zoo
+from piip.data.decode import ImageError
 from piip.devices import Device
+from piip.files import refuse_taken
 from piip.model import PIIPModel
-from piip.prediction.files import free_name, refuse_overwriting
-from piip.prediction.predictor import Precision, PredictionReport, Predictor, Source
+from piip.prediction.files import REMEDY, Writer, paths_among, saving
+from piip.prediction.predictor import Precision, PredictionReport, Predictor
+from piip.prediction.results import RESULTS, AnyResult
+from piip.prediction.sources import Source, images_of, is_one_image
 from piip.weights import hub
 from piip.weights.files import load_model, save_model
 from piip.weights.names import is_path
@@ -97,10 +104,44 @@ class PIIP:
         self._only_branches |= fresh
         return reports
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: all but the predictor, which is made again when it is needed."""
+        return self.__dict__ | {"_predictor": None}
+
     @property
     def names(self) -> tuple[str, ...]:
         """Class names in label order."""
         return self.config.classes
+
+    @overload
+    def predict(  # type: ignore[overload-overlap] # an array is also a collection of arrays
+        self,
+        source: bytes | PIL.Image.Image | np.ndarray | Tensor,
+        conf: float = ...,
+        save: str | Path | None = ...,
+        batch_size: int = ...,
+        precision: Precision = ...,
+    ) -> AnyResult: ...
+
+    @overload
+    def predict(  # type: ignore[overload-overlap] # a text is also a collection of texts
+        self,
+        source: str | Path,
+        conf: float = ...,
+        save: str | Path | None = ...,
+        batch_size: int = ...,
+        precision: Precision = ...,
+    ) -> AnyResult | list[AnyResult]: ...
+
+    @overload
+    def predict(
+        self,
+        source: Iterable[Source],
+        conf: float = ...,
+        save: str | Path | None = ...,
+        batch_size: int = ...,
+        precision: Precision = ...,
+    ) -> list[AnyResult]: ...
 
     def predict(
         self,
@@ -109,31 +150,32 @@ class PIIP:
         save: str | Path | None = None,
         batch_size: int = 1,
         precision: Precision = "fp32",
-    ) -> Any:
+    ) -> AnyResult | list[AnyResult]:
         """The result of one image, or a list of results for several.
 
         A result is a `piip.prediction.objects.Result` (objects), a `SegmentationResult` (a class for every pixel) or a
         `ClassificationResult` (probabilities), by the model's task.
 
         Args:
-            source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a list of these; a
+            source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a collection of these; a
                 folder or a glob pattern also gives a list.
             conf: lowest score of an object that counts, 0 to 1; the other tasks have no use for it.
-            save: a folder for annotated pictures, not that of the images.
-            batch_size: images per forward pass.
+            save: a folder for annotated pictures, not that of the images. A picture is written as soon as it is
+                predicted; what is in the folder stays, and where a name is taken the new picture gets a number.
+            batch_size: images per forward pass, of one padded size, so that results do not depend on it.
             precision: "fp32", "bf16" or "fp16".
 
         Raises:
             ImageError: an image cannot be read (in a folder or list: after the others were done).
             FileNotFoundError: there is no such file, or no image in the folder.
+            ValueError: `save` is the folder of an image.
         """
+        single = is_one_image(source)
         report = self.predict_report(source, conf, save, batch_size, precision)
         if report.failures:
-            from piip.data.decode import ImageError
-
             failed = "; ".join(f"{path}: {reason}" for path, reason in report.failures[:5])
             raise ImageError(f"{len(report.failures)} unreadable images: {failed}")
-        return report.results[0] if _is_single(source) else report.results
+        return report.results[0] if single else report.results
 
     def predict_report(
         self,
@@ -144,14 +186,11 @@ class PIIP:
         precision: Precision = "fp32",
     ) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
-        predictor = self.predictor(precision)
-        report = predictor.predict(source, conf, batch_size)
-        if save is not None:
-            refuse_overwriting((result.path for result in report.results), save)
-            taken: set[str] = set()
-            for result in report.results:
-                result.save(Path(save) / free_name(result, taken))
-        return report
+        images = images_of(source)
+        kind = RESULTS[self.config.task]
+        writer = None if save is None else Writer(Path(save), kind, paths_among(images), lists=False)
+        outcomes = self.predictor(precision).stream(images, conf, batch_size)
+        return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:
         """What `predict` runs, kept for the next call: it holds a folded copy of the model."""
@@ -251,8 +290,17 @@ class PIIP:
         workers: int = 2,
         precision: Precision = "fp32",
     ) -> Metrics:
-        """Evaluate on a split of `data`; with `output`, write metrics, COCO results and pictures there."""
+        """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
+
+        The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size.
+
+        Raises:
+            DataError: no data set, or one that the model is not for.
+            ValueError: `output` holds files that would be written over.
+        """
         tasks.require_pairing(self.config, data)
+        if output is not None:
+            refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
         task = tasks.of(self.config)
         opened = task.open_split(data, split)
         if output is None:
@@ -318,11 +366,3 @@ class PIIP:
     def __repr__(self) -> str:
         sizes = "/".join(str(branch.size) for branch in self.config.backbone.branches)
         return f"PIIP({self.config.name}: {self.config.task}, {sizes}, {len(self.names)} classes)"
-
-
-def _is_single(source: Any) -> bool:
-    if isinstance(source, str | Path):
-        return Path(source).is_file()
-    return not (
-        isinstance(source, Iterable) and not hasattr(source, "__array__") and not isinstance(source, bytes)
-    ) or (hasattr(source, "shape") or hasattr(source, "size"))

@@ -35,7 +35,7 @@ def run_demo(output: Path, epochs: int | None = None) -> None:
         workers=0,
     )
     say(console, "[3/3] evaluating the best weights")
-    metrics = model.val(data, output=result.folder / "val")
+    metrics = model.val(data)  # its files are in the run's folder already
     for table in tasks.of(model.config).tables(metrics):
         console.print(table)
     say(console, f"curves:      {result.folder / 'curves.png'}")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp-"
 """in the names of files that are being written"""
+LONGEST_NAME = 255
+"""bytes of a file's name that file systems take"""
 
 
 @contextmanager
@@ -20,7 +22,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     After a crash or a power cut `path` holds the old content or the new, never a part.
     """
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+    ending = f"{TEMPORARY}{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(shortened(path.name, LONGEST_NAME - len(ending)) + ending)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -43,10 +46,65 @@ def remove_temporary_files(folder: Path) -> list[Path]:
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write plain values as UTF-8; makes the folder. ValueError for NaN and infinite numbers, which are no JSON."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent) + "\n"
+    text = json_text(content, indent) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Plain values as JSON that can be written as UTF-8; ValueError for NaN and infinite numbers, which are no JSON.
+
+    What Python keeps of a file name that is not UTF-8 (lone surrogates) is escaped, so that reading it gives the same
+    name again.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shortened(name: str, longest: int) -> str:
+    """The beginning of `name` that takes at most `longest` bytes in a file system."""
+    while len(os.fsencode(name)) > longest:
+        name = name[:-1]
+    return name
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The same file names, with a number before the suffix of those that were there before: a.png, a-2.png."""
+    given: set[str] = set()
+    result = []
+    for name in names:
+        stem, number, new = Path(name), 1, name
+        while new in given:
+            number += 1
+            new = f"{stem.stem}-{number}{stem.suffix}"
+        given.add(new)
+        result.append(new)
+    return result
+
+
+def taken(path: Path) -> bool:
+    """Whether something has this name, be it a link to nowhere; never follows a link."""
+    return os.path.lexists(path)
+
+
+def refuse_taken(paths: Iterable[Path], remedy: str) -> None:
+    """ValueError, which says what to do, where one of `paths` is there: nobody's files are written over.
+
+    A folder without anything in it does not count.
+    """
+    for path in paths:
+        if taken(path) and not (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
+            raise ValueError(f"{path} is there already and would be overwritten or added to; {remedy}")
+
+
+def free_folder(path: Path, separator: str = "") -> Path:
+    """`path`, or where that is taken by a file or a folder with something in it, path2, path3, ..."""
+    found, number = path, 1
+    while taken(found) and not (found.is_dir() and not any(found.iterdir())):
+        number += 1
+        found = path.with_name(f"{path.name}{separator}{number}")
+    return found
 
 
 def _sync(path: Path) -> None:

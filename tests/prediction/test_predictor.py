@@ -29,6 +29,7 @@ class StandIn(nn.Module):
             task="detection",
             preprocess=preprocess,
             classes=("cat", "dog", "cow"),
+            category_ids=None,
             backbone=SimpleNamespace(smallest_image=1),
         )
         self.batches: list[Tensor] = []
@@ -100,11 +101,45 @@ def test_the_network_gets_the_resized_normalised_and_padded_image(predictor, mod
     assert torch.equal(images, torch.ones(1, 3, 32, 64))  # (255 - 127.5) / 127.5
 
     black = np.zeros((20, 20, 3), dtype=np.uint8)
-    predictor.predict([white, black], batch_size=2)
-    images = model.batches[-1]
-    assert images.shape == (2, 3, 64, 64)
-    assert (images[0, :, 32:] == 0).all()  # padding
-    assert (images[1] == -1).all()
+    low = np.full((15, 40, 3), 255, dtype=np.uint8)
+    predictor.predict([white, black, low], batch_size=3)
+    together, alone = model.batches[-2:]
+    assert together.shape == (2, 3, 32, 64)
+    assert torch.equal(together[0], images[0])
+    assert (together[1, :, 24:] == 0).all()  # padding
+    assert (together[1, :, :24] == 1).all()
+    assert alone.shape == (1, 3, 64, 64)
+    assert (alone == -1).all()
+
+
+def test_results_do_not_depend_on_the_batch() -> None:
+    model = PIIPModel(tiny.model(2)).eval()
+    with torch.no_grad():
+        model.head.box.scores.bias[0] += 3  # so that something is found
+    shapes = [(60, 160), (160, 60), (120, 120), (60, 158), (160, 60), (120, 118), (64, 160)]
+    images = [noise(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    predictor = Predictor(model, "cpu")
+    single = predictor.predict(images, 0.0).results
+    for together in (predictor.predict(images, 0.0, batch_size=4).results, predictor.predict(images[::-1], 0.0, 2)):
+        results = together if isinstance(together, list) else together.results[::-1]
+        for one, other in zip(single, results, strict=True):
+            assert np.array_equal(one.image, other.image)
+            assert len(one) == len(other) > 0
+            torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)
+            torch.testing.assert_close(one.boxes, other.boxes, atol=1e-2, rtol=0)
+
+
+def test_images_of_a_rare_shape_hold_up_a_few_batches_only(predictor, model) -> None:
+    read = []
+
+    def frames():
+        for number in range(20):
+            read.append(number)
+            yield noise(40, 20) if number == 0 else noise(20, 40)
+
+    first = next(predictor.stream(frames(), batch_size=2))
+    assert first.orig_size == (40, 20)
+    assert len(read) == 8
 
 
 def test_grey_arrays(predictor):

@@ -5,15 +5,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from toy_training import PlainModel, ToyData, toy_metric, toy_model, toy_settings
+from toy_training import PlainModel, ToyData, toy_config, toy_metric, toy_model, toy_settings
 
 from piip.model import PIIPModel
+from piip.pictures.objects import draw_object_batch
 from piip.structures import Batch
 from piip.training import loop, report
 from piip.training.checkpoint import load_checkpoint
@@ -30,10 +32,15 @@ def train_plain(folder: Path, length: int = 12, evaluate: Any = None, **settings
     return model, result
 
 
+def drawn(batch: Batch) -> np.ndarray:
+    return draw_object_batch(batch, toy_config().preprocess, ("dark", "bright"))
+
+
 def test_a_run_fills_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "plot_curves", plot_curves)
     model = toy_model()
-    result = train(model, ToyData(4), toy_settings(epochs=2, batch_size=2, milestones=(0.5,)), tmp_path, toy_metric)
+    settings = toy_settings(epochs=2, batch_size=2, milestones=(0.5,))
+    result = train(model, ToyData(4), settings, tmp_path, toy_metric, draw_batch=drawn)
     folder = RunFolder(tmp_path)
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     events = {name for name in names if name.startswith("tensorboard/events")}

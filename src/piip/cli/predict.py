@@ -10,11 +10,19 @@ import typer
 from piip.cli.options import Device, OfficialModel, Precision, Weights, Window, err, out, weights_path
 from piip.console import say
 
+USUAL_FOLDER = Path("runs/predict")
+
 
 def predict(
     sources: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
     weights: Weights,
-    output: Annotated[Path, typer.Option(help="Folder for pictures and JSON.")] = Path("runs/predict"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for pictures and JSON, without results of before, which are never written over; "
+            "default: runs/predict, or runs/predict2 and so on where that is taken."
+        ),
+    ] = None,
     conf: Annotated[float, typer.Option(help="Detection: lowest score that counts, 0 to 1.")] = 0.25,
     batch_size: int = 1,
     device: Device = None,
@@ -22,17 +30,23 @@ def predict(
     window: Window = None,
     model_name: OfficialModel = None,
 ) -> None:
-    """Predict on images: annotated pictures, and JSON and other files that depend on the model's task."""
+    """Predict on images: annotated pictures, and JSON and other files that depend on the model's task.
+
+    Each image is written when it is done: its picture, and a line of predictions.jsonl, from which predictions.json is
+    made at the end.
+    """
     from piip.api import PIIP
+    from piip.files import free_folder
     from piip.prediction.files import write_predictions
 
     model = PIIP(weights_path(weights, model_name), device)
     if window is not None:
         model.use_windows(window or None)
-    written = write_predictions(model, sources, output, conf, batch_size, precision)
+    folder = free_folder(USUAL_FOLDER) if output is None else output
+    written = write_predictions(model.predictor(precision), sources, folder, conf, batch_size)  # type: ignore[arg-type]
     for path, reason in written.failures:
         say(err, f"skipped {path}: {reason}", "yellow")
-    say(out, f"{written.summary}; pictures and JSON are in {output}")
+    say(out, f"{written.summary}; pictures and JSON are in {folder}")
     if written.failures:
         say(err, f"{len(written.failures)} images could not be read")
         raise typer.Exit(1)

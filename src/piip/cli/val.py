@@ -15,7 +15,10 @@ def val(
     weights: Weights,
     data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
     split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
-    output: Annotated[Path | None, typer.Option(help="Folder for results; default: beside the weights.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results, with none of before; default: a new one beside the weights."),
+    ] = None,
     batch_size: int = 1,
     workers: int = 2,
     device: Device = None,
@@ -26,11 +29,12 @@ def val(
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
     from piip import tasks
     from piip.api import PIIP
+    from piip.files import free_folder
     from piip.weights.files import find_weights
 
     released = weights_path(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
-    folder = output or home / f"{split}-{data.resolve().name}"
+    folder = output or free_folder(home / f"{split}-{data.resolve().name}", "-")
     model = PIIP(released, device)
     if window is not None:
         model.use_windows(window or None)

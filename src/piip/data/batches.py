@@ -23,7 +23,8 @@ def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batc
     Also to `smallest` pixels, with which a model can work (`config.Backbone.smallest_image`).
     """
     sizes: list[Size] = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
-    height, width = (_round_up(max(*sides, smallest), pad_multiple) for sides in zip(*sizes, strict=True))
+    padded = [padded_size(size, pad_multiple, smallest) for size in sizes]
+    height, width = (max(sides) for sides in zip(*padded, strict=True))
     images = torch.zeros(len(samples), 3, height, width)
     for image, sample, (h, w) in zip(images, samples, sizes, strict=True):
         image[:, :h, :w] = sample.image
@@ -35,6 +36,25 @@ def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batc
         indices=[sample.index for sample in samples],
         padded_sizes=[(_round_up(h, pad_multiple), _round_up(w, pad_multiple)) for h, w in sizes],
     )
+
+
+def padded_size(size: Size, pad_multiple: int, smallest: int = 1) -> Size:
+    """(height, width) of an image with the padding that `collate` gives it alone."""
+    height, width = (_round_up(max(side, smallest), pad_multiple) for side in size)
+    return height, width
+
+
+def in_batches(sizes: Sequence[Size], batch_size: int) -> list[list[int]]:
+    """Positions in batches of images of one size, by the first of each batch."""
+    batches: list[list[int]] = []
+    unfinished: dict[Size, list[int]] = {}
+    for position, size in enumerate(sizes):
+        if size not in unfinished:
+            batches.append(unfinished.setdefault(size, []))
+        unfinished[size].append(position)
+        if len(unfinished[size]) == batch_size:
+            del unfinished[size]
+    return batches
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -145,13 +165,19 @@ def eval_loader(
     world: int = 1,
     pad_multiple: int = 32,
     smallest: int = 1,
+    sizes: Sequence[Size] | None = None,
 ) -> DataLoader[Batch]:
-    """Every image exactly once over all processes, in the data set's order (process r has r, r + world, ...).
+    """Every image exactly once over all processes (process r has r, r + world, ...), in the data set's order.
 
-    Processes may differ by one batch, so nothing inside the loop may wait for the others.
+    Args:
+        sizes: (height, width) of every image as the network takes it, before padding. With them a batch holds images
+            of one padded size only, so that no image's padding depends on the others; their order is then another.
+
+    Processes may differ in batches, so nothing inside the loop may wait for the others.
     """
-    mine = [(0, index) for index in range(rank, len(dataset), world)]
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    mine = list(range(rank, len(dataset), world))
+    padded = [(0, 0) if sizes is None else padded_size(sizes[index], pad_multiple, smallest) for index in mine]
+    batches = [[(0, mine[place]) for place in places] for places in in_batches(padded, batch_size)]
     return _loader(dataset, batches, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
 
 

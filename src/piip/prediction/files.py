@@ -1,17 +1,23 @@
-"""What `piip predict` writes: annotated pictures, predictions.json, and files of the task's own."""
+"""What predictions leave in a folder, written image by image: pictures, lists of results, files of the task's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, TextIO
 
-from piip import tasks
-from piip.prediction.predictor import Failure, paths_of
+from piip.files import atomic_write, json_text, refuse_taken, shortened, taken
+from piip.prediction.predictor import Predictor
+from piip.prediction.results import AnyResult, ResultKind
+from piip.prediction.sources import Failure, Source, images_of
 
-if TYPE_CHECKING:
-    from piip.api import PIIP
+PICTURE = ".jpg"
+LONGEST_STEM = 240
+"""bytes of a picture's name, which leaves room for a number and an ending"""
+REMEDY = "choose another folder for the results, or move what is in this one"
 
 
 @dataclass
@@ -30,48 +36,145 @@ class Written:
 
 
 def write_predictions(
-    model: PIIP, sources: list[str], output: Path, conf: float, batch_size: int = 1, precision: Any = "fp32"
+    predictor: Predictor, sources: Sequence[Source], output: Path, conf: float = 0.25, batch_size: int = 1
 ) -> Written:
-    """Predict on `sources` one image after the other and write the results to `output`.
+    """Predict on `sources` one image after the other and write the results to `output` as they come.
 
-    Pictures get the image's name (and a number where two files share one). Broken files are listed in the result.
+    Pictures get the image's name (and a number where two files share one), `predictions.jsonl` a line per image, from
+    which `predictions.json` is made at the end; a detector's results are also in `coco_results.json`, in which an
+    image's id is its number in `predictions.json`, counted from 1, and a segmentor's in `masks`. Broken files are
+    listed in what is returned.
 
     Raises:
-        ValueError: `output` is the folder of an image.
+        ValueError: `output` is the folder of an image, or holds files that would be written over.
         FileNotFoundError: nothing is behind a source.
     """
-    refuse_overwriting((path for source in sources for path in paths_of(source)), output)
-    predictor = model.predictor(precision)
-    return tasks.of(model.config).write_predictions(predictor, list(sources), output, conf, batch_size)
+    images = images_of(sources)
+    with Writer(output, predictor.kind, paths_among(images)) as writer:
+        for outcome in predictor.stream(images, conf, batch_size):
+            writer.add(outcome)
+    return writer.written
 
 
-def save_pictures(outcomes: Iterable[Any], output: Path, written: Written) -> Iterator[tuple[Path, Any]]:
-    """Save each result's picture as it comes; yields it with its file, and counts both kinds of outcome."""
-    taken: set[str] = set()
-    for outcome in outcomes:
+def saving(outcomes: Iterable[AnyResult | Failure], writer: Writer) -> Iterator[AnyResult | Failure]:
+    """The same outcomes, each written before it is handed on."""
+    with writer:
+        for outcome in outcomes:
+            writer.add(outcome)
+            yield outcome
+
+
+def paths_among(images: Iterable[Source]) -> list[Path]:
+    """The files among images that are known beforehand; of a generator that is none."""
+    return [image for image in images if isinstance(image, Path)] if isinstance(images, Sequence) else []
+
+
+class Writer:
+    """Writes results into `folder`, and never over a file that was there before, nor through a link.
+
+    Args:
+        folder: made with the first file.
+        kind: of the results.
+        images: the files that results are of, where they are known beforehand.
+        lists: pictures only, without it.
+        replace: the folder is the caller's own, and what is in it from before may be replaced.
+
+    Raises:
+        ValueError: `folder` is that of an image, or (with `lists`) there are files that would be written over. Where
+            pictures alone are written, those that are there stay, and new ones get a number.
+    """
+
+    def __init__(
+        self, folder: Path, kind: ResultKind, images: Sequence[Path] = (), lists: bool = True, replace: bool = False
+    ) -> None:
+        self.folder, self.lists, self.replace = folder, lists, replace
+        self.written = Written()
+        self._names: set[str] = set()
+        self._lines: dict[str, TextIO] = {}
+        self._kind = kind
+        refuse_folder_of(images, folder)
+        if lists and not replace:
+            names = [f"{name}{ending}" for name in self._list_names for ending in (".jsonl", ".json")]
+            pictures = {shortened(image.stem, LONGEST_STEM) + PICTURE for image in images}
+            refuse_taken((folder / name for name in (*names, *kind.FURTHER_FOLDERS, *sorted(pictures))), REMEDY)
+
+    @property
+    def _list_names(self) -> tuple[str, ...]:
+        return ("predictions", *self._kind.FURTHER_LISTS) if self.lists else ()
+
+    def __enter__(self) -> Writer:
+        if self._list_names:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        for name in self._list_names:
+            path = self.folder / f"{name}.jsonl"
+            if self.replace:
+                path.unlink(missing_ok=True)
+            self._lines[name] = path.open("x", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._lines.values():
+            file.close()
+        if error is None:
+            for name in self._list_names:
+                gather(self.folder / f"{name}.jsonl", self.folder / f"{name}.json")
+
+    def add(self, outcome: AnyResult | Failure) -> None:
+        """Write all that belongs to one image."""
         if isinstance(outcome, Failure):
-            written.failures.append(outcome)
-            continue
-        output.mkdir(parents=True, exist_ok=True)
-        written.images += 1
-        yield outcome.save(output / free_name(outcome, taken)), outcome
+            self.written.failures.append(outcome)
+            return
+        self.written.images += 1
+        if outcome.count is not None:
+            self.written.objects = (self.written.objects or 0) + outcome.count
+        stem = self._free_stem("image" if outcome.path is None else outcome.path.stem)
+        outcome.save(self.folder / (stem + PICTURE))
+        if self.lists:
+            files = {"picture": stem + PICTURE, **outcome.save_further(self.folder, stem)}
+            self._append("predictions", {"id": self.written.images, **files, **outcome.to_dict()})
+            for name, entries in outcome.further_entries(self.written.images).items():
+                for entry in entries:
+                    self._append(name, entry)
+            for file in self._lines.values():
+                file.flush()
+
+    def _append(self, name: str, entry: dict[str, Any]) -> None:
+        self._lines[name].write(json_text(entry) + "\n")
+
+    def _free_stem(self, wanted: str) -> str:
+        """A name for an image's files that nothing else has; marks it as taken."""
+        wanted = shortened(wanted, LONGEST_STEM)
+        stem, number = wanted, 1
+        while stem in self._names or self._is_there(stem):
+            number += 1
+            stem = f"{wanted}-{number}"
+        self._names.add(stem)
+        return stem
+
+    def _is_there(self, stem: str) -> bool:
+        further = [self.folder / name / f"{stem}.png" for name in self._kind.FURTHER_FOLDERS if self.lists]
+        return not self.replace and any(map(taken, (self.folder / (stem + PICTURE), *further)))
 
 
-def refuse_overwriting(images: Iterable[Path | None], output: str | Path) -> None:
+def gather(lines: Path, target: Path) -> None:
+    """A file of JSON lines as one JSON list."""
+    with (
+        lines.open(encoding="utf-8") as entries,
+        atomic_write(target) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        file.write("[")
+        for number, entry in enumerate(entries):
+            file.write((",\n" if number else "\n") + entry.rstrip("\n"))
+        file.write("\n]\n")
+
+
+def refuse_folder_of(images: Iterable[Path], output: Path) -> None:
     """ValueError where pictures in `output` could take the place of the images they are drawn on."""
-    folder = Path(output).resolve()
+    folder = os.path.realpath(output)
     for path in images:
-        if path is not None and path.resolve().parent == folder:
+        if folder in (os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path))):
             raise ValueError(f"{output}: the image {path.name} is there, which its picture would overwrite; "
                              "choose another folder for the results")  # fmt: skip
-
-
-def free_name(result: Any, taken: set[str]) -> str:
-    """A picture's file name after its image's, with a number where another one is called so; adds it to `taken`."""
-    stem = result.path.stem if result.path is not None else "image"
-    name, number = f"{stem}.jpg", 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}.jpg"
-    taken.add(name)
-    return name

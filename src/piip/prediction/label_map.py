@@ -1,20 +1,24 @@
-"""What a segmentation of one image returns to the user."""
+"""The class of every pixel of one image, as users get it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from PIL import Image
 
-from piip.files import atomic_write
+from piip import config
+from piip.files import atomic_write, json_text
 from piip.pictures.colours import class_colour
 from piip.pictures.label_map import draw_labels, shares
-from piip.prediction.objects import save_picture, supervision_detections
-from piip.structures import Size
+from piip.prediction.exports import save_picture, supervision_detections
+from piip.structures import Prediction, Size
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +38,30 @@ class SegmentationResult:
     path: Path | None = None
     """the file, where the image came from one"""
 
+    FURTHER_LISTS: ClassVar[tuple[str, ...]] = ()
+    FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ("masks",)
+
+    @classmethod
+    def of(
+        cls,
+        prediction: Prediction,
+        model: config.Model,
+        image: np.ndarray,
+        path: Path | None = None,
+        threshold: float = 0.0,
+    ) -> SegmentationResult:
+        """The label map of one image (uint8 [H, W, 3], upright); no `threshold`: every pixel has its best class."""
+        labels, scores = prediction["labels"].to(torch.int32).numpy(), prediction["scores"].float().numpy()
+        return cls(labels, scores, model.classes, image, model.category_ids, path)
+
     @property
     def orig_size(self) -> Size:
         """(height, width) of the image."""
         return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def count(self) -> None:
+        """Label maps have no objects to count."""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -85,6 +109,15 @@ class SegmentationResult:
             self.to_mask().save(temporary, format="PNG")
         return path
 
+    def further_entries(self, number: int) -> dict[str, list[dict[str, Any]]]:
+        """What `piip predict` writes into each of `FURTHER_LISTS`: there are none."""
+        return {}
+
+    def save_further(self, folder: Path, stem: str) -> dict[str, str]:
+        """Writes `masks/STEM.png` below `folder`, and says so for the image's entry."""
+        mask = self.save_mask(folder / "masks" / f"{stem}.png")
+        return {"mask": f"masks/{mask.name}"}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings: path, width, height, and of each class that is there share and mean score."""
         height, width = self.orig_size
@@ -106,9 +139,9 @@ class SegmentationResult:
 
     def to_json(self) -> str:
         """`to_dict` as a JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json_text(self.to_dict())
 
-    def to_supervision(self) -> Any:
+    def to_supervision(self) -> Detections:
         """One `supervision.Detections` entry per class that is there: its mask and the box around it.
 
         Raises:

@@ -1,21 +1,26 @@
-"""What a prediction on one image returns to the user."""
+"""The objects found in one image, as users get them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from piip import config
 from piip.data.run_lengths import run_lengths
-from piip.files import atomic_write
+from piip.files import json_text
+from piip.pictures.objects import draw_detections
+from piip.prediction.coco import CocoResult, detections_to_coco
+from piip.prediction.exports import save_picture, supervision_detections
 from piip.structures import Prediction, Size
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +45,39 @@ class Result:
     """[N, H, W] bool; None for a model without masks"""
     path: Path | None = None
     """the file, where the image came from one"""
+    category_ids: tuple[int, ...] | None = None
+    """the training data's own ids of the classes, in label order; None: labels + 1"""
+
+    FURTHER_LISTS: ClassVar[tuple[str, ...]] = ("coco_results",)
+    FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        prediction: Prediction,
+        model: config.Model,
+        image: np.ndarray,
+        path: Path | None = None,
+        threshold: float = 0.0,
+    ) -> Result:
+        """The objects of one image (uint8 [H, W, 3], upright) with a score of at least `threshold`, best first."""
+        scores = prediction["scores"].float()
+        order = scores.argsort(descending=True, stable=True)
+        order = order[scores[order] >= threshold]
+        boxes, labels, masks = prediction["boxes"].float(), prediction["labels"], prediction.get("masks")
+        masks = None if masks is None else masks[order]
+        found = (boxes[order], scores[order], labels[order])
+        return cls(*found, model.classes, image, masks, path, model.category_ids)
 
     @property
     def orig_size(self) -> Size:
         """(height, width) of the image."""
         return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def count(self) -> int:
+        """Objects."""
+        return len(self)
 
     @property
     def class_names(self) -> list[str]:
@@ -59,7 +92,7 @@ class Result:
         chosen = torch.from_numpy(np.atleast_1d(np.arange(len(self))[index]).copy())
         masks = None if self.masks is None else self.masks[chosen]
         kept = (self.boxes[chosen], self.scores[chosen], self.labels[chosen])
-        return Result(*kept, self.names, self.image, masks, self.path)
+        return Result(*kept, self.names, self.image, masks, self.path, self.category_ids)
 
     def __iter__(self) -> Iterator[Result]:
         return (self[i] for i in range(len(self)))
@@ -74,8 +107,6 @@ class Result:
 
     def plot(self) -> np.ndarray:
         """A copy of the image with the objects drawn on it, [H, W, 3] uint8 RGB."""
-        from piip.pictures.objects import draw_detections
-
         return draw_detections(self.image, self.boxes, self.labels, self.scores, self.masks, self.names)
 
     def save(self, path: str | Path) -> Path:
@@ -105,18 +136,25 @@ class Result:
 
     def to_json(self) -> str:
         """`to_dict` as a JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json_text(self.to_dict())
 
-    def to_coco(self, image_id: int, category_ids: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Entries of a COCO result file; `category_ids[label]` is the id written for a label."""
-        from piip.evaluation.coco import detections_to_coco
-
+    def to_coco(self, image_id: int, category_ids: tuple[int, ...] | None = None) -> list[CocoResult]:
+        """Entries of a COCO result file; `category_ids[label]` is the id written for a label, None for the result's."""
+        ids = category_ids or self.category_ids or tuple(range(1, len(self.names) + 1))
         prediction: Prediction = {"boxes": self.boxes, "scores": self.scores, "labels": self.labels}
         if self.masks is not None:
             prediction["masks"] = self.masks
-        return detections_to_coco(prediction, image_id, category_ids)
+        return detections_to_coco(prediction, image_id, ids)
 
-    def to_supervision(self) -> Any:
+    def further_entries(self, number: int) -> dict[str, list[dict[str, Any]]]:
+        """What `piip predict` writes into each of `FURTHER_LISTS` for the image of that number, counted from 1."""
+        return {"coco_results": self.to_coco(number)}
+
+    def save_further(self, folder: Path, stem: str) -> dict[str, str]:
+        """Writes this result's files of its own kind; there are none."""
+        return {}
+
+    def to_supervision(self) -> Detections:
         """The objects as `supervision.Detections`.
 
         Raises:
@@ -129,24 +167,3 @@ class Result:
             class_id=self.labels.numpy(),
             data={"class_name": np.array(self.class_names, dtype=str)},
         )
-
-
-def supervision_detections() -> Any:
-    """The class `supervision.Detections`; ImportError with the command that installs it."""
-    try:
-        from supervision import Detections
-    except ImportError:
-        raise ImportError('to_supervision needs supervision: pip install "piip[vis]"') from None
-    return Detections
-
-
-def save_picture(draw: Callable[[], np.ndarray], path: Path) -> Path:
-    """Write what `draw` gives to an image file of the kind that the suffix says; ValueError for one that is none."""
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise ValueError(f"{path}: no image format for {path.suffix or 'no suffix'!r}; use .jpg, .png or .webp")
-    picture = Image.fromarray(draw())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        picture.save(temporary, format=kind, quality=92)
-    return path

@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 
-from piip import devices, tasks
-from piip.data.batches import collate
-from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
+from piip import config, devices
+from piip.data.batches import collate, padded_size
+from piip.data.classification.transforms import ClassTestTransform
+from piip.data.detection.transforms import TestTransform
 from piip.data.samples import Sample
 from piip.inference.current_copy import InferenceCopy
-from piip.structures import Batch, Instances, Prediction
+from piip.prediction.results import RESULTS, AnyResult
+from piip.prediction.sources import Failure, Source, images_of, opened
+from piip.structures import Batch, Instances, Prediction, Size, size_of
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.tasks import Result
-
-Source = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
-"""An image: a file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a tensor
-[3, H, W] uint8 or float from 0 to 1. A folder or a glob pattern stands for the images it holds, sorted by name."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
-
-TOLERANCE = 1e-3
-"""how far float pixels may leave 0..1, as they do after an interpolation"""
-
-
-class Failure(NamedTuple):
-    """A file that is no usable image."""
-
-    path: Path
-    reason: str
+MOST_WAITING = 4
+"""batches of images that may wait for others of their size"""
+NOTHING = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+"""the target of an image that is not annotated"""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionReport:
     """The results, in the order of the sources, and the files that were skipped."""
 
-    results: list[Result]
+    results: list[AnyResult]
     failures: list[Failure]
+
+    @classmethod
+    def of(cls, outcomes: Iterable[AnyResult | Failure]) -> PredictionReport:
+        """All that a stream gives."""
+        report = cls([], [])
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                report.failures.append(outcome)
+            else:
+                report.results.append(outcome)
+        return report
+
+
+@dataclass
+class _Waiting:
+    """An image on its way: read, then run together with others of its padded size."""
+
+    path: Path | None = None
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+    sample: Sample | None = None
+    size: Size | None = None
+    outcome: AnyResult | Failure | None = None
 
 
 class Predictor:
@@ -79,8 +92,8 @@ class Predictor:
         self.model = model.to(self.device)
         self.inference = InferenceCopy(self.model, fuse, compile)
         self.config = model.config
-        self.task = tasks.of(model.config)
-        self.transform = self.task.input_transform(model.config.preprocess)
+        self.kind = RESULTS[model.config.task]
+        self.transform = input_transform(model.config)
 
     def predict(
         self, sources: Source | Iterable[Source], score_threshold: float = 0.25, batch_size: int = 1
@@ -93,23 +106,22 @@ class Predictor:
             FileNotFoundError: a path, folder or pattern with no image behind it
             TypeError, ValueError: an array, tensor or argument of the wrong kind
         """
-        outcomes = list(self.stream(sources, score_threshold, batch_size))
-        results = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
-        return PredictionReport(results, [outcome for outcome in outcomes if isinstance(outcome, Failure)])
+        return PredictionReport.of(self.stream(sources, score_threshold, batch_size))
 
     def stream(
         self, sources: Source | Iterable[Source], score_threshold: float = 0.25, batch_size: int = 1
-    ) -> Iterator[Result | Failure]:
+    ) -> Iterator[AnyResult | Failure]:
         """The results one by one, in the order of the sources; a `Failure` in place of a broken file.
 
-        An image's result can depend slightly on its batch where images of several sizes share one: the
-        smaller ones are padded. Raises what `predict` raises, before the first image for a missing path.
+        A batch holds images of one padded size, so that an image's result does not depend on the others but for
+        rounding; an image that waits for others of its size holds up at most a few batches. Raises what `predict`
+        raises, before the first image for a missing path.
         """
         if not 0.0 <= score_threshold <= 1.0:
             raise ValueError(f"score_threshold {score_threshold}: use a number from 0 to 1")
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size}: use 1 or more")
-        return self._stream(_images_of(sources), score_threshold, batch_size)
+        return self._stream(images_of(sources), score_threshold, batch_size)
 
     def run(self, batch: Batch) -> list[Prediction]:
         """Predictions of a batch, on the CPU, boxes and masks in pixels of the original images."""
@@ -119,7 +131,7 @@ class Predictor:
         with _evaluating(self.model):
             model = self.inference.get()
             with torch.inference_mode(), self._autocast():
-                predictions = self.task.run(model, batch)
+                predictions = model.predict(batch)
         return [{name: value.cpu() for name, value in prediction.items()} for prediction in predictions]
 
     @property
@@ -127,39 +139,52 @@ class Predictor:
         """What `data.batches.collate` pads images to: multiples of the first, and at least the second, in pixels."""
         return self.model.config.preprocess.pad_multiple, self.model.config.backbone.smallest_image
 
-    def _stream(self, sources: Iterable[Source], score_threshold: float, batch_size: int) -> Iterator[Result | Failure]:
-        waiting: list[tuple[Path | None, np.ndarray] | Failure] = []
+    def _stream(
+        self, sources: Iterable[Source], score_threshold: float, batch_size: int
+    ) -> Iterator[AnyResult | Failure]:
+        waiting: deque[_Waiting] = deque()
         for source in sources:
-            waiting.append(_open(source))
-            if sum(not isinstance(entry, Failure) for entry in waiting) == batch_size:
-                yield from self._finish(waiting, score_threshold)
-                waiting = []
-        yield from self._finish(waiting, score_threshold)
+            waiting.append(self._prepared(source))
+            self._run_full_batches(waiting, score_threshold, batch_size)
+            yield from _finished(waiting)
+        while waiting:
+            self._run_waiting(waiting, waiting[0].size, score_threshold, batch_size)
+            yield from _finished(waiting)
 
-    def _finish(
-        self, entries: list[tuple[Path | None, np.ndarray] | Failure], score_threshold: float
-    ) -> Iterator[Result | Failure]:
-        images = [entry[1] for entry in entries if not isinstance(entry, Failure)]
-        predictions = iter(self.run(self._batch(images)) if images else [])
-        for entry in entries:
-            if isinstance(entry, Failure):
-                yield entry
-            else:
-                yield self._result(next(predictions), entry[1], entry[0], score_threshold)
+    def _run_full_batches(self, waiting: deque[_Waiting], score_threshold: float, batch_size: int) -> None:
+        """Run the newest image's size if there is a batch of it, and the oldest's where too many wait for it."""
+        newest = waiting[-1].size
+        if sum(image.outcome is None and image.size == newest for image in waiting) >= batch_size:
+            self._run_waiting(waiting, newest, score_threshold, batch_size)
+        if len(waiting) >= MOST_WAITING * batch_size and waiting[0].outcome is None:
+            self._run_waiting(waiting, waiting[0].size, score_threshold, batch_size)
 
-    def _batch(self, images: list[np.ndarray]) -> Batch:
-        nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-        samples = [
-            Sample(self.transform(torch.from_numpy(image).permute(2, 0, 1)), nothing, image.shape[:2], index)
-            for index, image in enumerate(images)
-        ]
-        return collate(samples, *self.padding)
+    def _run_waiting(
+        self, waiting: Iterable[_Waiting], size: Size | None, score_threshold: float, batch_size: int
+    ) -> None:
+        """Run the oldest images of one padded size, at most a batch."""
+        found = (image for image in waiting if image.outcome is None and image.size == size)
+        images = list(islice(found, batch_size))
+        samples = [image.sample for image in images if image.sample is not None]
+        predictions = self.run(collate(samples, *self.padding)) if samples else []
+        for image, prediction in zip(images, predictions, strict=True):
+            image.outcome = self._result(prediction, image.pixels, image.path, score_threshold)
+            image.sample = None
 
-    def _result(self, prediction: Prediction, image: np.ndarray, path: Path | None, score_threshold: float) -> Result:
-        result: Result = self.task.result(self.model.config, prediction, image, path, score_threshold)
-        return result
+    def _prepared(self, source: Source) -> _Waiting:
+        found = opened(source)
+        if isinstance(found, Failure):
+            return _Waiting(outcome=found)
+        network_input = self.transform(torch.from_numpy(found.pixels).permute(2, 0, 1))
+        sample = Sample(network_input, NOTHING, found.pixels.shape[:2], 0)
+        return _Waiting(found.path, found.pixels, sample, padded_size(size_of(network_input), *self.padding))
 
-    def _autocast(self) -> Any:
+    def _result(
+        self, prediction: Prediction, image: np.ndarray, path: Path | None, score_threshold: float
+    ) -> AnyResult:
+        return self.kind.of(prediction, self.model.config, image, path, score_threshold)
+
+    def _autocast(self) -> AbstractContextManager[object]:
         if self.precision != "fp32":
             return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
         stored = {parameter.dtype for parameter in self.model.parameters()} & {torch.bfloat16, torch.float16}
@@ -176,79 +201,15 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _images_of(sources: Source | Iterable[Source]) -> Iterable[Source]:
-    """Single images; a generator (say, of video frames) is read as it goes, everything else at once."""
-    if isinstance(sources, Source):
-        return _expand(sources)
-    if not isinstance(sources, Iterable):
-        raise TypeError(f"a {type(sources).__name__} is no image; use a path, a PIL image, an array or a tensor")
-    expanded = chain.from_iterable(_expand(source) for source in sources)
-    return expanded if isinstance(sources, Iterator) else list(expanded)
+def _finished(waiting: deque[_Waiting]) -> Iterator[AnyResult | Failure]:
+    """The outcomes at the head of the queue, which are taken off it."""
+    while waiting and (outcome := waiting[0].outcome) is not None:
+        waiting.popleft()
+        yield outcome
 
 
-def _expand(source: Source) -> Sequence[Source]:
-    """The images that a path stands for; any other source is one image."""
-    return paths_of(source) if isinstance(source, str | Path) else [source]
-
-
-def paths_of(source: str | Path) -> list[Path]:
-    """The image files that a file, a folder or a pattern stands for; FileNotFoundError where there are none."""
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = list(path.iterdir())
-    elif glob.has_magic(str(source)):
-        found = [Path(name) for name in glob.glob(str(source), recursive=True)]
-    else:
-        raise FileNotFoundError(f"{source}: no such file or folder")
-    images = [p for p in sorted(found) if p.suffix.lower() in SUFFIXES and p.is_file()]
-    if not images:
-        raise FileNotFoundError(f"{source}: no images there (files ending in {', '.join(SUFFIXES)})")
-    return images
-
-
-def _open(source: Source) -> tuple[Path | None, np.ndarray] | Failure:
-    if isinstance(source, Path):
-        try:
-            return source, decode_image(source)
-        except ImageError as error:
-            return Failure(source, str(error))
-    if isinstance(source, bytes):
-        return None, decode_image(source)
-    if isinstance(source, PIL.Image.Image):
-        return None, rgb_from_pil(source)
-    if isinstance(source, Tensor):
-        return None, _from_tensor(source)
-    if isinstance(source, np.ndarray):
-        return None, _from_array(source)
-    raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
-
-
-def _from_array(array: np.ndarray) -> np.ndarray:
-    if array.dtype != np.uint8:
-        raise ValueError(f"array of {array.dtype}: use uint8, 0 to 255 (or a float tensor [3, H, W] from 0 to 1)")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(f"array of shape {array.shape}: use [H, W, 3] (RGB) or [H, W] (grey); "
-                         "several images go in a list")  # fmt: skip
-    return np.array(array, order="C")  # results keep the image, and callers may use their array again
-
-
-def _from_tensor(tensor: Tensor) -> np.ndarray:
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
-        raise ValueError(f"tensor of shape {tuple(tensor.shape)}: use [3, H, W] (RGB); several images go in a list")
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        if not tensor.isfinite().all():
-            raise ValueError("the image tensor has NaN or infinite values")
-        if tensor.min() < -TOLERANCE or tensor.max() > 1 + TOLERANCE:
-            raise ValueError(f"float image tensor with values from {tensor.min():g} to {tensor.max():g}: "
-                             "use 0 to 1 (divide by 255), not normalised")  # fmt: skip
-        tensor = (tensor.float() * 255).round().clamp(0, 255).to(torch.uint8)
-    elif tensor.dtype != torch.uint8:
-        raise ValueError(f"tensor of {tensor.dtype}: use uint8, 0 to 255, or float from 0 to 1")
-    return tensor.permute(1, 2, 0).contiguous().numpy()
+def input_transform(model: config.Model) -> Callable[[Tensor], Tensor]:
+    """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
+    if model.task == "classification":
+        return ClassTestTransform(model.preprocess)
+    return TestTransform(model.preprocess).image

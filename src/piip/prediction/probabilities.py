@@ -1,18 +1,19 @@
-"""What a classification of one image returns to the user."""
+"""The probabilities of all classes for one image, as users get them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
+from piip import config
+from piip.files import json_text
 from piip.pictures.probabilities import draw_probabilities
-from piip.prediction.objects import save_picture
-from piip.structures import Size
+from piip.prediction.exports import save_picture
+from piip.structures import Prediction, Size
 
 TOP = 5
 
@@ -30,10 +31,29 @@ class ClassificationResult:
     path: Path | None = None
     """the file, where the image came from one"""
 
+    FURTHER_LISTS: ClassVar[tuple[str, ...]] = ()
+    FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        prediction: Prediction,
+        model: config.Model,
+        image: np.ndarray,
+        path: Path | None = None,
+        threshold: float = 0.0,
+    ) -> ClassificationResult:
+        """The classes of one image (uint8 [H, W, 3], upright); no `threshold`: there always is a most probable one."""
+        return cls(prediction["probs"], model.classes, image, path)
+
     @property
     def orig_size(self) -> Size:
         """(height, width) of the image."""
         return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def count(self) -> None:
+        """Probabilities have no objects to count."""
 
     @property
     def top1(self) -> str:
@@ -67,6 +87,14 @@ class ClassificationResult:
         """
         return save_picture(self.plot, Path(path))
 
+    def further_entries(self, number: int) -> dict[str, list[dict[str, Any]]]:
+        """What `piip predict` writes into each of `FURTHER_LISTS`: there are none."""
+        return {}
+
+    def save_further(self, folder: Path, stem: str) -> dict[str, str]:
+        """Writes this result's files of its own kind; there are none."""
+        return {}
+
     def to_dict(self, count: int = TOP) -> dict[str, Any]:
         """Plain numbers and strings: path, width, height and the `count` most probable classes."""
         height, width = self.orig_size
@@ -76,7 +104,7 @@ class ClassificationResult:
 
     def to_json(self) -> str:
         """`to_dict` as a JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json_text(self.to_dict())
 
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {probability:.2f}" for name, probability in self.top(3))

@@ -5,19 +5,20 @@ do not agree.
 """
 
 from piip.data.kinds import kind_of_data
-from piip.tasks.choice import SUGGESTED, check_data, named, of, require_pairing
-from piip.tasks.task import Data, Metrics, Report, Result, Task
+from piip.tasks.choice import EVALUATION_FILES, SUGGESTED, check_data, named, of, open_data, require_pairing
+from piip.tasks.task import Data, Metrics, Report, Task
 
 __all__ = [
+    "EVALUATION_FILES",
     "SUGGESTED",
     "Data",
     "Metrics",
     "Report",
-    "Result",
     "Task",
     "check_data",
     "kind_of_data",
     "named",
     "of",
+    "open_data",
     "require_pairing",
 ]

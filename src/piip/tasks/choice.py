@@ -7,14 +7,29 @@ from pathlib import Path
 from piip import config
 from piip.data.kinds import kind_of_data
 from piip.data.report import DataError
-from piip.tasks.task import Report, Task
+from piip.tasks import classification, detection, segmentation
+from piip.tasks.task import Data, Report, Task
 
+TASKS: dict[config.Task, Task] = {
+    "detection": detection,
+    "segmentation": segmentation,
+    "classification": classification,
+}
 WHAT = {
     "detection": "boxes or outlines of objects (COCO json)",
     "segmentation": "images with label masks",
     "classification": "a folder or a table of classified images",
 }
 """what data of each kind is"""
+EVALUATION_FILES = (
+    "metrics.json",
+    "predictions.json",
+    "confusion_matrix.png",
+    "box_precision_recall.png",
+    "mask_precision_recall.png",
+    "masks",
+)
+"""what `evaluate_to_folder` of the tasks writes"""
 SUGGESTED = {
     "detection": "piip_nano_mask_rcnn",
     "segmentation": "piip_nano_upernet",
@@ -30,18 +45,7 @@ def of(model: config.Model) -> Task:
 
 def named(task: config.Task) -> Task:
     """The task of that name."""
-    # Imported here: the tasks import the predictor, the predictor asks for the task, and most runs need only one.
-    if task == "detection":
-        from piip.tasks import detection
-
-        return detection
-    if task == "segmentation":
-        from piip.tasks import segmentation
-
-        return segmentation
-    from piip.tasks import classification
-
-    return classification
+    return TASKS[task]
 
 
 def require_pairing(model: config.Model, path: str | Path) -> None:
@@ -57,3 +61,16 @@ def require_pairing(model: config.Model, path: str | Path) -> None:
 def check_data(path: str | Path) -> dict[str, Report]:
     """A report per split of a data set of any kind, as `piip data check` prints it."""
     return dict(named(kind_of_data(path)).check(path))
+
+
+def open_data(path: str | Path, split: str) -> Data:
+    """The checked data of one split ("train", "val" or "test") of a data set of any kind, as training takes it.
+
+    What comes depends on the kind: `data.detection.annotations.CocoData` for objects,
+    `data.segmentation.masks.MaskData` for label masks, `data.classification.images.ClassData` for classified images.
+    All have `images` and `classes`.
+
+    Raises:
+        DataError: no data set, no such split (it names those there are), or nothing in it that can be used.
+    """
+    return named(kind_of_data(path)).open_split(path, split)

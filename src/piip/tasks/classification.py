@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import RenderableType
-from torch import Tensor
 
 from piip import config
 from piip.data.augmentation import ClassAugmentation
@@ -21,13 +20,12 @@ from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
 from piip.files import write_json
+from piip.pictures.probabilities import draw_class_batch
 from piip.prediction.predictor import Precision, Predictor
-from piip.prediction.probabilities import ClassificationResult
 from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction.files import Written
 
 BEST_METRIC = "top1"
 FINE_TUNING: Mapping[str, Any] = {
@@ -97,16 +95,14 @@ def training_set(
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with the classes in their targets, [H, W, 3] uint8."""
-    from piip.pictures.probabilities import draw_class_batch
-
     return draw_class_batch(batch, model.preprocess, model.classes)
 
 
 def predict_all(predictor: Predictor, data: ClassData, batch_size: int, workers: int) -> Iterator[Prediction]:
     """Predictions for every image of `data`, in its order."""
-    preprocess = predictor.model.config.preprocess
-    dataset = ClassificationDataset(data, ClassTestTransform(preprocess))
-    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=preprocess.pad_multiple):
+    dataset = ClassificationDataset(data, ClassTestTransform(predictor.model.config.preprocess))
+    multiple, smallest = predictor.padding
+    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest):
         yield from predictor.run(batch)
 
 
@@ -144,36 +140,6 @@ def evaluate_to_folder(
 def tables(metrics: ClassMetrics) -> list[RenderableType]:
     """What `piip val` prints."""
     return [metrics.summary_table(), metrics.class_table()]
-
-
-def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
-    """From an RGB image, uint8 [3, H, W], to the network's input, float32 [3, S, S]."""
-    return ClassTestTransform(preprocess)
-
-
-def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
-    """The probabilities of all classes of each image."""
-    return model.predict(batch)
-
-
-def result(
-    model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None, threshold: float
-) -> ClassificationResult:
-    """The probabilities of all classes; `threshold` plays no part, since every image has a most probable class."""
-    return ClassificationResult(prediction["probs"], model.classes, image, path)
-
-
-def write_predictions(
-    predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
-) -> Written:
-    """Pictures with a caption, and `predictions.json` with the five most probable classes of every image."""
-    from piip.prediction.files import Written, save_pictures
-
-    written, predictions = Written(), list[Any]()
-    for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):
-        predictions.append({"id": written.images, "picture": picture.name, **outcome.to_dict()})
-    write_json(output / "predictions.json", predictions)
-    return written
 
 
 def _listed(predictions: Iterable[Prediction], data: ClassData) -> list[dict[str, Any]]:

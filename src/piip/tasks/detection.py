@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console, RenderableType
-from torch import Tensor
 
 from piip import config
 from piip.console import say
@@ -17,18 +17,18 @@ from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_coco
 from piip.data.detection.dataset import DetectionDataset, training_objects
 from piip.data.detection.splits import find_splits
-from piip.data.detection.transforms import Augmentation, TestTransform, TrainTransform
+from piip.data.detection.transforms import Augmentation, TestTransform, TrainTransform, keep_ratio_size
 from piip.data.report import CheckReport, DataError
 from piip.evaluation import coco as evaluation
 from piip.evaluation.coco import CocoMetrics
 from piip.files import write_json
-from piip.prediction.objects import Result
+from piip.pictures.objects import draw_object_batch
+from piip.prediction.coco import CocoResult
 from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction.files import Written
 
 BEST_METRIC = "box_AP"
 DINO_GRAD_CLIP = 0.1
@@ -89,12 +89,24 @@ def training_set(
     return dataset
 
 
-def predict_all(predictor: Predictor, data: CocoData, batch_size: int, workers: int) -> Iterator[Prediction]:
-    """Predictions for every image of `data`, in its order."""
-    dataset = DetectionDataset(data, TestTransform(predictor.model.config.preprocess), seed=0, masks=False)
+def predict_all(
+    predictor: Predictor, data: CocoData, batch_size: int, workers: int
+) -> Iterator[tuple[int, Prediction]]:
+    """(position in `data`, prediction) of every image, those of one padded size together."""
+    preprocess = predictor.model.config.preprocess
+    dataset = DetectionDataset(data, TestTransform(preprocess), seed=0, masks=False)
+    sizes = [keep_ratio_size(image.size, preprocess.long_side, preprocess.short_side) for image in data.images]
     multiple, smallest = predictor.padding
-    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest):
-        yield from predictor.run(batch)
+    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
+        yield from zip(batch.indices, predictor.run(batch), strict=True)
+
+
+def coco_results(found: Iterable[tuple[int, Prediction]], data: CocoData) -> list[CocoResult]:
+    """Predictions of all images in any order as COCO results in that of `data`; only run lengths of masks are kept."""
+    by_image: dict[int, list[CocoResult]] = {}
+    for index, prediction in found:
+        by_image[index] = evaluation.to_coco_results([prediction], replace(data, images=[data.images[index]]))
+    return [result for index in range(len(data.images)) for result in by_image[index]]
 
 
 def evaluate(
@@ -102,9 +114,16 @@ def evaluate(
 ) -> CocoMetrics:
     """COCO average precision of `model` on `data`, on the model's device."""
     data = in_label_order(model.config, data)
-    device = next(model.parameters()).device
-    predictor = Predictor(model, device, precision)
-    return evaluation.evaluate(predict_all(predictor, data, batch_size, workers), data)
+    return _measured(model, data, batch_size, workers, precision)[0]
+
+
+def _measured(
+    model: PIIPModel, data: CocoData, batch_size: int, workers: int, precision: Precision
+) -> tuple[CocoMetrics, list[CocoResult]]:
+    predictor = Predictor(model, next(model.parameters()).device, precision)
+    results = coco_results(predict_all(predictor, data, batch_size, workers), data)
+    masks = data.has_masks and _predicts_masks(model.config)
+    return evaluation.evaluate_results(results, data, masks=masks), results
 
 
 def evaluate_to_folder(
@@ -114,9 +133,7 @@ def evaluate_to_folder(
     from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
 
     data = in_label_order(model.config, data)
-    predictor = Predictor(model, next(model.parameters()).device, precision)
-    results = evaluation.to_coco_results(predict_all(predictor, data, batch_size, workers), data)
-    metrics = evaluation.evaluate_results(results, data, masks=data.has_masks and _predicts_masks(model.config))
+    metrics, results = _measured(model, data, batch_size, workers, precision)
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
     write_json(output / "predictions.json", results)
@@ -168,55 +185,7 @@ def image_paths(data: CocoData, count: int) -> list[Path]:
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with their boxes, masks and names, [H, W, 3] uint8."""
-    from piip.pictures.objects import draw_object_batch
-
     return draw_object_batch(batch, model.preprocess, model.classes)
-
-
-def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
-    """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
-    return TestTransform(preprocess).image
-
-
-def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
-    """`boxes`, `scores`, `labels` and, with a mask head, `masks` of each image."""
-    return model.predict(batch)
-
-
-def result(
-    model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None, threshold: float
-) -> Result:
-    """The objects of one image with a score of at least `threshold`, best first."""
-    scores = prediction["scores"].float()
-    order = scores.argsort(descending=True, stable=True)
-    order = order[scores[order] >= threshold]
-    boxes, labels, masks = prediction["boxes"].float(), prediction["labels"], prediction.get("masks")
-    masks = None if masks is None else masks[order]
-    return Result(boxes[order], scores[order], labels[order], model.classes, image, masks, path)
-
-
-def write_predictions(
-    predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
-) -> Written:
-    """Pictures, `predictions.json`, and `coco_results.json`.
-
-    In the latter an image's id is its position in `predictions.json`, counted from 1, and categories have the training
-    data's own ids.
-    """
-    from piip.prediction.files import Written, save_pictures
-
-    model = predictor.model.config
-    category_ids = model.category_ids or tuple(range(1, len(model.classes) + 1))
-    written, predictions, coco = Written(objects=0), list[Any](), list[Any]()
-    found = 0
-    for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):
-        found += len(outcome)
-        predictions.append({"id": written.images, "picture": picture.name, **outcome.to_dict()})
-        coco.extend(outcome.to_coco(written.images, category_ids))
-    written.objects = found
-    write_json(output / "predictions.json", predictions)
-    write_json(output / "coco_results.json", coco)
-    return written
 
 
 def _predicts_masks(model: config.Model) -> bool:

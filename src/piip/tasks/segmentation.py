@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic
-import torch
 from rich.console import RenderableType
-from torch import Tensor
 
 from piip import config
 from piip.config.errors import problems
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import eval_loader
-from piip.data.detection.transforms import TestTransform
+from piip.data.detection.transforms import keep_ratio_size
 from piip.data.segmentation.dataset import SegmentationDataset
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, open_masks
 from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
-from piip.files import write_json
+from piip.files import numbered
+from piip.pictures.label_map import draw_label_batch
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction.files import Written
 
 BEST_METRIC = "mIoU"
 BALANCED_RANGE = (0.5, 5.0)
@@ -102,8 +100,6 @@ def training_set(
 
 def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
     """A mosaic of images with their labels and a legend, [H, W, 3] uint8."""
-    from piip.pictures.label_map import draw_label_batch
-
     return draw_label_batch(batch, model.preprocess, model.classes)
 
 
@@ -113,10 +109,12 @@ def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
 def predict_all(
     predictor: Predictor, data: MaskData, batch_size: int, workers: int
 ) -> Iterator[tuple[int, np.ndarray, Prediction]]:
-    """(position in `data`, annotated labels, prediction) of every image, in its order."""
-    dataset = SegmentationDataset(data, MaskTestTransform(predictor.model.config.preprocess))
+    """(position in `data`, annotated labels, prediction) of every image, those of one padded size together."""
+    preprocess = predictor.model.config.preprocess
+    dataset = SegmentationDataset(data, MaskTestTransform(preprocess))
+    sizes = [keep_ratio_size(image.size, preprocess.long_side, preprocess.short_side) for image in data.images]
     multiple, smallest = predictor.padding
-    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest):
+    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
         for index, labels, prediction in zip(batch.indices, batch.targets, predictor.run(batch), strict=True):
             yield index, labels.numpy(), prediction
 
@@ -141,11 +139,14 @@ def evaluate_to_folder(
     data = in_label_order(model.config, data)
     predictor = Predictor(model, next(model.parameters()).device, precision)
 
+    names = numbered([image.mask.name for image in data.images])
+
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for index, labels, prediction in predict_all(predictor, data, batch_size, workers):
             image = data.images[index]
             blank = np.zeros((*image.size, 3), dtype=np.uint8)
-            result(model.config, prediction, blank, image.path).save_mask(output / "masks" / image.mask.name)
+            result = SegmentationResult.of(prediction, model.config, blank, image.path)
+            result.save_mask(output / "masks" / names[index])
             yield labels, prediction["labels"].numpy()
 
     metrics = evaluation.evaluate(pairs(), data.classes)
@@ -174,39 +175,3 @@ def set_windows(model: PIIPModel, window: int | None, stride: int | None = None)
         raise ValueError(problems(error)) from error
     model.config = model.config.model_copy(update={"head": head})
     model.head.config = head
-
-
-# -- prediction
-
-
-def input_transform(preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
-    """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
-    return TestTransform(preprocess).image
-
-
-def run(model: PIIPModel, batch: Batch) -> list[Prediction]:
-    """`labels` [H, W] and `scores` [H, W], the probability of each pixel's class, at the original sizes."""
-    return model.predict(batch)
-
-
-def result(
-    model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None = None, threshold: float = 0.0
-) -> SegmentationResult:
-    """The label map of one image. The threshold is for tasks with objects: here every pixel has its best class."""
-    labels, scores = prediction["labels"].to(torch.int32).numpy(), prediction["scores"].float().numpy()
-    return SegmentationResult(labels, scores, model.classes, image, model.category_ids, path)
-
-
-def write_predictions(
-    predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int = 1
-) -> Written:
-    """Pictures, index masks in `masks` (with the values of the training data's masks) and `predictions.json`."""
-    from piip.prediction.files import Written, save_pictures
-
-    written, predictions = Written(), list[Any]()
-    for picture, outcome in save_pictures(predictor.stream(sources, conf, batch_size), output, written):
-        mask = outcome.save_mask(output / "masks" / f"{picture.stem}.png")
-        files = {"picture": picture.name, "mask": f"masks/{mask.name}"}
-        predictions.append({"id": written.images, **files, **outcome.to_dict()})
-    write_json(output / "predictions.json", predictions)
-    return written

@@ -6,21 +6,18 @@ what the task's own `open_split` returns and the others take; nothing else looks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from rich.console import RenderableType
-from torch import Tensor
 
 from piip import config
-from piip.structures import Batch, Prediction
+from piip.structures import Batch
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
-    from piip.prediction.files import Written
-    from piip.prediction.predictor import Predictor
 
 Data = Any
 """one opened split of a data set of the task's kind"""
@@ -45,23 +42,6 @@ class Report(Protocol):
 
     def table(self, title: str) -> RenderableType:
         """For the terminal."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-
-
-class Result(Protocol):
-    """One image's prediction as users get it."""
-
-    @property
-    def path(self) -> Path | None:
-        """The file, where the image came from one."""
-
-    def plot(self) -> np.ndarray:
-        """The image with the prediction drawn on it, [H, W, 3] uint8."""
-
-    def save(self, path: str | Path) -> Path:
-        """Write `plot()` to an image file."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -131,21 +111,3 @@ class Task(Protocol):
 
     def tables(self, metrics: Any) -> list[RenderableType]:
         """What `piip val` prints."""
-
-    # -- prediction
-
-    def input_transform(self, preprocess: config.Preprocess) -> Callable[[Tensor], Tensor]:
-        """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
-
-    def run(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
-        """What the predictor calls: the prediction of each image, as `result` and the evaluation take it."""
-
-    def result(
-        self, model: config.Model, prediction: Prediction, image: np.ndarray, path: Path | None, threshold: float
-    ) -> Any:
-        """One image's prediction for users; `threshold` is the lowest score that counts, where the task has scores."""
-
-    def write_predictions(
-        self, predictor: Predictor, sources: list[str], output: Path, conf: float, batch_size: int
-    ) -> Written:
-        """Predict on `sources` one image after the other and write pictures and files to `output`."""

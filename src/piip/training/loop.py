@@ -28,7 +28,7 @@ from piip.structures import Batch
 from piip.training.folder import RunFolder
 from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
 from piip.training.optim import schedule_factor, set_learning_rate
-from piip.training.report import Report, Row
+from piip.training.report import DrawBatch, Report, Row
 from piip.training.run import Run, epoch_loader, save, start
 from piip.training.settings import Settings
 from piip.weights.files import save_model
@@ -67,6 +67,7 @@ def train(
     evaluate: Evaluate | None = None,
     best_metric: str = "AP",
     resume: bool = False,
+    draw_batch: DrawBatch | None = None,
 ) -> RunResult:
     """Train `model` in place and fill the run folder `output`.
 
@@ -79,6 +80,7 @@ def train(
             without gradients; the main process's numbers count. None: no evaluation.
         best_metric: the key of `evaluate`'s result that decides; higher is better.
         resume: go on from `output`'s checkpoint, to the same result as if the run had not been interrupted.
+        draw_batch: makes the pictures of the first batches, with their targets; None: no pictures.
 
     SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand with a checkpoint. An evaluation ends at once, and
     is done again on resume.
@@ -96,7 +98,7 @@ def train(
         Report(run.folder, settings.epochs, run.steps_per_epoch, at.step, active=main) as report,
     ):
         while at.epoch < settings.epochs and not out_of_patience(run, best_metric):
-            stopped = train_epoch(run, train_data, report, stop)
+            stopped = train_epoch(run, train_data, report, stop, draw_batch)
             due = evaluate is not None and evaluation_is_due(run)
             if stopped or due:
                 save(run)  # before the evaluation, which may take long or fail
@@ -112,14 +114,14 @@ def train(
     return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, number, main)
 
 
-def train_epoch(run: Run, data: Any, report: Report, stop: StopRequest) -> bool:
+def train_epoch(run: Run, data: Any, report: Report, stop: StopRequest, draw_batch: DrawBatch | None) -> bool:
     """The rest of the current epoch. Returns whether a request to stop ended it, after an optimizer step."""
     at, settings = run.at, run.settings
     run.model.train()
     began = time.monotonic() - at.seconds
     for batch in epoch_loader(run, data):
-        if at.epoch == 0 and at.batch < DRAWN_BATCHES:
-            report.draw_batch(at.batch, batch, run.model.config)
+        if draw_batch is not None and at.epoch == 0 and at.batch < DRAWN_BATCHES:
+            report.draw_batch(at.batch, batch, draw_batch)
         values, stop_now = forward_backward(run, batch, stop)
         at.sums = {name: at.sums.get(name, 0.0) + value for name, value in values.items()}
         at.batch += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +21,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from piip import config
 from piip.console import say
 from piip.files import atomic_write
 from piip.structures import Batch
@@ -28,6 +29,8 @@ from piip.training.folder import RunFolder
 
 DRAW_SECONDS = 60
 """between two drawings of the curves, which take a third of a second"""
+DrawBatch = Callable[[Batch], np.ndarray]
+"""a training batch as a picture, [H, W, 3] uint8"""
 Row = dict[str, float]
 """Named numbers. An epoch's are "epoch" (1-based), "step", "seconds", "lr", "loss", each loss, each metric."""
 
@@ -94,14 +97,10 @@ class Report:
         if time.monotonic() - self.drawn > DRAW_SECONDS:
             self._draw_curves()
 
-    def draw_batch(self, index: int, batch: Batch, model: config.Model) -> None:
+    def draw_batch(self, index: int, batch: Batch, draw: DrawBatch) -> None:
         """A picture of a training batch with its targets, as the network sees it."""
-        if not self.active:
-            return
-        from piip import tasks
-
-        picture = tasks.of(model).draw_training_batch(batch, model)
-        Image.fromarray(picture).save(self.folder.training_batch(index))
+        if self.active:
+            Image.fromarray(draw(batch)).save(self.folder.training_batch(index))
 
     def _draw_curves(self) -> None:
         if not self.active or not self.folder.results.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from piip import config, tasks
 from piip.config.errors import problems
 from piip.console import say
 from piip.model import PIIPModel
+from piip.prediction.files import Writer
 from piip.prediction.predictor import Predictor
 from piip.training.accelerator import build_accelerator
 from piip.training.folder import RunFolder, check_name, new_run_folder
@@ -140,6 +142,7 @@ def run(
         evaluate if val_data is not None else None,
         task.BEST_METRIC,
         resume=resume,
+        draw_batch=partial(task.draw_training_batch, model=model.config),
     )
     with stop_on_signal() as stop:
         best = load_model(result.best_weights or result.last_weights)
@@ -159,10 +162,9 @@ def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) 
     task = tasks.of(best.config)
     task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
     predictor = Predictor(best, next(best.parameters()).device, settings.precision)
-    report = predictor.predict(task.image_paths(val_data, DRAWN_PREDICTIONS), score_threshold=0.5)
-    for outcome in report.results:
-        assert outcome.path is not None
-        outcome.save(output / f"{outcome.path.stem}.jpg")
+    with Writer(output, predictor.kind, lists=False, replace=True) as pictures:
+        for outcome in predictor.stream(task.image_paths(val_data, DRAWN_PREDICTIONS), score_threshold=0.5):
+            pictures.add(outcome)
 
 
 def _agreed(make: Callable[[], Path], settings: Settings) -> Path:

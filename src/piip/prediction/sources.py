@@ -1,0 +1,127 @@
+"""Images in almost any form, and lists, folders and patterns of them, to arrays of pixels."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
+
+Source = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
+"""An image: a file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a tensor
+[3, H, W] uint8 or float from 0 to 1. A folder or a glob pattern stands for the images it holds, sorted by name."""
+
+TOLERANCE = 1e-3
+"""how far float pixels may leave 0..1, as they do after an interpolation"""
+
+
+class Failure(NamedTuple):
+    """A file that is no usable image."""
+
+    path: Path
+    reason: str
+
+
+class Opened(NamedTuple):
+    """An image as it was found."""
+
+    path: Path | None
+    pixels: np.ndarray
+    """[H, W, 3] uint8 RGB, upright"""
+
+
+def is_one_image(source: Source | Iterable[Source]) -> bool:
+    """Whether `source` is a single image: a file or pixels, not a folder, a pattern or a collection of any kind."""
+    return Path(source).is_file() if isinstance(source, str | Path) else isinstance(source, Source)
+
+
+def images_of(sources: Source | Iterable[Source]) -> Iterable[Source]:
+    """Single images; a generator (say, of video frames) is read as it goes, everything else at once.
+
+    Raises:
+        FileNotFoundError: a path, folder or pattern with no image behind it.
+        TypeError: something that is neither an image nor a collection of them.
+    """
+    if isinstance(sources, Source):
+        return expand(sources)
+    if not isinstance(sources, Iterable):
+        raise TypeError(f"a {type(sources).__name__} is no image; use a path, a PIL image, an array or a tensor")
+    expanded = chain.from_iterable(expand(source) for source in sources)
+    return expanded if isinstance(sources, Iterator) else list(expanded)
+
+
+def expand(source: Source) -> Sequence[Source]:
+    """The images that a path stands for; any other source is one image."""
+    return paths_of(source) if isinstance(source, str | Path) else [source]
+
+
+def paths_of(source: str | Path) -> list[Path]:
+    """The image files that a file, a folder or a pattern stands for; FileNotFoundError where there are none."""
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = list(path.iterdir())
+    elif glob.has_magic(str(source)):
+        found = [Path(name) for name in glob.glob(str(source), recursive=True)]
+    else:
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    images = [p for p in sorted(found) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if not images:
+        raise FileNotFoundError(f"{source}: no images there (files ending in {', '.join(SUFFIXES)})")
+    return images
+
+
+def opened(source: Source) -> Opened | Failure:
+    """An image's pixels; a `Failure` for a file that is broken, ValueError or TypeError for anything else wrong."""
+    if isinstance(source, Path):
+        try:
+            return Opened(source, decode_image(source))
+        except ImageError as error:
+            return Failure(source, str(error))
+    if isinstance(source, bytes):
+        return Opened(None, decode_image(source))
+    if isinstance(source, PIL.Image.Image):
+        return Opened(None, rgb_from_pil(source))
+    if isinstance(source, Tensor):
+        return Opened(None, _from_tensor(source))
+    if isinstance(source, np.ndarray):
+        return Opened(None, _from_array(source))
+    raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise ValueError(f"array of {array.dtype}: use uint8, 0 to 255 (or a float tensor [3, H, W] from 0 to 1)")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"array of shape {array.shape}: use [H, W, 3] (RGB) or [H, W] (grey); "
+                         "several images go in a list")  # fmt: skip
+    return np.array(array, order="C")  # results keep the image, and callers may use their array again
+
+
+def _from_tensor(tensor: Tensor) -> np.ndarray:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
+        raise ValueError(f"tensor of shape {tuple(tensor.shape)}: use [3, H, W] (RGB); several images go in a list")
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        if not tensor.isfinite().all():
+            raise ValueError("the image tensor has NaN or infinite values")
+        if tensor.min() < -TOLERANCE or tensor.max() > 1 + TOLERANCE:
+            raise ValueError(f"float image tensor with values from {tensor.min():g} to {tensor.max():g}: "
+                             "use 0 to 1 (divide by 255), not normalised")  # fmt: skip
+        tensor = (tensor.float() * 255).round().clamp(0, 255).to(torch.uint8)
+    elif tensor.dtype != torch.uint8:
+        raise ValueError(f"tensor of {tensor.dtype}: use uint8, 0 to 255, or float from 0 to 1")
+    return tensor.permute(1, 2, 0).contiguous().numpy()
