@@ -16,7 +16,7 @@ from rich.console import Console
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.coco import read_coco
 from piip.data.detection.dataset import rasterise_objects
-from piip.evaluation.coco import NUMBERS, detections_to_coco, evaluate, evaluate_results, to_coco_results
+from piip.evaluation.coco import NUMBERS, OFFICIAL, detections_to_coco, evaluate, evaluate_results, to_coco_results
 from piip.structures import Prediction
 
 HEIGHT, WIDTH = 120, 150
@@ -83,6 +83,22 @@ def test_a_case_computed_by_hand():
     assert metrics.box.numbers["AR100"] == pytest.approx(2 / 3)
     assert metrics.box.precision.shape == (10, 101, 2)
     assert metrics.box.precision[0, [0, 33, 34, 66, 67], 0] == pytest.approx([1, 1, 2 / 3, 2 / 3, 0])
+
+
+def test_more_than_a_hundred_detections_count_in_the_official_numbers():
+    """The object comes after 120 false alarms: COCO's 100 miss it, the official 1000 have it at precision 1/121."""
+    data = data_of(an_image(1, [an_object(A)]))
+    alarms = [(ELSEWHERE, 0.9)] * 120
+    numbers = evaluate([predicted(*alarms, (A, 0.5))], data).box.numbers
+    assert list(numbers) == [*NUMBERS, *OFFICIAL]
+    assert (numbers["AP"], numbers["AP50"], numbers["AP75"], numbers["APm"]) == (0.0, 0.0, 0.0, 0.0)
+    for name in ("AP50@1000", "AP75@1000"):
+        assert numbers[name] == pytest.approx(1 / 121), name
+    assert numbers["APm@1000"] == 1.0  # the false alarms are small
+    assert numbers["APs@1000"] is numbers["APl@1000"] is None
+    few = evaluate([predicted(*alarms[:99], (A, 0.5))], data)
+    assert few.box.numbers["AP50"] == pytest.approx(1 / 100)
+    assert list(few.box.numbers) == list(NUMBERS)
 
 
 def test_overlap_counts_by_threshold():

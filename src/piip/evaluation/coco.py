@@ -7,6 +7,7 @@ carry the file's own image and category ids, so that they can go to any other CO
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,20 @@ if TYPE_CHECKING:
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The twelve COCO numbers, in COCO's order."""
 
+COUNTED = 100
+"""detections of a class in an image, the best ones, that COCO's numbers count"""
+OFFICIAL = ("AP50@1000", "AP75@1000", "APs@1000", "APm@1000", "APl@1000")
+"""Five of them as the official evaluation (mmdetection's) has them, which counts up to 1000; its AP is of 100, too.
+They differ only for a model that finds more than 100 objects in an image, as the published DINOs do, with 300."""
+
 
 @dataclass(frozen=True, eq=False)
 class Averages:
     """Average precision and recall of one kind of shape: boxes or masks."""
 
     numbers: dict[str, float | None]
-    """the twelve of `NUMBERS`, 0 to 1; None where no annotated object counts (say, no small ones for APs)"""
+    """the twelve of `NUMBERS`, 0 to 1; None where no annotated object counts (say, no small ones for APs). Where an
+    image has more than 100 detections, also those of `OFFICIAL`"""
     per_class: tuple[float | None, ...]
     """AP of each class in label order; None for a class without objects, which no mean includes"""
     precision: np.ndarray
@@ -79,12 +87,12 @@ class CocoMetrics:
         return path
 
     def summary_table(self) -> Table:
-        """The twelve numbers in percent, "-" where undefined."""
+        """The numbers in percent, "-" where undefined."""
         table = Table(title="COCO average precision and recall")
         parts = {"box": self.box} | ({"mask": self.mask} if self.mask is not None else {})
         for name in ("", *parts):
             table.add_column(name, justify="right")
-        for name in NUMBERS:
+        for name in self.box.numbers:
             table.add_row(name, *(_percent(part.numbers[name]) for part in parts.values()))
         return table
 
@@ -161,13 +169,23 @@ def _score(results: list[CocoResult], data: CocoData, kind: str) -> Averages:
     coco, evaluator = _coco_tools()
     numbers = _image_numbers(data)
     truth = coco(_ground_truth(data, numbers, kind))
-    run = evaluator(truth, truth.loadRes(_renumbered(results, data, numbers, kind)), iouType=kind)
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    scores = {name: _defined(value) for name, value in zip(NUMBERS, run.stats, strict=True)}
+    found = truth.loadRes(_renumbered(results, data, numbers, kind))
+
+    def run(limits: tuple[int, ...]) -> Any:
+        counted = evaluator(truth, found, iouType=kind)
+        counted.params.maxDets = list(limits)
+        counted.evaluate()
+        counted.accumulate()
+        counted.summarize()
+        return counted
+
+    usual = run((1, 10, COUNTED))
+    scores = {name: _defined(value) for name, value in zip(NUMBERS, usual.stats, strict=True)}
+    if max(Counter(result["image_id"] for result in results).values(), default=0) > COUNTED:
+        more = run((COUNTED, 300, 1000)).stats[1:6]
+        scores |= {name: _defined(value) for name, value in zip(OFFICIAL, more, strict=True)}
     # [IoU, recall, class, object size, detections per image] -> all sizes, 100 detections
-    precision = np.asarray(run.eval["precision"])[:, :, :, 0, -1]
+    precision = np.asarray(usual.eval["precision"])[:, :, :, 0, -1]
     # -1 fills all of a class without objects, so that its mean is -1 as well
     per_class = tuple(_defined(value) for value in precision.mean(axis=(0, 1)))
     return Averages(scores, per_class, precision)
