@@ -1,3 +1,5 @@
+import colorsys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from piip.data.augmentation import CropAugmentation
 from piip.data.batches import train_loader
 from piip.data.segmentation.dataset import SegmentationDataset
 from piip.data.segmentation.masks import open_masks
-from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform, distorted, varied
+from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform, distorted, hsv, rgb, varied
 from piip.structures import IGNORED
 
 PREPROCESS = Preprocess(long_side=96, short_side=64, pad_multiple=32)
@@ -94,6 +96,53 @@ def test_the_distortion_changes_colours_only_and_not_always():
     unchanged = sum(torch.equal(one, image) for one in many)
     assert 0 < unchanged < 20
     assert any((one.float() - image.float()).abs().mean() > 10 for one in many)
+
+
+def test_colours_are_those_of_opencv():
+    """Hue in steps of two degrees, saturation and value in 0 .. 255, rounded; and back to within that rounding."""
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 60, 60), generator=draw, dtype=torch.uint8)
+    image[:, :3] = torch.tensor([0, 0, 0, 255, 255, 255, 40, 40, 40]).view(3, 3).T[..., None].to(torch.uint8)
+    hue, saturation, value = hsv(image)
+    for y, x in torch.cartesian_prod(torch.arange(60), torch.arange(0, 60, 7)).tolist():
+        h, s, v = colorsys.rgb_to_hsv(*image[:, y, x].tolist())
+        distance = abs(int(hue[y, x]) - 180 * h)
+        assert min(distance, 180 - distance) <= 0.5001
+        assert abs(int(saturation[y, x]) - 255 * s) <= 0.5001
+        assert int(value[y, x]) == v
+        back = colorsys.hsv_to_rgb(int(hue[y, x]) / 180, int(saturation[y, x]) / 255, v)
+        assert torch.allclose(rgb(hue, saturation, value)[:, y, x].float(), torch.tensor(back).float(), atol=0.501)
+
+
+def test_values_are_cut_off_and_saturation_is_that_of_hsv(monkeypatch):
+    """One change at a time, by half of its reach downwards. Grey has no saturation, so nothing happens to it."""
+    image = torch.tensor([[200, 55], [101, 55], [31, 55]], dtype=torch.uint8).view(3, 1, 2)
+    expected = {  # of the coloured pixel
+        "brightness": [184, 85, 15],
+        "contrast": [150, 75, 23],  # 75.75 and 23.25, cut off
+        "saturation": [200, 124, 74],  # three quarters of 215 are 161.25, cut off
+    }
+    for index, name in enumerate(("brightness", "contrast", "saturation", "hue")):
+        chosen = [0.9, 0.9, 0.9, 0.9, 0.9]
+        chosen[1 + index] = 0.1
+        draws = iter([torch.tensor(chosen), torch.full((4,), 0.25)])
+        monkeypatch.setattr(torch, "rand", lambda count, draws=draws: next(draws))
+        changed = distorted(image, 1.0)
+        monkeypatch.undo()
+        if name in expected:
+            assert changed[:, 0, 0].tolist() == expected[name], name
+        grey = {"brightness": 39, "contrast": 41}.get(name, 55)
+        assert changed[:, 0, 1].tolist() == [grey] * 3, name
+        if name == "hue":
+            assert int(hsv(changed)[0][0, 0]) == (int(hsv(image)[0][0, 0]) - 9) % 180
+
+
+@pytest.mark.parametrize(("capped", "width"), [(True, 2048), (False, 2560)])
+def test_a_very_wide_image_in_a_test(capped, width):
+    """The released segmentors look at it with a short side of 512 pixels, however wide it is."""
+    preprocess = Preprocess(long_side=2048, short_side=512, long_side_in_tests=capped)
+    image = torch.zeros(3, 100, 500, dtype=torch.uint8)
+    assert MaskTestTransform(preprocess).image(image).shape[-1] == width
 
 
 def test_samples_follow_from_seed_epoch_and_index_alone(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from piip.config.backbone import GROUP_NORM_GROUPS, Backbone
@@ -14,6 +16,9 @@ class Preprocess(Frozen):
 
     long_side: PositiveInt
     """limit of the longer side after the resize, in pixels"""
+    long_side_in_tests: bool = True
+    """whether that limit holds in evaluation and prediction; without, the shorter side becomes `short_side` always, as
+    in the released segmentors, which look through sliding windows"""
     short_side: PositiveInt
     """limit of the shorter side after the resize, in pixels"""
     pad_multiple: PositiveInt = 32
@@ -21,6 +26,11 @@ class Preprocess(Frozen):
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     """of RGB values in 0..255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (127.5, 127.5, 127.5)
+
+    @property
+    def test_long_side(self) -> float:
+        """The limit of the longer side in evaluation and prediction: infinite where there is none."""
+        return self.long_side if self.long_side_in_tests else math.inf
 
     @model_validator(mode="after")
     def _check(self) -> Preprocess:

@@ -12,7 +12,7 @@ from piip.zoo.detection import IMAGENET, LEAN, TANH, pyramid, single
 from piip.zoo.entries import Entry
 
 HEAD = config.UperNet(channels=1536, auxiliary_channels=1536, window=512, stride=341)
-PREPROCESS = config.Preprocess(long_side=2048, short_side=512, pad_multiple=1, **IMAGENET)
+PREPROCESS = config.Preprocess(long_side=2048, long_side_in_tests=False, short_side=512, pad_multiple=1, **IMAGENET)
 RECIPE: dict[str, Any] = {
     "lr": 4e-5,
     "lr_batch_size": 16,

@@ -34,7 +34,7 @@ MASK_BYTES = 64 * 2**20
 """masks at full size in memory at one time, besides at least one"""
 
 
-def keep_ratio_size(size: Size, long_side: int, short_side: int) -> Size:
+def keep_ratio_size(size: Size, long_side: float, short_side: int) -> Size:
     """The largest (height, width) with the same shape whose sides stay within both limits; at least 1 x 1.
 
     >>> keep_ratio_size((480, 640), long_side=1120, short_side=672)
@@ -45,7 +45,7 @@ def keep_ratio_size(size: Size, long_side: int, short_side: int) -> Size:
     return height, width
 
 
-def resize_keep_ratio(image: Tensor, long_side: int, short_side: int) -> Tensor:
+def resize_keep_ratio(image: Tensor, long_side: float, short_side: int) -> Tensor:
     """An image [..., H, W] (or tv_tensor) resized by `keep_ratio_size`: bilinear without antialiasing, masks
     by nearest neighbour."""  # fmt: skip
     height, width = functional.get_size(image)
@@ -62,14 +62,14 @@ class TestTransform:
 
     def image(self, image: Tensor) -> Tensor:
         """The network's input for an RGB image without annotations: uint8 [3, H, W] to float32 [3, h, w]."""
-        resized = resize_keep_ratio(image, self.preprocess.long_side, self.preprocess.short_side)
+        resized = resize_keep_ratio(image, self.preprocess.test_long_side, self.preprocess.short_side)
         return normalised(resized, self.preprocess)
 
     def __call__(
         self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
     ) -> tuple[Tensor, Instances]:
         """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
-        size = keep_ratio_size(size_of(image), self.preprocess.long_side, self.preprocess.short_side)
+        size = keep_ratio_size(size_of(image), self.preprocess.test_long_side, self.preprocess.short_side)
         image, objects = _apply([_resize(size)], image, boxes, labels, masks)
         return normalised(image, self.preprocess), objects
 

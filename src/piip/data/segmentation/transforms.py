@@ -6,6 +6,8 @@ global generator, which the data set seeds per sample.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,8 +21,10 @@ from piip.data.detection.transforms import TestTransform, keep_ratio_size, norma
 from piip.structures import IGNORED, Size, size_of
 
 CROP_TRIES = 10
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, 0.5, 0.5, 0.1
-"""the photometric distortion's reach: grey levels, factors from 1, and a part of the colour circle"""
+BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, 0.5, 0.5, 18.0
+"""the photometric distortion's reach: grey levels, factors from 1, and steps on the colour circle"""
+CIRCLE = 180
+"""steps of it"""
 
 
 class MaskTestTransform:
@@ -86,27 +90,60 @@ def varied(labels: Tensor, limit: float) -> bool:
 def distorted(image: Tensor, strength: float) -> Tensor:
     """uint8 [3, H, W] with other brightness, contrast, saturation and hue, each with a chance of one half.
 
-    The contrast is changed either before or after the colours.
+    The contrast is changed either before or after the colours. As in the reference, values are cut off to whole numbers
+    after every change, and saturation and hue are those of HSV.
     """
     contrast_first, *chosen = (torch.rand(5) < 0.5).tolist()
     brightness, contrast, saturation, hue = ((torch.rand(4) * 2 - 1) * strength).tolist()
     with_brightness, with_contrast, with_saturation, with_hue = chosen
     if with_brightness:
-        image = (image.float() + BRIGHTNESS * brightness).round().clamp(0, 255).to(torch.uint8)
+        image = truncated(image.float() + BRIGHTNESS * brightness)
     if with_contrast and contrast_first:
-        image = scaled_contrast(image, 1 + CONTRAST * contrast)
+        image = truncated(image.float() * (1 + CONTRAST * contrast))
     if with_saturation:
-        image = functional.adjust_saturation(image, 1 + SATURATION * saturation)
+        turned, part, value = hsv(image)
+        image = rgb(turned, truncated(part.float() * (1 + SATURATION * saturation)), value)
     if with_hue:
-        image = functional.adjust_hue(image, HUE * hue)
+        turned, part, value = hsv(image)
+        image = rgb((turned + math.floor(HUE * hue)) % CIRCLE, part, value)
     if with_contrast and not contrast_first:
-        image = scaled_contrast(image, 1 + CONTRAST * contrast)
+        image = truncated(image.float() * (1 + CONTRAST * contrast))
     return image
 
 
-def scaled_contrast(image: Tensor, factor: float) -> Tensor:
-    """The reference's contrast: grey levels times a factor, from black on."""
-    return (image.float() * factor).round().clamp(0, 255).to(torch.uint8)
+def truncated(values: Tensor) -> Tensor:
+    """As uint8, cut off at both ends and to the whole number below."""
+    return values.clamp(0, 255).to(torch.uint8)
+
+
+def hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in 0 .. 179 (int64, two degrees each), saturation and value in 0 .. 255 (uint8), [H, W] each, rounded.
+
+    That is how OpenCV, which the reference uses, stores them.
+    """
+    red, green, blue = image.float()
+    value, least = image.float().amax(0), image.float().amin(0)
+    spread = value - least
+    divisor = spread.clamp(min=1)
+    degrees = torch.where(
+        value == red,
+        60 * (green - blue) / divisor,
+        torch.where(value == green, 120 + 60 * (blue - red) / divisor, 240 + 60 * (red - green) / divisor),
+    )
+    hue = (degrees / 2).round().long() % CIRCLE
+    saturation = (255 * spread / value.clamp(min=1)).round()
+    return hue, saturation.to(torch.uint8), value.to(torch.uint8)
+
+
+def rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """uint8 [3, H, W] from what `hsv` gives."""
+    most, part = value.float(), saturation.float() / 255
+    channels = []
+    for offset in (5, 3, 1):  # each channel is full for a third of the circle, and falls and rises on both sides of it
+        sixth = (offset + hue * 6 / CIRCLE) % 6
+        away = torch.minimum(sixth, 4 - sixth).clamp(0, 1)
+        channels.append(most * (1 - part * away))
+    return torch.stack(channels).round().to(torch.uint8)
 
 
 def resized(image: Tensor, size: Size) -> Tensor:

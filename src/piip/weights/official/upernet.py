@@ -14,7 +14,7 @@ from piip.weights.keymap import Rule
 from piip.weights.official.branches import Official
 
 ADE20K_PREPROCESS = config.Preprocess(
-    long_side=2048, short_side=512, pad_multiple=1, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    long_side=2048, long_side_in_tests=False, short_side=512, pad_multiple=1, mean=IMAGENET_MEAN, std=IMAGENET_STD
 )
 """of the released models"""
 
