@@ -51,7 +51,8 @@ def speed(arguments: argparse.Namespace) -> Iterator[Row]:
     """Rows of all cases, ViT-B before those that are compared with it."""
     device, quick = arguments.device, arguments.quick
     roofs = {precision: roof(precision, device, 512 if quick else 8192) for precision in ("bf16", "tf32", "fp32")}
-    yield {"what": "matrix product, T multiply-adds/s", **{name: round(rate / 1e12, 3) for name, rate in roofs.items()}}
+    rates = {precision: float(f"{rate / 1e12:.3g}") for precision, rate in roofs.items()}
+    yield {"what": "matrix product, T multiply-adds/s", **rates}
     vit_b: dict[tuple[int, str, str], float] = {}
     for case in cases(quick, device.type == "cuda"):
         row = measured(case, device, quick, roofs[case.precision])
