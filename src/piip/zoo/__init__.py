@@ -11,29 +11,21 @@ from piip.zoo.convnext import CONVNEXT
 from piip.zoo.detection import BASELINES, DEIT, PRETRAINED_SBL
 from piip.zoo.entries import Entry, as_dict
 from piip.zoo.internvit import DINO, MASK_RCNN
-from piip.zoo.nano import NANO, NANO_RECIPE, nano_backbone
-from piip.zoo.nano_classifier import NANO_CLASSIFIER
-from piip.zoo.nano_dino import NANO_DINO
-from piip.zoo.nano_upernet import NANO_UPERNET
+from piip.zoo.nano import NANO
 from piip.zoo.segmentation import SEGMENTATION
 
 __all__ = [
     "MODELS",
-    "NANO_RECIPE",
     "PRETRAININGS",
     "Entry",
     "as_dict",
     "entry",
     "list_models",
     "matching",
-    "nano_backbone",
 ]
 
 _FAMILIES = (
     NANO,
-    NANO_DINO,
-    NANO_UPERNET,
-    NANO_CLASSIFIER,
     DEIT,
     BASELINES,
     PRETRAINED_SBL,

@@ -7,8 +7,8 @@ from typing import Any
 from piip import config
 from piip.data.names.imagenet import imagenet_classes
 from piip.zoo.branches import ARCHITECTURES
-from piip.zoo.detection import IMAGENET
 from piip.zoo.entries import Entry
+from piip.zoo.parts import IMAGENET
 
 DROP_PATH = {"t": 0.05, "s": 0.05, "b": 0.2, "l": 0.4}
 """stochastic depth, more than in the detectors for B"""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from piip import config
 from piip.zoo.branches import convnext, deit
-from piip.zoo.detection import IMAGENET, detector, figures, pyramid
 from piip.zoo.entries import Entry
+from piip.zoo.parts import IMAGENET, detector, figures, pyramid
 
 SIZES = (1024, 672, 448)
 REGULAR_MAPS = config.FeatureMaps(merge_after=(0, 1, 10))

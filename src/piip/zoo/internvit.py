@@ -7,7 +7,7 @@ from typing import Any
 from piip import config
 from piip.data.augmentation import multi_scale
 from piip.zoo.branches import deit, intern_vit, mae, mixed_windows
-from piip.zoo.detection import IMAGENET, LEAN, TANH, detector, figures, pyramid, single
+from piip.zoo.parts import IMAGENET, LEAN, TANH, detector, figures, pyramid, single
 
 TEST_1024 = {"long_side": 1333, "short_side": 800, "pad_multiple": 64}
 TEST_1536 = {"long_side": 1999, "short_side": 1200, "pad_multiple": 64}

@@ -1,14 +1,17 @@
-"""The nano family: trains from scratch on a CPU."""
+"""The nano family, a model per kind of head: they train from scratch on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from piip import config
+from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.names.coco import COCO_CLASSES
+from piip.data.names.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from piip.zoo.entries import Entry
 
-NANO_RECIPE = {
+NANO_RECIPE: dict[str, Any] = {
     "lr": 1e-3,
     "lr_batch_size": None,
     "layer_decay": 1.0,
@@ -86,6 +89,116 @@ def nano_convnexts(sizes: Sequence[int], stages: Sequence[Sequence[int]]) -> tup
     )  # fmt: skip
 
 
+# -- DINO -------------------------------------------------------------------------------------------------------------
+
+DINO_SIZE = 320
+
+DINO_PATCH = 8
+"""small objects of small images need small patches"""
+
+# Three levels (8, 16 and 32 pixels per cell, the last the head's own) instead of four, no wide layers: most of the time
+# goes into the finest level.
+DINO_HEAD = config.DINO(
+    channels=128,
+    heads=4,
+    levels=3,
+    encoder_layers=2,
+    decoder_layers=3,
+    ffn_channels=256,
+    queries=150,
+    denoising_queries=50,
+    detections=100,
+)
+
+DINO_RECIPE: dict[str, Any] = {**NANO_RECIPE, "lr": 6e-4, "grad_clip": 1.0}
+
+
+def nano_dino_backbone() -> config.Backbone:
+    """Narrow branches on patches of 8 pixels: maps of 8 and 16 pixels per cell."""
+    maps = config.FeatureMaps(strides=(16, 32), unused_level=False)
+    return nano_backbone(DINO_SIZE, DINO_PATCH, maps, widths=(64, 96, 128), groups=2)
+
+
+# -- UperNet ----------------------------------------------------------------------------------------------------------
+
+UPERNET_SIZE = 384
+
+UPERNET_STAGES = ((32, 64, 96, 128), (64, 96, 128, 160), (64, 128, 192, 256))
+"""channels of each branch's stages, finest branch first; a stage has one block"""
+
+UPERNET_RECIPE: dict[str, Any] = {
+    "epochs": 24,
+    "batch_size": 2,
+    "lr": 1.5e-3,
+    "lr_batch_size": None,
+    "layer_decay": 1.0,
+    "weight_decay": 0.05,
+    "schedule": "poly",
+    "warmup_iters": 200,
+    "grad_clip": 5.0,
+    "ema": 0.997,
+    "class_weights": "balanced",
+    "augmentation": {"kind": "segmentation", "crop": 192, "resize": (0.7, 1.4), "distortion": 0.4},
+}
+
+
+def nano_upernet_backbone() -> config.Backbone:
+    """Three ConvNeXts on an image, 5/8 and 1/2 of it, merged after every stage: maps at strides 4 to 32.
+
+    A fifth of the multiply-adds of the nano family's ViTs at the same size.
+    """
+    return config.Backbone(
+        branches=nano_convnexts((UPERNET_SIZE, UPERNET_SIZE * 5 // 8, UPERNET_SIZE // 2), UPERNET_STAGES),
+        interaction=config.Interaction(heads=4, drop_path=0.0),
+        maps=config.FeatureMaps(merge_after=(0, 1, 2)),
+    )
+
+
+# -- classifier -------------------------------------------------------------------------------------------------------
+
+CLASSIFIER_SIZE = 64
+"""twice the side of CIFAR's images, so that the first patches are of 2 x 2 of their pixels"""
+
+CLASSIFIER_STAGES = (
+    (CLASSIFIER_SIZE, (32, 64, 96, 128)),
+    (CLASSIFIER_SIZE * 3 // 4, (64, 96, 128, 160)),
+    (CLASSIFIER_SIZE // 2, (64, 128, 192, 256)),
+)
+"""image side and width of each stage, finest branch first; a stage has one block"""
+
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+CLASSIFIER_RECIPE: dict[str, Any] = {
+    "epochs": 26,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "lr_batch_size": None,
+    "layer_decay": 1.0,
+    "new_lr_factor": 1.0,
+    "branch_head_lr_factor": None,
+    "weight_decay": 0.05,
+    "decay_all": False,
+    "schedule": "cosine",
+    "warmup_part": None,
+    "warmup_iters": 300,
+    "warmup_lr": None,
+    "warmup_ratio": 0.01,
+    "min_lr": None,
+    "min_lr_ratio": 0.01,
+    "grad_clip": 5.0,
+    "ema": 0.998,
+    "augmentation": {"kind": "classification", "area": (0.5, 1.0), "policy": None, "mix": 0.25},
+}
+
+
+def nano_classifier_backbone() -> config.Backbone:
+    """Three ConvNeXts, whose convolutions learn from few images what ViTs need many for; stages are the groups."""
+    branches = nano_convnexts([size for size, _ in CLASSIFIER_STAGES], [widths for _, widths in CLASSIFIER_STAGES])
+    return config.Backbone(branches=branches, interaction=config.Interaction(heads=4, drop_path=0.0), maps=None)
+
+
+# -- the models -------------------------------------------------------------------------------------------------------
+
 NANO = (
     # A Mask R-CNN of about 5 million parameters; without masks in the data it trains as Faster R-CNN.
     Entry(
@@ -97,6 +210,41 @@ NANO = (
         category_ids=tuple(COCO_CLASSES),
         preprocess=config.Preprocess(long_side=NANO_SIZE, short_side=NANO_SIZE, pad_multiple=32),
         recipe=NANO_RECIPE,
+        letters=("nano",) * 3,
+    ),
+    # A DINO of about 4 million parameters, for boxes; masks in the data are not used.
+    Entry(
+        "piip_nano_dino",
+        "detection",
+        nano_dino_backbone,
+        head=DINO_HEAD,
+        classes=lambda: tuple(COCO_CLASSES.values()),
+        category_ids=tuple(COCO_CLASSES),
+        preprocess=config.Preprocess(long_side=DINO_SIZE, short_side=DINO_SIZE, pad_multiple=32),
+        recipe=DINO_RECIPE,
+        letters=("nano",) * 3,
+    ),
+    Entry(
+        "piip_nano_upernet",
+        "segmentation",
+        nano_upernet_backbone,
+        head=config.UperNet(channels=64, auxiliary_channels=64),
+        classes=lambda: ADE20K_CLASSES,
+        preprocess=config.Preprocess(long_side=UPERNET_SIZE, short_side=UPERNET_SIZE, pad_multiple=32),
+        recipe=UPERNET_RECIPE,
+        letters=("nano",) * 3,
+    ),
+    # 3.2 million parameters
+    Entry(
+        "piip_nano_classifier",
+        "classification",
+        nano_classifier_backbone,
+        preprocess=config.Preprocess(
+            long_side=CLASSIFIER_SIZE, short_side=CLASSIFIER_SIZE, pad_multiple=1, mean=IMAGENET_MEAN, std=IMAGENET_STD
+        ),
+        classes=lambda: CIFAR_CLASSES,
+        head=config.Classifier(separate_head=False),
+        recipe=CLASSIFIER_RECIPE,
         letters=("nano",) * 3,
     ),
 )

@@ -8,8 +8,8 @@ from typing import Any
 from piip import config
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.zoo.branches import intern_vit, mae
-from piip.zoo.detection import IMAGENET, LEAN, TANH, pyramid, single
 from piip.zoo.entries import Entry
+from piip.zoo.parts import IMAGENET, LEAN, TANH, pyramid, single
 
 HEAD = config.UperNet(channels=1536, auxiliary_channels=1536, window=512, stride=341)
 PREPROCESS = config.Preprocess(long_side=2048, long_side_in_tests=False, short_side=512, pad_multiple=1, **IMAGENET)
