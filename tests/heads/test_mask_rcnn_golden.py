@@ -7,8 +7,10 @@ from tests.conftest import shared_folder
 from tests.weights.golden import Golden, max_abs, official_losses
 from torch import Tensor
 
+from piip.heads.mask_rcnn.boxes import scale_boxes
+from piip.heads.mask_rcnn.mask import THRESHOLD, paste_masks
 from piip.model import PIIPModel
-from piip.structures import Batch, Instances
+from piip.structures import Batch, Instances, Prediction, Size
 from piip.weights import opengvlab
 
 NAME = "maskrcnn_tsb_deit"
@@ -81,7 +83,7 @@ def test_proposals(trained: PIIPModel, golden: Golden, levels: list[Tensor]) -> 
     assert unmatched(torch.cat((boxes, scores[:, None]), 1) * scale, expected * scale, 0.05) <= 5
 
 
-def test_detections(model: PIIPModel, golden: Golden) -> None:
+def test_detections(model: PIIPModel, golden: Golden, levels: list[Tensor]) -> None:
     spec, expected = golden.spec, golden.expected
     image, original = tuple(spec["img_shape"]), tuple(spec["ori_shape"])
     found = model.predict(Batch(golden.image(), [image], [original]))[0]
@@ -92,8 +94,40 @@ def test_detections(model: PIIPModel, golden: Golden) -> None:
     wanted = torch.cat((expected["boxes_scores"], expected["labels"][:, None]), 1) * scale
     assert unmatched(actual, wanted, 0.05) <= 2
     distance, partner = (actual[:, None] - wanted[None]).abs().amax(-1).min(0)
-    areas = found["masks"].sum((1, 2))[partner]
-    assert (areas - expected["mask_areas"])[distance <= 0.05].abs().max() <= 2
+    assert_areas(model, golden, levels, found, partner, distance <= 0.05)
+
+
+@torch.no_grad()
+def assert_areas(
+    model: PIIPModel, golden: Golden, levels: list[Tensor], found: Prediction, partner: Tensor, close: Tensor
+) -> None:
+    """Masks have as many pixels as the official ones, but for those that rounding takes across the threshold.
+
+    A mask is what the head says at a pixel's place in the box. The head's logits may be off by `TOLERANCE`, so that
+    probabilities are by a quarter of it; and a box that is off by a little moves the places, far enough in a box of
+    few pixels, where 28 cells are steep, to count.
+    """
+    expected, original = golden.expected, tuple(golden.spec["ori_shape"])
+    boxes, areas = expected["boxes_scores"][:, :4], expected["mask_areas"]
+    inputs = scale_boxes(boxes, original, tuple(golden.spec["img_shape"]))
+    (cells,) = model.head.mask.predict(levels, [inputs], [expected["labels"].long()])
+    at_official, at_own = (pasted(cells, each, original) for each in (boxes, found["boxes"][partner]))
+    from_threshold = (at_official - THRESHOLD).abs()
+    rounding = TOLERANCE / 4
+    at_official_boxes = (paste_masks(cells, boxes, original).sum((1, 2)) - areas).abs()
+    assert (at_official_boxes <= (from_threshold <= rounding).sum((1, 2))).all()
+    uncertain = (from_threshold <= rounding + (at_own - at_official).abs()).sum((1, 2))
+    difference = (found["masks"][partner].sum((1, 2)) - areas).abs()
+    assert (difference <= uncertain)[close].all()
+    assert uncertain[close].float().mean() < 1  # a mask has hundreds: this forgives next to nothing
+
+
+def pasted(cells: Tensor, boxes: Tensor, size: Size) -> Tensor:
+    """What [N, 28, 28] cells inside boxes [N, 4] say at every pixel of an image: [N, H, W], 0 outside the boxes."""
+    y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    x1, y1, x2, y2 = (side[:, None, None] for side in boxes.unbind(1))
+    grid = torch.stack(((x - x1) / (x2 - x1), (y - y1) / (y2 - y1)), dim=-1) * 2 - 1
+    return F.grid_sample(cells[:, None], grid, align_corners=False)[:, 0]
 
 
 def test_training_losses(model: PIIPModel, golden: Golden, monkeypatch) -> None:
