@@ -1,8 +1,8 @@
-"""Heads are trained in float32, whatever precision the backbone has (reference, "Recipes")."""
+"""Heads are trained in float32, whatever precision the backbone has (reference, "Recipes"), and can predict so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from piip.heads.head import Head
-from piip.structures import Batch, BranchState
+from piip.structures import Batch, BranchState, Prediction
 
 
 def loss_in_float32(head: Head, features: Sequence[Tensor] | Sequence[BranchState], batch: Batch) -> dict[str, Tensor]:
@@ -20,6 +20,21 @@ def loss_in_float32(head: Head, features: Sequence[Tensor] | Sequence[BranchStat
         return head.loss(list(features), batch)
     with torch.autocast(device, enabled=False):
         return head.loss([_in_float32(feature) for feature in features], batch)
+
+
+def predict_in_float32(
+    head: Head,
+    features_of: Callable[[Tensor], Sequence[Tensor] | Sequence[BranchState]],
+    batch: Batch,
+    autocast: AbstractContextManager[Any],
+) -> list[Prediction]:
+    """`head.predict` on float32 features, of which only the computation runs under `autocast`."""
+
+    def features(images: Tensor) -> list[Any]:
+        with autocast:
+            return [_in_float32(feature) for feature in features_of(images)]
+
+    return head.predict(features, batch) if len(batch.images) else []
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
 
 HALF = {torch.float16, torch.bfloat16}
+Upcast = Literal["nothing", "head", "all"]
 
 
 class InferenceCopy:
@@ -24,10 +26,12 @@ class InferenceCopy:
         model: what is copied; tensors that folding leaves alone are shared with it
         fold: see `piip.inference`. Weights stored in half precision are never folded: they would be rounded twice.
         compiled: see `piip.inference.compiling`
+        upcast: of weights stored in half precision, those that the copy has in float32: none of them, the head's, or
+            all. All take twice the file's size in memory beside the model, and are folded as others are.
     """
 
-    def __init__(self, model: PIIPModel, fold: bool = True, compiled: bool = False) -> None:
-        self.model, self.fold, self.compiled = model, fold, compiled
+    def __init__(self, model: PIIPModel, fold: bool = True, compiled: bool = False, upcast: Upcast = "nothing") -> None:
+        self.model, self.fold, self.compiled, self.upcast = model, fold, compiled, upcast
         self._copy: PIIPModel | None = None
         self._version: Version = ()
         self._weights: Fingerprint = ()
@@ -35,8 +39,9 @@ class InferenceCopy:
 
     def get(self) -> PIIPModel:
         """The model to run; the original itself where nothing is to be done to it."""
-        fold = self.fold and _can_be_folded(self.model)
-        if not fold and not self.compiled:
+        upcast: Upcast = "nothing" if stored_in_half(self.model) is None else self.upcast
+        fold = self.fold and _can_be_folded(self.model, upcast)
+        if not fold and not self.compiled and upcast == "nothing":
             return self.model
         configs, version_now = (self.model.config, self.model.head.config), version(self.model)
         same = version_now == self._version and all(a is b for a, b in zip(configs, self._configs, strict=False))
@@ -45,7 +50,8 @@ class InferenceCopy:
         weights = fingerprint(chain(self.model.parameters(), self.model.buffers()))
         if self._copy is None or not same or weights != self._weights:
             winograd: Winograd = "head" if self.compiled else "everywhere"
-            self._copy = fuse(self.model, True, winograd) if fold else with_shared_tensors(self.model).eval()
+            model = upcasted(self.model, upcast)
+            self._copy = fuse(model, True, winograd) if fold else with_shared_tensors(model).eval()
             if self.compiled:
                 from piip.inference.compiling import compile_backbone
 
@@ -54,8 +60,26 @@ class InferenceCopy:
         return self._copy
 
 
-def _can_be_folded(model: PIIPModel) -> bool:
+def stored_in_half(model: PIIPModel) -> torch.dtype | None:
+    """The half precision that a model's weights are stored in; None for one in float32."""
+    found = {parameter.dtype for parameter in model.parameters()} & HALF
+    return found.pop() if found else None
+
+
+def upcasted(model: PIIPModel, upcast: Upcast) -> PIIPModel:
+    """A model with the head, or all of it, in float32; what is not changed is shared with `model`."""
+    if upcast == "nothing":
+        return model
+    if upcast == "all":
+        return copy.deepcopy(model).float()
+    copied = with_shared_tensors(model)
+    copied.head = copy.deepcopy(model.head).float()
+    return copied
+
+
+def _can_be_folded(model: PIIPModel, upcast: Upcast) -> bool:
     """Not twice, not in half precision, and not what only behaves like a model."""
     from piip.model import PIIPModel
 
-    return isinstance(model, PIIPModel) and not model.folded and not {p.dtype for p in model.parameters()} & HALF
+    in_float32 = upcast == "all" or stored_in_half(model) is None
+    return isinstance(model, PIIPModel) and not model.folded and in_float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,8 @@ from piip.data.batches import collate, padded_size
 from piip.data.classification.transforms import ClassTestTransform
 from piip.data.detection.transforms import TestTransform
 from piip.data.samples import Sample
-from piip.inference.current_copy import InferenceCopy
+from piip.heads.precision import predict_in_float32
+from piip.inference.current_copy import InferenceCopy, stored_in_half
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Failure, Source, images_of, opened
 from piip.structures import Batch, Instances, Prediction, Size, size_of
@@ -70,8 +71,9 @@ class Predictor:
     Args:
         model: moved to `device`; put into eval mode while it runs
         device: a name of torch's, the number of a GPU, or None or "auto": the first GPU if there is one, else the CPU
-        precision: of the matrix products; "bf16" and "fp16" use autocast, and so does "fp32" for a model that was saved
-            in one of the two, in its own
+        precision: of the matrix products; "bf16" and "fp16" use autocast. For weights stored in one of the two, "fp32"
+            makes a copy in float32 (twice the file's size), the others run the backbone on the weights as they are
+            and the head in float32
         fuse: run a folded copy (see `piip.inference`), made with the first batch and again whenever the weights
             changed; it holds about two thirds of the model's memory once more
         compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.inference.compiling`
@@ -90,7 +92,7 @@ class Predictor:
             raise ValueError(f"precision {precision!r}: use one of {', '.join(known)}")
         self.precision = precision
         self.model = model.to(self.device)
-        self.inference = InferenceCopy(self.model, fuse, compile)
+        self.inference = InferenceCopy(self.model, fuse, compile, "all" if precision == "fp32" else "head")
         self.config = model.config
         self.kind = RESULTS[model.config.task]
         self.transform = input_transform(model.config)
@@ -130,8 +132,8 @@ class Predictor:
             batch = replace(batch, images=batch.images.double())
         with _evaluating(self.model):
             model = self.inference.get()
-            with torch.inference_mode(), self._autocast():
-                predictions = model.predict(batch)
+            with torch.inference_mode():
+                predictions = self._predictions(model, batch)
         return [{name: value.cpu() for name, value in prediction.items()} for prediction in predictions]
 
     @property
@@ -184,11 +186,16 @@ class Predictor:
     ) -> AnyResult:
         return self.kind.of(prediction, self.model.config, image, path, score_threshold)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision != "fp32":
-            return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
-        stored = {parameter.dtype for parameter in self.model.parameters()} & {torch.bfloat16, torch.float16}
-        return torch.autocast(self.device.type, stored.pop()) if stored else nullcontext()
+    def _predictions(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
+        """In the precision asked for; the head of weights stored in half precision in float32."""
+        if self.precision == "fp32":
+            return model.predict(batch)
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        autocast = torch.autocast(self.device.type, half)
+        if stored_in_half(self.model) is not None:
+            return predict_in_float32(model.head, model.features, batch, autocast)
+        with autocast:
+            return model.predict(batch)
 
 
 @contextmanager

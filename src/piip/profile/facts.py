@@ -9,6 +9,7 @@ from piip import config, zoo
 from piip.profile.measured import measured_counts
 from piip.profile.published import Count, published_counts
 from piip.structures import Size
+from piip.weights.files import stored_precision
 from piip.weights.names import config_of, is_path
 
 ImageSize = int | tuple[int, int] | None
@@ -23,14 +24,15 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
 
     Returns:
         `published_convention` and `as_run`, each {"params", "gmacs"}, of the backbone; the same by part under `parts`;
-        `whole_model`, which is `as_run` with the head; sizes, branches and published facts. `gmacs` are billions of
+        `whole_model`, which is `as_run` with the head; sizes, branches and published facts; `stored_precision`, the
+        types of saved weights (None for a name). `gmacs` are billions of
         multiply-adds, which the paper calls FLOPs.
 
     Raises:
         ValueError: unknown name (with near names), or a size that gives a branch no grid.
     """
     if is_path(name):
-        return model_info(config_of(name), size)
+        return model_info(config_of(name), size) | {"stored_precision": list(stored_precision(name))}
     entry = zoo.entry(str(name))
     return _facts(entry.name, entry.task, entry.backbone(), entry.config(), entry, size)
 
@@ -65,6 +67,7 @@ def _facts(
         "classes": len(model.classes) if model is not None else None,
         "image_sizes": [branch.size for branch in backbone.branches],
         "branches": [_branch(branch, entry, index) for index, branch in enumerate(backbone.branches)],
+        "stored_precision": None,
         **_published_facts(entry),
     }
 

@@ -19,6 +19,11 @@ LABELS = {
 }
 """of `zoo.Entry.published`"""
 
+HALF_STORED = (
+    ": --precision fp32 predicts in float32, on a copy of twice the file's size; bf16 and fp16 run the backbone on the "
+    "weights as they are, and the head in float32"
+)
+
 
 def report(facts: dict[str, Any]) -> Iterator[RenderableType]:
     """The tables and lines of `profile.info`'s result."""
@@ -32,6 +37,8 @@ def report(facts: dict[str, Any]) -> Iterator[RenderableType]:
             yield f"{key.replace('_', ' ')}: {facts[key]}"
     if licences := facts.get("licences"):
         yield "licences: " + ", ".join(f"{label} {licence}" for label, licence in licences.items())
+    if stored := facts.get("stored_precision"):
+        yield f"stored in {' and '.join(stored)}" + (HALF_STORED if set(stored) & {"float16", "bfloat16"} else "")
     for note in facts.get("notes", ()):
         yield f"note: {note}"
 

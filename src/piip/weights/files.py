@@ -38,6 +38,9 @@ MAPPED_AT_ONCE = 64 << 20
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
 """types that a model's tensors keep when they are read"""
 
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""types by safetensors' names"""
+
 
 class WeightsError(ValueError):
     """A file of weights that cannot be used: what is wrong with it, and with which file."""
@@ -134,6 +137,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if broken := nonfinite_keys(tensors):
         raise WeightsError(f"{file}: NaN or infinite weights in {shortened(broken, LISTED)}")
     return tensors
+
+
+def stored_precision(path: str | Path) -> tuple[str, ...]:
+    """The floating-point types of the weights at `path`, by torch's names; more than one for a mixed file."""
+    with _opened(find_weights(path)) as opened:
+        found = {opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118 - not a dict
+    return tuple(sorted(name for short, name in FLOATS.items() if short in found))
 
 
 def load_model(path: str | Path) -> PIIPModel:
