@@ -47,3 +47,9 @@ def test_resize_is_done_in_float32(dtype: torch.dtype) -> None:
     expected = F.interpolate(image.float(), size=(13, 17), mode="bilinear", align_corners=False)
     assert torch.equal(resized, expected.to(dtype))
     assert resize(image, (5, 6)) is image
+
+
+def test_double_precision_is_kept() -> None:
+    image = torch.randn(1, 2, 5, 6, dtype=torch.float64)
+    expected = F.interpolate(image, size=(13, 17), mode="bilinear", align_corners=False)
+    assert torch.equal(resize(image, (13, 17)), expected)

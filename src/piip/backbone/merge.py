@@ -64,7 +64,8 @@ def to_map(state: BranchState) -> Tensor:
 
 
 def resize(image: Tensor, size: Size) -> Tensor:
-    """Bilinear to `size`, in float32 as the released models were trained."""
+    """Bilinear to `size`, in float32 (float64 for float64) as the released models were trained."""
     if image.shape[-2:] == size:
         return image
-    return F.interpolate(image.float(), size=size, mode="bilinear", align_corners=False).to(image.dtype)
+    precise = image.to(torch.promote_types(image.dtype, torch.float32))
+    return F.interpolate(precise, size=size, mode="bilinear", align_corners=False).to(image.dtype)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from piip.heads.dino.matching import ALPHA, GAMMA, Matches, Objects, generalised_iou
 from piip.heads.dino.positions import to_corners
@@ -25,7 +25,7 @@ def detection_losses(logits: Tensor, boxes: Tensor, matches: Matches, objects: O
         layer = torch.arange(len(logits), device=logits.device)[:, None].expand_as(matches.query)
         wanted = torch.zeros_like(logits)
         wanted[layer, matches.image, matches.query, objects.labels[matches.object]] = 1.0
-        classes = focal_loss(logits, wanted).sum((1, 2, 3))
+        classes = sigmoid_focal_loss(logits, wanted, ALPHA, GAMMA).sum((1, 2, 3))
         found = boxes[layer, matches.image, matches.query]  # [M, P, 4]
         true = objects.boxes.to(dtype)[matches.object]
         distance = (found - true).abs().sum((1, 2))
@@ -33,14 +33,6 @@ def detection_losses(logits: Tensor, boxes: Tensor, matches: Matches, objects: O
         giou = generalised_iou(to_corners(found) * scale, to_corners(true) * scale)
         losses = (CLASS_WEIGHT * classes, BOX_WEIGHT * distance, GIOU_WEIGHT * (1 - giou).sum(1))
         return torch.stack(losses, dim=1) / pairs
-
-
-def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Focal loss (Lin et al. 2017) of each logit against its target of 0 or 1."""
-    p = logits.sigmoid()
-    off = torch.where(wanted > 0, 1 - p, p)
-    weight = torch.where(wanted > 0, ALPHA, 1 - ALPHA) * off**GAMMA
-    return weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
 
 
 def mean_over_processes(count: int, device: torch.device) -> Tensor:

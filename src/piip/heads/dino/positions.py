@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from piip.ops.constants import constants
 from piip.ops.deformable_attention import cell_centres
@@ -103,14 +104,12 @@ def inverse_sigmoid(x: Tensor) -> Tensor:
 
 def to_corners(boxes: Tensor) -> Tensor:
     """(centre x, centre y, width, height) as (x1, y1, x2, y2), [..., 4]."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat((centre - half, centre + half), dim=-1)
+    return box_convert(boxes, "cxcywh", "xyxy")
 
 
 def to_centres(boxes: Tensor) -> Tensor:
     """(x1, y1, x2, y2) as (centre x, centre y, width, height), [..., 4]."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return torch.cat(((low + high) / 2, high - low), dim=-1)
+    return box_convert(boxes, "xyxy", "cxcywh")
 
 
 def scale_of(size: Size, device: torch.device | None = None) -> Tensor:
