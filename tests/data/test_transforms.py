@@ -10,8 +10,9 @@ from torchvision import tv_tensors
 
 from piip.config import Preprocess
 from piip.data.augmentation import Augmentation, RandomCrop, from_scratch, multi_scale
-from piip.data.detection.transforms import TestTransform, TrainTransform, keep_ratio_size, resize_keep_ratio
+from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.seeding import seeded
+from piip.data.transforms import keep_ratio_size, resize_keep_ratio
 
 PREPROCESS = Preprocess(long_side=128, short_side=96)
 

@@ -1,144 +1,24 @@
-"""What training does to images at random: the settings, and the recipes of the released models."""
+"""The settings of all tasks' random changes as one, told apart by their `kind`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, NonNegativeFloat, PositiveInt, Tag, model_validator
+from pydantic import Discriminator, Tag
 
-from piip.config import Frozen
+from piip.data.classification.augmentation import ClassAugmentation
+from piip.data.detection.augmentation import Augmentation, RandomCrop, from_scratch, multi_scale
+from piip.data.segmentation.augmentation import CropAugmentation
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Sides = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-
-
-class RandomCrop(Frozen):
-    """The second policy of the multi-scale recipes: resize, cut out a part, then the multi-scale resize."""
-
-    scales: Sides = (400, 500, 600)
-    """short sides of the resize before the crop, one chosen at random"""
-    sides: tuple[PositiveInt, PositiveInt] = (384, 600)
-    """least and largest side of the part; height and width are drawn apart, and cut off at the image"""
-    probability: Probability = 0.5
-
-    @model_validator(mode="after")
-    def _check(self) -> RandomCrop:
-        if self.sides[0] > self.sides[1]:
-            raise ValueError(f"sides {self.sides}: the first is the least and must not be larger than the second")
-        return self
-
-
-class Augmentation(Frozen):
-    """Random changes of training images. The default, a flip, is the recipe of most released models."""
-
-    kind: Literal["detection"] = "detection"
-    flip: Probability = 0.5
-    """left to right"""
-    scales: Sides | None = None
-    """short sides, in pixels, of a multi-scale resize, one chosen at random; None: the model's own short side"""
-    long_side: PositiveInt | None = None
-    """limit of the long side in every resize; None: the model's own"""
-    crop: RandomCrop | None = None
-    largest: PositiveInt | None = None
-    """both sides are cut (at a random place) to at most this many pixels, after all else"""
-    zoom: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] | None = None
-    """range of a random factor on the size of the resized image, e.g. (0.5, 1.5); what then exceeds the model's
-    own size is cut away at a random place. Good for small data sets and training from scratch"""
-    colour: Probability = 0.0
-    """strength of random changes of brightness, contrast and saturation: factors in 1 - colour .. 1 + colour"""
-
-    @model_validator(mode="after")
-    def _check(self) -> Augmentation:
-        if self.crop is not None and self.scales is None:
-            raise ValueError("a crop needs `scales`: the part is resized to one of them")
-        if self.zoom is not None and self.zoom[0] > self.zoom[1]:
-            raise ValueError(f"zoom {self.zoom}: the first factor must not be larger than the second")
-        if self.zoom is not None and (self.scales is not None or self.crop is not None):
-            raise ValueError("use either `zoom` or `scales` (with `crop`): both change the image's scale")
-        return self
-
-    def scaled(self, factor: float) -> Augmentation:
-        """The same changes for images that are `factor` times as large: all that is in pixels is multiplied by it."""
-
-        def times(*sides: int) -> tuple[int, ...]:
-            return tuple(max(1, round(side * factor)) for side in sides)
-
-        def once(side: int | None) -> int | None:
-            return None if side is None else times(side)[0]
-
-        crop = self.crop and self.crop.model_copy(
-            update={"scales": times(*self.crop.scales), "sides": times(*self.crop.sides)}
-        )
-        pixels = {"scales": self.scales and times(*self.scales), "crop": crop}
-        return self.model_copy(update=pixels | {"long_side": once(self.long_side), "largest": once(self.largest)})
-
-
-class CropAugmentation(Frozen):
-    """For segmentation: resize by a random factor, cut out a crop of one size, flip, change the colours.
-
-    The default is the recipe of the released models (ADE20K, crops of 512).
-    """
-
-    kind: Literal["segmentation"] = "segmentation"
-    resize: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.5, 2.0)
-    """range of a random factor on the size that the model's preprocessing gives the image"""
-    crop: PositiveInt | None = None
-    """side of the crop, smaller images are padded; None: the model's own short side"""
-    largest_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.75
-    """of one class in a crop's annotated pixels; another place is tried, up to ten times, if there is more of it"""
-    flip: Probability = 0.5
-    """left to right"""
-    distortion: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    """strength of the photometric distortion: brightness, contrast, saturation and hue, each in half of the images"""
-
-    @model_validator(mode="after")
-    def _check(self) -> CropAugmentation:
-        if self.resize[0] > self.resize[1]:
-            raise ValueError(f"resize {self.resize}: the first factor must not be larger than the second")
-        return self
-
-    def scaled(self, factor: float) -> CropAugmentation:
-        """The same changes for images that are `factor` times as large: a crop that was set is, too."""
-        return self.model_copy(update={"crop": self.crop and max(1, round(self.crop * factor))})
-
-
-class ClassAugmentation(Frozen):
-    """For classification: a part of the image at the model's size, a flip, a policy of colours and shapes, mixtures.
-
-    The default is the recipe of the released models, which was DeiT's. Its RandAugment makes changes of 0.9 of the
-    largest, but only half of the two that it draws; here both are made, at half that strength.
-    """
-
-    kind: Literal["classification"] = "classification"
-    area: tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]] = (0.08, 1.0)
-    """range of the share of the image that is cut out; (1, 1) takes the middle as in evaluation"""
-    flip: Probability = 0.5
-    """left to right"""
-    policy: Literal["randaugment", "augmix", "trivialaugment"] | None = "randaugment"
-    """of torchvision; "trivialaugment" makes one change of random strength"""
-    strength: Annotated[float, Field(ge=0.0, le=1.0)] = 0.45
-    """of the policy, as a share of the largest change"""
-    erase: Probability = 0.0
-    """chance that a random rectangle is replaced by noise"""
-    mixup: NonNegativeFloat = 0.8
-    """parameter of the beta distribution that images of a batch are blended by; 0: not at all"""
-    cutmix: NonNegativeFloat = 1.0
-    """the same for rectangles pasted from one image into another. With both, each has half of the batches"""
-    mix: Probability = 1.0
-    """share of the batches that are mixed at all"""
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """share of the target that all classes divide among them"""
-
-    @model_validator(mode="after")
-    def _check(self) -> ClassAugmentation:
-        if self.area[0] > self.area[1]:
-            raise ValueError(f"area {self.area}: the first share must not be larger than the second")
-        return self
-
-    def scaled(self, factor: float) -> ClassAugmentation:
-        """The same: nothing here is in pixels."""
-        return self
-
+__all__ = [
+    "AnyAugmentation",
+    "Augmentation",
+    "ClassAugmentation",
+    "CropAugmentation",
+    "RandomCrop",
+    "from_scratch",
+    "multi_scale",
+]
 
 def _kind(value: Any) -> str:
     """Values written by hand need no kind for detection, the first task there was."""
@@ -151,23 +31,3 @@ AnyAugmentation = Annotated[
     | Annotated[ClassAugmentation, Tag("classification")],
     Discriminator(_kind),
 ]
-
-
-def multi_scale(factor: float = 1.0, largest: int = 1024) -> Augmentation:
-    """The recipe of the released InternViT-6B and DINO models; they use (1, 1024), (1.5, 1536), (1.75, 1792).
-
-    Short sides 480 to 800 in steps of 32 with a long side up to 1333, or, for half of the images, a random part
-    first; all times `factor`.
-    """
-    return Augmentation(
-        scales=tuple(int(side * factor) for side in range(480, 801, 32)),
-        long_side=int(1333 * factor),
-        crop=RandomCrop(scales=tuple(int(side * factor) for side in (400, 500, 600)),
-                        sides=(int(384 * factor), int(600 * factor))),
-        largest=largest,
-    )  # fmt: skip
-
-
-def from_scratch() -> Augmentation:
-    """For small data sets and untrained branches: changes of scale and colour besides the flip."""
-    return Augmentation(zoom=(0.6, 1.4), colour=0.3)

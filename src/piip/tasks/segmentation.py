@@ -14,7 +14,7 @@ from piip import config
 from piip.config.errors import problems
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import eval_loader
-from piip.data.detection.transforms import keep_ratio_size
+from piip.data.transforms import keep_ratio_size
 from piip.data.segmentation.dataset import SegmentationDataset
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, open_masks

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from piip.data.augmentation import ClassAugmentation
+from piip.data.classification.augmentation import ClassAugmentation
 from piip.data.classification.images import ClassData
 from piip.data.decode import decode_image
 from piip.data.samples import Key, Sample

@@ -7,7 +7,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
-from piip.data.augmentation import ClassAugmentation
+from piip.data.classification.augmentation import ClassAugmentation
+from piip.data.transforms import normalised
 
 BICUBIC = v2.InterpolationMode.BICUBIC
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -76,8 +77,3 @@ def middle_square(image: Tensor, side: int) -> Tensor:
     size = [max(side, int(length * side / short)) for length in (height, width)]
     resized = functional.resize(image, size, interpolation=BICUBIC, antialias=True)
     return functional.center_crop(resized, [side, side])
-
-
-def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
-    """RGB in 0..255 to float32 with the mean and deviation of the model."""
-    return functional.normalize(image.float(), list(preprocess.mean), list(preprocess.std))

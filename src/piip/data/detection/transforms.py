@@ -18,7 +18,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
-from piip.data.augmentation import Augmentation
+from piip.data.detection.augmentation import Augmentation
+from piip.data.transforms import keep_ratio_size, network_input, normalised, resized
 from piip.structures import Instances, Size, size_of
 
 Step = Callable[[Tensor], Tensor]
@@ -34,24 +35,6 @@ MASK_BYTES = 64 * 2**20
 """masks at full size in memory at one time, besides at least one"""
 
 
-def keep_ratio_size(size: Size, long_side: float, short_side: int) -> Size:
-    """The largest (height, width) with the same shape whose sides stay within both limits; at least 1 x 1.
-
-    >>> keep_ratio_size((480, 640), long_side=1120, short_side=672)
-    (672, 896)
-    """
-    scale = min(long_side / max(size), short_side / min(size))
-    height, width = (max(1, int(side * scale + 0.5)) for side in size)
-    return height, width
-
-
-def resize_keep_ratio(image: Tensor, long_side: float, short_side: int) -> Tensor:
-    """An image [..., H, W] (or tv_tensor) resized by `keep_ratio_size`: bilinear without antialiasing, masks
-    by nearest neighbour."""  # fmt: skip
-    height, width = functional.get_size(image)
-    return _resize(keep_ratio_size((height, width), long_side, short_side))(image)
-
-
 class TestTransform:
     """Resize and normalise: for evaluation and prediction."""
 
@@ -62,8 +45,7 @@ class TestTransform:
 
     def image(self, image: Tensor) -> Tensor:
         """The network's input for an RGB image without annotations: uint8 [3, H, W] to float32 [3, h, w]."""
-        resized = resize_keep_ratio(image, self.preprocess.test_long_side, self.preprocess.short_side)
-        return normalised(resized, self.preprocess)
+        return network_input(image, self.preprocess)
 
     def __call__(
         self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
@@ -165,13 +147,8 @@ def _masks(steps: Sequence[Step], rasterise: Rasterise, kept: list[int], size: S
     return final
 
 
-def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
-    """RGB values [3, H, W] to float32 with the model's mean and standard deviation taken out."""
-    return functional.normalize(image.to(torch.float32), list(preprocess.mean), list(preprocess.std))
-
-
 def _resize(size: Size) -> Step:
-    return partial(functional.resize, size=list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+    return partial(resized, size=size)
 
 
 def _random_crop(size: Size, limit: Size) -> tuple[list[Step], Size]:

@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
-from piip.data.augmentation import CropAugmentation
-from piip.data.detection.transforms import TestTransform, keep_ratio_size, normalised
+from piip.data.segmentation.augmentation import CropAugmentation
+from piip.data.transforms import keep_ratio_size, network_input, normalised, resized
 from piip.structures import IGNORED, Size, size_of
 
 CROP_TRIES = 10
@@ -31,7 +31,11 @@ class MaskTestTransform:
     """The image as in prediction; the labels stay at the size they were annotated in."""
 
     def __init__(self, preprocess: Preprocess) -> None:
-        self.image = TestTransform(preprocess).image
+        self.preprocess = preprocess
+
+    def image(self, image: Tensor) -> Tensor:
+        """The network's input for an RGB image without labels: uint8 [3, H, W] to float32 [3, h, w]."""
+        return network_input(image, self.preprocess)
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Image uint8 [3, H, W] and labels [H, W] to the network's input and the same labels."""
@@ -144,11 +148,6 @@ def rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
         away = torch.minimum(sixth, 4 - sixth).clamp(0, 1)
         channels.append(most * (1 - part * away))
     return torch.stack(channels).round().to(torch.uint8)
-
-
-def resized(image: Tensor, size: Size) -> Tensor:
-    """Bilinear without antialiasing, as everywhere in the recipes."""
-    return functional.resize(image, list(size), v2.InterpolationMode.BILINEAR, antialias=False)
 
 
 def nearest(labels: Tensor, size: Size) -> Tensor:
