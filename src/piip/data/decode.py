@@ -18,29 +18,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from piip.structures import Size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """what is opened, by content and not by file name; JPEG includes MPO, which phones write as .jpg"""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif"
+)  # fmt: skip
 """lower-case file endings of these formats, for listing a folder"""
+LOSSY = ("JPEG", "MPO")
+"""formats that do not keep the values of a mask"""
 MAX_PIXELS = 89_000_000
 """width x height; just below where Pillow itself begins to warn of decompression bombs"""
 MAX_SIDE = 30_000
 
-_ORIENTATION_TAG = 0x0112
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation to the operation that sets the image upright"""
+_TURNING = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width"""
 
 
 class ImageError(ValueError):
@@ -65,6 +60,8 @@ def decode_values(path: str | Path) -> np.ndarray:
     """
     with _errors_named(_name(path)), _open(path) as image:
         _check_size(image.size)
+        if image.format in LOSSY:
+            raise ImageError(f"a mask in {image.format}, which changes values; save it as PNG")
         values = np.array(image)
         if image.mode == "LA":
             values = values[..., 0]
@@ -95,6 +92,11 @@ def read_header(path: str | Path) -> tuple[Size, int]:
         return (image.height, image.width), exif_orientation(image)
 
 
+def upright_size(stored: Size, orientation: int) -> Size:
+    """(height, width) of an image as people see it, from what `read_header` says."""
+    return (stored[1], stored[0]) if orientation in _TURNING else stored
+
+
 def exif_orientation(image: Image.Image) -> int:
     """1..8; 1, upright, where the image has none or its EXIF data is damaged, and for TIFF.
 
@@ -107,7 +109,7 @@ def exif_orientation(image: Image.Image) -> int:
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return 1
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
@@ -120,9 +122,16 @@ def _open(source: str | Path | bytes) -> Image.Image:
 def _decoded(image: Image.Image, upright: bool) -> np.ndarray:
     _check_size(image.size)
     image.load()
-    transpose = _TRANSPOSE.get(exif_orientation(image)) if upright else None
-    rgb = _to_rgb(image)
-    return np.array(rgb if transpose is None else rgb.transpose(transpose))
+    orientation = exif_orientation(image) if upright else 1
+    pixels = np.array(_to_rgb(image))
+    return pixels if orientation == 1 else _turned(pixels, orientation)
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pillow's own turning, of the pixels alone: other metadata may be damaged."""
+    bare = Image.fromarray(pixels)
+    bare.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.array(ImageOps.exif_transpose(bare))
 
 
 def _name(source: str | Path | bytes) -> str:

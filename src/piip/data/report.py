@@ -66,6 +66,11 @@ class Findings:
         """Worst first, then the most frequent."""
         return sorted(self.findings, key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.kind))
 
+    def first_reason(self) -> str:
+        """The worst finding with an example, to end a message with; nothing if there is none."""
+        findings = self.sorted_findings()
+        return f"; first: {findings[0].kind}, {findings[0].examples[0]}" if findings else ""
+
     @property
     def errors(self) -> int:
         """Number of cases with severity "error"."""

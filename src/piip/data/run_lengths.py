@@ -1,7 +1,7 @@
-"""Masks as COCO run lengths: runs of 0, 1, 0, ... down the columns.
+"""Masks as COCO run lengths, written and read: runs of 0, 1, 0, ... down the columns.
 
-Decoding and scoring are faster-coco-eval's. Encoding is here because predictions are written with the core
-installation, which does without that package.
+Pixels and scores of them are faster-coco-eval's. Encoding is here because predictions are written with the core
+installation, which does without that package; checking is here because that package's C code trusts its input.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from piip.structures import Size
+
 BITS = 5
 """of a number that one character of the compressed text holds; another says whether more follow"""
+
+
+class RunLengthError(ValueError):
+    """Run lengths that cannot be used; the message is the kind of fault."""
 
 
 def run_lengths(mask: np.ndarray) -> np.ndarray:
@@ -47,3 +53,51 @@ def _compressed(lengths: np.ndarray) -> str:
         follows.append(more)
     characters = np.stack(groups, axis=1)[np.stack(follows[:-1], axis=1)]
     return characters.astype(np.uint8).tobytes().decode("ascii")
+
+
+def checked_runs(value: dict[str, Any], size: Size) -> dict[str, Any]:
+    """Run lengths that COCO's C code can be trusted with, for an image of `size`; RunLengthError for others."""
+    given = value.get("size")
+    if not isinstance(given, list) or [type(side) for side in given] != [int, int]:
+        raise RunLengthError("run lengths without a size")
+    if tuple(given) != tuple(size):
+        raise RunLengthError("run lengths for another image size")
+    runs = lengths_of(value)
+    if any(run < 0 for run in runs):
+        raise RunLengthError("run lengths with a negative run")
+    if sum(runs) != size[0] * size[1]:
+        raise RunLengthError("run lengths that do not add up to the image")
+    if not any(runs[1::2]):
+        raise RunLengthError("run lengths without a pixel")
+    return {"size": list(given), "counts": value["counts"]}
+
+
+def lengths_of(value: dict[str, Any]) -> list[int]:
+    """Lengths of the runs of 0s and 1s in turn, down the columns."""
+    counts = value.get("counts")
+    if isinstance(counts, str):
+        return _decompressed(counts)
+    if isinstance(counts, list) and all(type(count) is int for count in counts):
+        return counts
+    raise RunLengthError("run lengths that are neither integers nor text")
+
+
+def _decompressed(text: str) -> list[int]:
+    """COCO's text form of run lengths: 5 bits per character from "0" on, a sixth that says more follow, signed,
+    and from the fourth run on relative to the run before last."""  # fmt: skip
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - ord("0")
+        if not 0 <= code < 64 or shift > 35:
+            raise RunLengthError("run lengths in damaged text")
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            if code & 16:
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise RunLengthError("run lengths in damaged text")
+    return runs

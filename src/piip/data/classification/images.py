@@ -14,7 +14,8 @@ from rich.table import Table
 
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
-from piip.data.detection.splits import SplitName
+from piip.data.layout import SplitName
+from piip.data.opening import check_each, chosen
 from piip.data.report import DataError, Findings, encodable, encodable_keys
 
 THREADS = 8
@@ -83,10 +84,7 @@ def read_split(split: ClassSplit) -> tuple[ClassData, ClassReport]:
 
 def open_class_split(path: str | Path, split: str) -> ClassData:
     """One split ("train", "val" or "test") of the data set at `path`; DataError names the splits there are."""
-    splits = find_class_splits(path)
-    if split not in splits:
-        raise DataError(f"{path}: has no split {split!r}; it has {', '.join(splits)}")
-    return read_split(splits[split])[0]
+    return read_split(chosen(path, find_class_splits(path), split))[0]
 
 
 def check_classes(path: str | Path) -> dict[SplitName, ClassReport]:
@@ -95,17 +93,14 @@ def check_classes(path: str | Path) -> dict[SplitName, ClassReport]:
     A split that cannot be used at all has a report with one finding of severity "error". Raises DataError only where
     no data set is found. Nothing is changed on disk.
     """
-    reports: dict[SplitName, ClassReport] = {}
-    usable: dict[SplitName, ClassData] = {}
-    digests: dict[SplitName, list[str]] = {}
-    for name, split in find_class_splits(path).items():
-        try:
-            usable[name], reports[name], digests[name] = _read(split, whole=True)
-        except DataError as error:
-            reports[name] = ClassReport(str(split.source))
-            reports[name].add("error", "cannot be used", str(error))
-    _compare_classes(usable, reports)
-    _find_repeats(usable, digests, reports)
+
+    def read(split: ClassSplit) -> tuple[tuple[ClassData, list[str]], ClassReport]:
+        data, report, digests = _read(split, whole=True)
+        return (data, digests), report
+
+    usable, reports = check_each(find_class_splits(path), read, lambda split: ClassReport(str(split.source)))
+    _compare_classes({name: data for name, (data, _) in usable.items()}, reports)
+    _find_repeats(usable, reports)
     return reports
 
 
@@ -124,7 +119,8 @@ def _read(split: ClassSplit, whole: bool) -> tuple[ClassData, ClassReport, list[
             kept.append((path, name))
             digests.append(outcome)
     if not kept:
-        raise DataError(f"{split.source}: has no image that can be used ({len(listing.entries)} files listed)")
+        raise DataError(f"{split.source}: has no image that can be used ({len(listing.entries)} files listed)"
+                        f"{report.first_reason()}")  # fmt: skip
     counts = Counter(name for _, name in kept)
     for name in listing.classes:
         if not counts[name]:
@@ -167,13 +163,11 @@ def _compare_classes(usable: dict[SplitName, ClassData], reports: dict[SplitName
             reports[name].add("error", f"class that {names[0]} does not have", unknown)
 
 
-def _find_repeats(
-    usable: dict[SplitName, ClassData], digests: dict[SplitName, list[str]], reports: dict[SplitName, ClassReport]
-) -> None:
+def _find_repeats(usable: dict[SplitName, tuple[ClassData, list[str]]], reports: dict[SplitName, ClassReport]) -> None:
     """Images that are there twice, byte by byte."""
     first: dict[str, tuple[SplitName, str, Path]] = {}
-    for split, data in usable.items():
-        for image, digest in zip(data.images, digests[split], strict=True):
+    for split, (data, digests) in usable.items():
+        for image, digest in zip(data.images, digests, strict=True):
             name = data.classes[image.label]
             met = first.setdefault(digest, (split, name, image.path))
             if met[2] == image.path:

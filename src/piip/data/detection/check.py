@@ -2,61 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from piip.data.detection.annotations import CocoData
 from piip.data.detection.coco import read_coco
-from piip.data.detection.splits import Split, find_splits
+from piip.data.detection.splits import find_splits
+from piip.data.layout import SplitName
+from piip.data.opening import check_each
 from piip.data.report import CheckReport, DataError, Finding
 
 __all__ = ["CheckReport", "DataError", "Finding", "check", "print_reports"]
 
 
-def check(path: str | Path) -> dict[str, CheckReport]:
+def check(path: str | Path) -> dict[SplitName, CheckReport]:
     """A report per split of the data set at `path` (a folder or an annotation file).
 
     A split that cannot be used at all has a report with one finding of severity "error". Raises `DataError` only
     where no data set is found. Nothing is changed on disk.
     """
-    reports: dict[str, CheckReport] = {}
-    usable: dict[str, CocoData] = {}
-    for name, split in find_splits(path).items():
-        data, reports[name] = _read(split)
-        if data is not None:
-            usable[name] = data
+    usable, reports = check_each(
+        find_splits(path),
+        lambda split: read_coco(split.annotation_file, split.image_folder),
+        lambda split: CheckReport(file=str(split.annotation_file)),
+    )
     _compare_splits(usable, reports)
     return reports
 
 
-def print_reports(reports: dict[str, CheckReport], console: Console | None = None) -> None:
+def print_reports(reports: Mapping[SplitName, CheckReport], console: Console | None = None) -> None:
     """One table per split, as text for people."""
     console = console or Console()
     for name, report in reports.items():
         console.print(report.table(f"{name}: {report.file}"))
 
 
-def _read(split: Split) -> tuple[CocoData | None, CheckReport]:
-    try:
-        return read_coco(split.annotation_file, split.image_folder)
-    except DataError as error:
-        report = CheckReport(file=str(split.annotation_file))
-        report.add("error", "cannot be used", str(error))
-        return None, report
-
-
-def _compare_splits(usable: dict[str, CocoData], reports: dict[str, CheckReport]) -> None:
+def _compare_splits(usable: dict[SplitName, CocoData], reports: Mapping[SplitName, CheckReport]) -> None:
     """What only shows between splits: other classes than in training, and images of training met again."""
     names = list(usable)
     for name in names[1:]:
         first, other = usable[names[0]], usable[name]
         ours = list(zip(other.category_ids, other.classes, strict=True))
         theirs = list(zip(first.category_ids, first.classes, strict=True))
-        if ours != theirs:
-            odd = sorted(set(ours) ^ set(theirs))
+        odd = sorted(set(ours) ^ set(theirs))
+        if ours != theirs and sorted(first.classes) == sorted(other.classes) and len(set(first.classes)) == len(theirs):
+            reports[name].add("note", f"categories with other ids than in {names[0]} (names count)", f"{odd[:5]}")
+        elif ours != theirs:
             reports[name].add("error", f"categories differ from those of {names[0]}", f"{odd[:5]}")
-    met: dict[tuple[str, int], str] = {}
+    met: dict[tuple[str, int], SplitName] = {}
     for name in names:
         for image in usable[name].images:
             key = (image.path.name, image.path.stat().st_size)

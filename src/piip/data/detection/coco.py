@@ -6,18 +6,19 @@ counted in the report.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
+from piip.data.detection.categories import read_categories
 from piip.data.detection.images import read_images
 from piip.data.detection.objects import read_objects
 from piip.data.detection.outlines import rectangle
-from piip.data.detection.yolo import YAML_SUFFIXES, read_yolo
+from piip.data.detection.yolo import YAML_SUFFIXES, Source, read_yolo
 from piip.data.report import CheckReport, DataError
-from piip.data.values import as_id
+from piip.data.text_files import read_json
+from piip.data.values import Ids
 
 __all__ = ["CocoData", "CocoImage", "CocoObject", "read_coco"]
 
@@ -25,30 +26,34 @@ MANY_OBJECTS = 1000
 """on one image; more is worth a note, as training keeps a mask of each in memory"""
 
 
-def read_coco(annotation_file: str | Path, image_folder: str | Path) -> tuple[CocoData, CheckReport]:
+def read_coco(annotation_file: str | Path, image_folder: str | Source) -> tuple[CocoData, CheckReport]:
     """The data that an annotation file and its images hold, repaired, and the report of what was wrong.
 
-    The annotation file is COCO's .json, or a YOLO data set's .yaml: then `image_folder` is the split's.
+    The annotation file is COCO's .json, or a YOLO data set's .yaml: then `image_folder` is the split's, or its list of
+    images, or several of these.
 
     Raises `DataError` where the file cannot be used at all: unreadable, not JSON, not COCO, without
     categories, or without a single usable image.
     """
-    path, folder = Path(annotation_file), Path(image_folder)
+    path = Path(annotation_file)
     report = CheckReport(file=str(path))
     if path.suffix.lower() in YAML_SUFFIXES:
-        content, folder = read_yolo(path, folder, report)
+        source = image_folder if isinstance(image_folder, tuple) else Path(image_folder)
+        content, folder = read_yolo(path, source, report)
     else:
-        content = _load(path)
-    category_ids, classes = _read_categories(content["categories"], path, report)
-    images = read_images(content["images"], folder, report)
+        assert not isinstance(image_folder, tuple)
+        content, folder = _load(path), Path(image_folder)
+    image_ids, numbers = _ids(content["images"], "image", report), _ids(content["categories"], "category", report)
+    used = {numbers(record.get("category_id")) for record in content["annotations"] if isinstance(record, dict)}
+    category_ids, classes = read_categories(content["categories"], numbers, used, path, report)
+    images = read_images(content["images"], folder, image_ids, report)
     if not images:
         raise DataError(f"{path}: none of its {len(content['images'])} images can be used; looked in {folder}"
-                        f"{_first_reason(report)}")  # fmt: skip
-    unusable = {as_id(record.get("id")) for record in content["images"] if isinstance(record, dict)}
+                        f"{report.first_reason()}")  # fmt: skip
+    unusable = {image_ids(record.get("id")) for record in content["images"] if isinstance(record, dict)}
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
-    objects = read_objects(
-        content["annotations"], images, {i for i in unusable if i is not None} - images.keys(), labels, report
-    )
+    known = {i for i in unusable if i is not None} - images.keys()
+    objects = read_objects(content["annotations"], images, known, labels, image_ids, numbers, report)
     has_masks = _mostly_outlined([obj for group in objects.values() for obj in group], report)
     complete = [
         replace(image, objects=tuple(_with_outlines(objects.get(image.id, []), has_masks, image, report)))
@@ -59,15 +64,15 @@ def read_coco(annotation_file: str | Path, image_folder: str | Path) -> tuple[Co
     return data, report
 
 
+def _ids(records: list[Any], what: str, report: CheckReport) -> Ids:
+    ids = Ids(record.get("id") for record in records if isinstance(record, dict))
+    for word, number in ids.words.items():
+        report.add("note", f"{what} id that is a word (numbers stand for them)", f"{word}: {number}")
+    return ids
+
+
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())  # bytes: finds out about UTF-8, UTF-16 and byte order marks
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply for an annotation file") from error
-    except ValueError as error:  # JSON and text encoding errors
-        raise DataError(f"{path}: not a whole JSON file ({error}); is it cut off? Export it again") from error
+    content = read_json(path)
     needed = {"images", "categories"}
     if not isinstance(content, dict) or not needed <= content.keys():
         found = f"the keys {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__}"
@@ -75,6 +80,8 @@ def _load(path: Path) -> dict[str, Any]:
                         f'"categories"; found {found}')  # fmt: skip
     content.setdefault("annotations", [])
     for key in ("images", "annotations", "categories"):
+        if isinstance(content[key], dict):
+            content[key] = _listed(content[key])
         if not isinstance(content[key], list):
             raise DataError(f'{path}: "{key}" must be a list, found a {type(content[key]).__name__}')
     if not content["images"]:
@@ -82,32 +89,12 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_categories(records: list[Any], path: Path, report: CheckReport) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Ids in ascending order, so that labels don't depend on the order in the file, and their names."""
-    names: dict[int, str] = {}
-    for position, record in enumerate(records):
-        category_id = as_id(record.get("id")) if isinstance(record, dict) else None
-        if category_id is None:
-            report.add("left out", "category without an integer id", f"record {position}: {record!r:.80}")
-            continue
-        name = record.get("name")
-        if not isinstance(name, str) or not name.strip():
-            report.add("repaired", "category without a name (its id is used)", f"category {category_id}")
-            name = str(category_id)
-        if category_id not in names:
-            names[category_id] = name
-        elif names[category_id] == name:
-            report.add("repaired", "category repeated", f"category {category_id} ({name})")
-        else:
-            pair = f"category {category_id}: {names[category_id]} (used) and {name}"
-            report.add("error", "category id with two names", pair)
-    if not names:
-        raise DataError(f'{path}: no usable categories; "categories" must list {{"id": 1, "name": "..."}}')
-    for name in sorted({name for name in names.values() if list(names.values()).count(name) > 1}):
-        ids = [i for i, other in names.items() if other == name]
-        report.add("note", "category name used for several ids (kept apart)", f"{name}: {ids}")
-    ordered = sorted(names)
-    return tuple(ordered), tuple(names[category_id] for category_id in ordered)
+def _listed(records: dict[str, Any]) -> list[Any]:
+    """The records of a mapping from id to record, or from id to name."""
+    return [
+        {"id": key} | record if isinstance(record, dict) else {"id": key, "name": record}
+        for key, record in records.items()
+    ]
 
 
 def _mostly_outlined(objects: list[CocoObject], report: CheckReport) -> bool:
@@ -158,8 +145,3 @@ def _summarise(data: CocoData, report: CheckReport) -> None:
             report.add("note", f"image with more than {MANY_OBJECTS} objects", f"{where}: {len(image.objects)}")
     if not report.objects:
         report.add("error", "no objects at all", f"{len(data.images)} images, nothing to learn from")
-
-
-def _first_reason(report: CheckReport) -> str:
-    findings = report.sorted_findings()
-    return f"; first: {findings[0].kind}, {findings[0].examples[0]}" if findings else ""

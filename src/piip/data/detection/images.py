@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from piip.data.decode import ImageError, read_header
+from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.detection.annotations import CocoImage
+from piip.data.detection.glimpse import name_in_url
+from piip.data.find_image import ImageFinder
 from piip.data.report import CheckReport
-from piip.data.values import as_id, as_number
+from piip.data.values import Ids, as_number
 from piip.structures import Size
 
 HEADER_THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""
 
-TURNING = (5, 6, 7, 8)
-"""EXIF orientations that exchange height and width"""
+NAME_KEYS = ("file_name", "filename", "path")
+ADDRESS_KEYS = ("coco_url", "flickr_url", "url")
+"""keys of an image record that say which file it means, the first that is there"""
 
 
-def read_images(records: list[Any], folder: Path, report: CheckReport) -> dict[int, CocoImage]:
+def read_images(records: list[Any], folder: Path, ids: Ids, report: CheckReport) -> dict[int, CocoImage]:
     """The usable images, still without objects, by id; everything else goes to `report`."""
-    named = _without_repeats(_named_records(records, report), report)
+    named = _without_repeats(_named_records(records, ids, report), report)
+    finder = ImageFinder(folder)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        opened = list(pool.map(lambda pair: _open(folder, pair[1]["file_name"]), named))
+        opened = list(pool.map(lambda pair: _open(finder, pair[1]["file_name"]), named))
     images: dict[int, CocoImage] = {}
     named_ids = {image_id: record["file_name"] for image_id, record in named}
     first_record: dict[Path, int] = {}
@@ -50,15 +53,29 @@ def read_images(records: list[Any], folder: Path, report: CheckReport) -> dict[i
     return images
 
 
-def _named_records(records: list[Any], report: CheckReport) -> Iterable[tuple[int, dict[str, Any]]]:
+def _named_records(records: list[Any], ids: Ids, report: CheckReport) -> Iterable[tuple[int, dict[str, Any]]]:
     for position, record in enumerate(records):
-        image_id = as_id(record.get("id")) if isinstance(record, dict) else None
+        image_id = ids(record.get("id")) if isinstance(record, dict) else None
+        name = None if image_id is None else _file_name(record)
         if image_id is None:
             report.add("left out", "image record without an integer id", f"record {position}: {record!r:.80}")
-        elif not isinstance(record.get("file_name"), str) or not record["file_name"].strip():
+        elif name is None:
             report.add("left out", "image record without a file name", f"image {image_id}")
         else:
-            yield image_id, record
+            yield image_id, record | {"file_name": name}
+
+
+def _file_name(record: dict[str, Any]) -> str | None:
+    """The image's name in the data set: as written, else the end of its address, as in LVIS."""
+    for key in NAME_KEYS:
+        name = record.get(key)
+        if isinstance(name, str) and name.strip():
+            return name
+    for key in ADDRESS_KEYS:
+        address = record.get(key)
+        if isinstance(address, str) and (name := name_in_url(address)).strip():
+            return name
+    return None
 
 
 def _without_repeats(
@@ -80,32 +97,12 @@ def _without_repeats(
     return [(image_id, record) for image_id, record in first.items() if image_id not in ambiguous]
 
 
-def _open(folder: Path, name: str) -> tuple[Path, Size, int] | ImageError:
+def _open(finder: ImageFinder, name: str) -> tuple[Path, Size, int] | ImageError:
     try:
-        path = find_image(folder, name)
+        path = finder(name)
         return (path, *read_header(path))
     except ImageError as error:
         return error
-
-
-def find_image(folder: Path, name: str) -> Path:
-    """The file that a record's `file_name` means, always inside `folder`.
-
-    Names that begin with other folders (made on another machine, or relative to another root) are tried
-    without these, one after the other. Raises `ImageError` if there is no such file.
-    """
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
-    if ".." in parts:
-        # Never out of the folder, wherever the name points; a plain rest of it may still be found inside.
-        parts = parts[len(parts) - parts[::-1].index("..") :]
-    for start in range(len(parts)):
-        path = folder.joinpath(*parts[start:])
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):  # too long, a NUL byte, not encodable
-            break
-    raise ImageError(f"{name}: there is no such file in {folder}{os.sep}")
 
 
 def _frame(
@@ -117,14 +114,13 @@ def _frame(
     annotation tool saw it. Where they cannot tell (a square image, a half turn), upright is assumed, since that
     is what today's tools show.
     """
-    turned = orientation in TURNING
-    upright = (stored[1], stored[0]) if turned else stored
+    upright = upright_size(stored, orientation)
     given = (as_number(record.get("height")), as_number(record.get("width")))
     if None in given or 0 in given:
         report.add("repaired", "image record without width and height", where)
         return upright, True
     if given == upright:
-        if orientation != 1 and (not turned or stored[0] == stored[1]):
+        if orientation != 1 and upright == stored:
             report.add("note", "EXIF orientation that the record cannot confirm (upright assumed)", where)
         return upright, True
     if given == stored:

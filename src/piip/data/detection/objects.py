@@ -9,7 +9,7 @@ from typing import Any
 from piip.data.detection.annotations import Box, CocoImage, CocoObject, Segmentation
 from piip.data.detection.outlines import checked_outline, outline_area, outline_bounds
 from piip.data.report import CheckReport
-from piip.data.values import as_id, as_number
+from piip.data.values import Ids, as_id, as_number
 from piip.structures import Size
 
 TOLERANCE = 1.0
@@ -22,21 +22,23 @@ def read_objects(
     images: Mapping[int, CocoImage],
     unusable: set[int],
     labels: Mapping[int, int],
+    image_ids: Ids,
+    category_ids: Ids,
     report: CheckReport,
 ) -> dict[int, list[CocoObject]]:
     """The usable objects by image id.
 
     `images` are the usable images, `unusable` the ids of records that were left out before, `labels` maps
-    category ids to labels.
+    category ids to labels; `image_ids` and `category_ids` make numbers of the file's ids.
     """
     objects: dict[int, list[CocoObject]] = defaultdict(list)
-    ids = _Ids(records)
+    own_ids = _AnnotationIds(records)
     same_place: set[tuple[Any, ...]] = set()
     for position, record in enumerate(records):
         if not isinstance(record, dict):
             report.add("left out", "annotation that is not an object", f"record {position}: {record!r:.80}")
             continue
-        image_id = as_id(record.get("image_id"))
+        image_id = image_ids(record.get("image_id"))
         image = None if image_id is None else images.get(image_id)
         where = f"annotation {record.get('id')!r:.40} of image {record.get('image_id')!r:.40}"
         if image is None:
@@ -44,8 +46,10 @@ def read_objects(
             kind = "object of an image that is left out" if known else "annotation of an unknown image"
             report.add("left out", kind, where)
             continue
-        annotation_id = ids.take(record, where, report)
-        obj = None if annotation_id is None else _object(record, annotation_id, image, labels, where, report)
+        category_id = category_ids(record.get("category_id"))
+        label = None if category_id is None else labels.get(category_id)
+        annotation_id = own_ids.take(record, where, report)
+        obj = None if annotation_id is None else _object(record, annotation_id, image, label, where, report)
         if obj is None:
             continue
         place = (image.id, obj.label, obj.box, obj.crowd)
@@ -56,7 +60,7 @@ def read_objects(
     return objects
 
 
-class _Ids:
+class _AnnotationIds:
     """Gives every annotation an id of its own: the file's where it is good, else a new one."""
 
     def __init__(self, records: list[Any]) -> None:
@@ -85,13 +89,11 @@ def _object(
     record: dict[str, Any],
     annotation_id: int,
     image: CocoImage,
-    labels: Mapping[int, int],
+    label: int | None,
     where: str,
     report: CheckReport,
 ) -> CocoObject | None:
     where = f"{where} ({image.path.name})"
-    category_id = as_id(record.get("category_id"))
-    label = None if category_id is None else labels.get(category_id)
     if label is None:
         report.add("left out", "unknown category", f"{where}: category {record.get('category_id')!r:.40}")
         return None

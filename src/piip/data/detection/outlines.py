@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from piip.data.detection.annotations import Box, Segmentation
+from piip.data.run_lengths import RunLengthError, checked_runs, lengths_of
 from piip.structures import Size
 
 MARGIN = 1.0
@@ -19,10 +20,6 @@ MARGIN = 1.0
 
 MIN_AREA = 1e-3
 """square pixels; below, a polygon's points lie on one line"""
-
-
-class OutlineError(ValueError):
-    """Run lengths that cannot be used; the message is the kind of fault."""
 
 
 def checked_outline(value: Any, size: Size) -> tuple[Segmentation | None, list[str]]:
@@ -34,10 +31,12 @@ def checked_outline(value: Any, size: Size) -> tuple[Segmentation | None, list[s
         return None, []
     try:
         if isinstance(value, dict):
-            return _checked_runs(value, size), []
+            return checked_runs(value, size), []
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+            return checked_runs(value[0], size), []
         if isinstance(value, list):
             return _checked_polygons(value, size)
-    except OutlineError as error:
+    except RunLengthError as error:
         return None, [str(error)]
     return None, ["outline that is neither polygons nor run lengths"]
 
@@ -55,7 +54,7 @@ def outline_bounds(outline: Segmentation, size: Size) -> Box:
 def outline_area(outline: Segmentation) -> float:
     """Square pixels inside a checked outline; overlaps between its polygons count twice."""
     if isinstance(outline, dict):
-        return float(sum(_run_lengths(outline)[1::2]))
+        return float(sum(lengths_of(outline)[1::2]))
     return sum(_polygon_area(np.reshape(polygon, (-1, 2))) for polygon in outline)
 
 
@@ -86,9 +85,14 @@ def _mask_api() -> Any:
 
 
 def _checked_polygons(value: list[Any], size: Size) -> tuple[Segmentation | None, list[str]]:
-    checked = [_checked_polygon(part, size) for part in _parts(value)]
-    polygons = [polygon for polygon in checked if not isinstance(polygon, str)]
-    return polygons or None, [fault for fault in checked if isinstance(fault, str)]
+    polygons, faults = [], []
+    for part in _parts(value):
+        polygon, fault = _checked_polygon(part, size)
+        if polygon is not None:
+            polygons.append(polygon)
+        if fault is not None:
+            faults.append(fault)
+    return polygons or None, faults
 
 
 def _parts(value: list[Any]) -> list[Any]:
@@ -99,28 +103,29 @@ def _parts(value: list[Any]) -> list[Any]:
     return [value] if pairs else value
 
 
-def _checked_polygon(part: Any, size: Size) -> list[float] | str:
-    """One polygon, cut to the image and its margin, or what is wrong with it."""
+def _checked_polygon(part: Any, size: Size) -> tuple[list[float] | None, str | None]:
+    """One polygon, cut to the image and its margin, and what was wrong with it."""
     try:
         values = np.asarray(part, dtype=np.float64).ravel()
     except (TypeError, ValueError, OverflowError):
-        return "polygon with something else than numbers"
+        return None, "polygon with something else than numbers"
     if values.size % 2:
-        return "polygon with an odd number of coordinates"
+        return None, "polygon with an odd number of coordinates"
     if values.size < 6:
-        return "polygon with fewer than three points"
+        return None, "polygon with fewer than three points"
     points = values.reshape(-1, 2)
     (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     if not math.isfinite(left + top + right + bottom):
-        return "polygon with NaN or infinite coordinates"
+        return None, "polygon with NaN or infinite coordinates"
     low, high = np.array([-MARGIN, -MARGIN]), np.array([size[1] + MARGIN, size[0] + MARGIN])
+    fault = None
     if min(left, top) < -MARGIN or right > high[0] or bottom > high[1]:
-        points = _cut(points, low, high)
+        points, fault = _cut(points, low, high), "polygon that reaches outside the image (cut)"
         if len(points) < 3:
-            return "polygon outside the image"
+            return None, "polygon outside the image"
     if _polygon_area(points) < MIN_AREA:
-        return "polygon without an area"
-    return points.ravel().tolist()
+        return None, "polygon without an area"
+    return points.ravel().tolist(), fault
 
 
 def _cut(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -145,50 +150,3 @@ def _cut(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 def _polygon_area(points: np.ndarray) -> float:
     x, y = (points - points[0]).T  # the term between the last point and the first, which is (0, 0) now, vanishes
     return abs(float(np.dot(x[:-1], y[1:]) - np.dot(y[:-1], x[1:]))) / 2
-
-
-def _checked_runs(value: dict[str, Any], size: Size) -> Segmentation:
-    given = value.get("size")
-    if not isinstance(given, list) or [type(side) for side in given] != [int, int]:
-        raise OutlineError("run lengths without a size")
-    if tuple(given) != tuple(size):
-        raise OutlineError("run lengths for another image size")
-    runs = _run_lengths(value)
-    if any(run < 0 for run in runs):
-        raise OutlineError("run lengths with a negative run")
-    if sum(runs) != size[0] * size[1]:
-        raise OutlineError("run lengths that do not add up to the image")
-    if not any(runs[1::2]):
-        raise OutlineError("run lengths without a pixel")
-    return {"size": list(given), "counts": value["counts"]}
-
-
-def _run_lengths(value: dict[str, Any]) -> list[int]:
-    """Lengths of the runs of 0s and 1s in turn, down the columns."""
-    counts = value.get("counts")
-    if isinstance(counts, str):
-        return _decompressed(counts)
-    if isinstance(counts, list) and all(type(count) is int for count in counts):
-        return counts
-    raise OutlineError("run lengths that are neither integers nor text")
-
-
-def _decompressed(text: str) -> list[int]:
-    """COCO's text form of run lengths: 5 bits per character from "0" on, a sixth that says more follow, signed,
-    and from the fourth run on relative to the run before last."""  # fmt: skip
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - ord("0")
-        if not 0 <= code < 64 or shift > 35:
-            raise OutlineError("run lengths in damaged text")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise OutlineError("run lengths in damaged text")
-    return runs

@@ -3,79 +3,128 @@
 They are read into COCO's form, so that everything after it, the checks and their report included, is the same. The
 layout is that of Ultralytics: `images/.../name.jpg` has its objects in `labels/.../name.txt` (or beside it, where no
 folder is called "images"), one line each, `class x y width height` (the centre first) or `class x y x y x y ...`,
-all in parts of the upright image's sides. An image without a text file, or with an empty one, has no objects.
+all in parts of the upright image's sides. In data for poses (`kpt_shape` in the description) a line is a box and then
+the keypoints, which are left aside. An image without a text file, or with an empty one, has no objects.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from piip.data.decode import SUFFIXES, ImageError, read_header
-from piip.data.detection.images import HEADER_THREADS, TURNING, find_image
+from piip.data.decode import ImageError, read_header, upright_size
+from piip.data.detection.description import load, split_values, yolo_names
+from piip.data.detection.images import HEADER_THREADS
+from piip.data.find_image import ImageFinder
+from piip.data.layout import child, child_folder, comparable, images_below, is_hidden
 from piip.data.report import CheckReport, DataError
+from piip.data.text_files import read_lines
 from piip.structures import Size
 
 YAML_SUFFIXES = (".yaml", ".yml")
 USUAL_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+LIST_SUFFIX = ".txt"
 BOX_NUMBERS = 4
 FEWEST_CORNERS = 3
 
+Source = Path | tuple[Path, ...]
+"""where a split's images are: a folder, a list of images (.txt), or several of these"""
+
 
 def find_yaml(folder: Path) -> Path | None:
-    """The file that describes a YOLO data set in `folder`: by its usual name, or the only .yaml with `names`."""
-    for name in USUAL_NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    found = [file for file in sorted(folder.glob("*.y*ml")) if file.suffix in YAML_SUFFIXES and _describes(file)]
+    """The file that describes a YOLO data set in `folder`: by its usual name, or the only .yaml that does."""
+    usual = child(folder, USUAL_NAMES)
+    if usual is not None and usual.is_file() and _describes(usual, broken=True):
+        return usual
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in YAML_SUFFIXES)
+    found = [file for file in files if not is_hidden(file.name) and _describes(file, broken=False)]
     return found[0] if len(found) == 1 else None
 
 
-def yolo_splits(file: Path) -> dict[str, Path]:
-    """The image folder (or the text file that lists images) of each split; DataError where there is none."""
-    content = _load(file)
-    found = {}
-    for split, keys in SPLIT_KEYS.items():
-        value = next((content[key] for key in keys if content.get(key)), None)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise DataError(f"{file}: `{split}` must be one folder or one list of images (.txt), not {value!r:.80}")
-        place = next((path for path in _candidates(file, content, value) if path.exists()), None)
-        if place is not None:
-            found[split] = place
+def _describes(file: Path, broken: bool) -> bool:
+    """Whether a file names classes and splits; `broken` where it cannot be read, as the reader says what is wrong."""
+    try:
+        content = load(file)
+    except DataError:
+        return broken
+    return "names" in content and bool(split_values(content))
+
+
+def yolo_splits(file: Path) -> dict[str, Source]:
+    """The image folders (or text files that list images) of each split; DataError where there is none."""
+    content = load(file)
+    found: dict[str, Source] = {}
+    values = split_values(content)
+    for split, value in values.items():
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, str) for part in parts):
+            raise DataError(f"{file}: `{split}` must be one folder or one list of images (.txt), or a list of these, "
+                            f"not {value!r:.80}")  # fmt: skip
+        places = [_place(file, content, part) for part in parts]
+        there = tuple(place for place in places if place is not None)
+        if there and len(there) < len(places):
+            missing = [part for part, place in zip(parts, places, strict=True) if place is None]
+            raise DataError(f"{file}: `{split}` names {', '.join(missing[:5])}, which do not exist")
+        if there:
+            found[split] = there[0] if len(there) == 1 else there
     if not found:
-        named = [str(content[key]) for keys in SPLIT_KEYS.values() for key in keys if content.get(key)]
+        named = [part for value in values.values() for part in (value if isinstance(value, list) else [value])]
         raise DataError(f"{file}: none of its image folders exists: {', '.join(named) or 'it names none'}; looked "
                         f"below {content.get('path') or file.parent} and {file.parent}")  # fmt: skip
     return found
 
 
-def read_yolo(file: Path, images: Path, report: CheckReport) -> tuple[dict[str, Any], Path]:
+def _place(file: Path, content: dict[str, Any], value: str) -> Path | None:
+    """Below the data set's `path`, below the file, and without the leading ".." that some exports write."""
+    value = value.replace("\\", "/")
+    root = Path(str(content.get("path") or ".").replace("\\", "/"))
+    plain = "/".join(part for part in value.split("/") if part != "..")
+    for base, path in ((file.parent / root, value), (root, value), (file.parent, value), (file.parent, plain)):
+        found = _similar(base, path)
+        if found is not None and (found.is_dir() or found.suffix.lower() == LIST_SUFFIX):
+            return found
+    return None
+
+
+def _similar(base: Path, path: str) -> Path | None:
+    """`base / path`, perhaps in other capitals."""
+    if (base / path).exists():
+        return base / path
+    found: Path | None = base if base.is_dir() and not path.startswith("/") else None
+    for part in path.split("/"):
+        if found is None:
+            break
+        if part not in ("", "."):
+            found = found.parent if part == ".." else child(found, (part,))
+    return found
+
+
+def read_yolo(file: Path, images: Source, report: CheckReport) -> tuple[dict[str, Any], Path]:
     """One split in COCO's form, and the folder that its file names are below.
 
     Args:
         file: the `data.yaml`; classes are its `names`, with their numbers as category ids.
-        images: a folder of images, or a text file with the path of one in each line.
+        images: folders of images, or text files with the path of one in each line.
         report: gets the lines that cannot be read; all other checks are those of COCO data.
     """
-    names = _names(file, _load(file).get("names"))
-    listed, root = _listed(images)
+    content = load(file)
+    names = yolo_names(file, content.get("names"))
+    listed, root = _listed_together(images)
+    finder = ImageFinder(root)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        sizes = list(pool.map(lambda name: _size(root, name), listed))
+        sizes = list(pool.map(lambda name: _size(finder, name), listed))
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    labels = _LabelFiles()
     for image_id, (name, found) in enumerate(zip(listed, sizes, strict=True), start=1):
         record: dict[str, Any] = {"id": image_id, "file_name": name}
         if found is not None:
             path, (height, width) = found
             record |= {"height": height, "width": width}
-            for obj in _objects(label_file(path), (height, width), report):
+            for obj in _objects(labels.of(path), (height, width), "kpt_shape" in content, report):
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0, **obj})
         records.append(record)  # a missing or broken file is reported where COCO's are
     categories = [{"id": number, "name": name} for number, name in names.items()]
@@ -84,81 +133,72 @@ def read_yolo(file: Path, images: Path, report: CheckReport) -> tuple[dict[str, 
 
 def label_file(image: Path) -> Path:
     """Where the objects of an image are written: the last folder called "images" in its path becomes "labels"."""
-    parts = list(image.parent.parts)
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts, f"{image.stem}.txt")
+    return _label_folder(image.parent) / f"{image.stem}.txt"
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: not readable as YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: not a YOLO data set, which has `train`, `val` and `names`")
-    return content
+class _LabelFiles:
+    """The label files of images, found as they are written or with other capitals and accents."""
+
+    def __init__(self) -> None:
+        self.finders: dict[Path, ImageFinder] = {}
+
+    def of(self, image: Path) -> Path | None:
+        if image.parent not in self.finders:
+            self.finders[image.parent] = ImageFinder(_label_folder(image.parent))
+        try:
+            return self.finders[image.parent](f"{image.stem}.txt")
+        except ImageError:
+            return None
 
 
-def _describes(file: Path) -> bool:
-    try:
-        return {"names", "train"} <= _load(file).keys()
-    except DataError:
-        return False
+def _label_folder(folder: Path) -> Path:
+    parts = list(folder.parts)
+    places = [index for index, part in enumerate(parts) if comparable(part) == "images"]
+    if not places:
+        return folder
+    above = Path(*parts[: places[-1]])
+    return (child_folder(above, ("labels",)) or above / "labels").joinpath(*parts[places[-1] + 1 :])
 
 
-def _candidates(file: Path, content: dict[str, Any], value: str) -> Iterator[Path]:
-    """Below the data set's `path`, below the file, and without the leading ".." that some exports write."""
-    root = Path(str(content.get("path") or "."))
-    for base in (file.parent / root, root, file.parent):
-        yield base / value
-    yield file.parent.joinpath(*(part for part in Path(value).parts if part != ".."))
-
-
-def _names(file: Path, names: Any) -> dict[int, str]:
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise DataError(f"{file}: `names` must list the classes, or give each number its name")
-    wrong = [key for key in names if not isinstance(key, int) or key < 0]
-    if wrong:
-        raise DataError(f"{file}: `names` has {wrong[0]!r} for a number; they are 0, 1, 2, ...")
-    return {number: str(names[number]) for number in sorted(names)}
+def _listed_together(images: Source) -> tuple[list[str], Path]:
+    """The names of all images, and the folder that they are below."""
+    if isinstance(images, Path):
+        return _listed(images)
+    lists = [_listed(Path(os.path.abspath(source))) for source in images]
+    root = Path(os.path.commonpath([folder for _, folder in lists]))
+    names = [Path(os.path.relpath(folder, root), name).as_posix() for names, folder in lists for name in names]
+    return list(dict.fromkeys(names)), root
 
 
 def _listed(images: Path) -> tuple[list[str], Path]:
     if images.is_dir():
-        files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        return [file.relative_to(images).as_posix() for file in files], images
-    try:
-        lines = images.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{images}: not readable as a list of images ({error})") from error
-    return [line.strip() for line in lines if line.strip()], images.parent
+        return [file.relative_to(images).as_posix() for file in images_below(images)], images
+    lines = (line.strip() for line in read_lines(images))
+    return [line for line in lines if line], images.parent
 
 
-def _size(root: Path, name: str) -> tuple[Path, Size] | None:
+def _size(finder: ImageFinder, name: str) -> tuple[Path, Size] | None:
     """The file and the (height, width) of the upright image; None where there is none that can be read."""
     try:
-        path = find_image(root, name)
-        (height, width), orientation = read_header(path)
+        path = finder(name)
+        return path, upright_size(*read_header(path))
     except ImageError:
         return None
-    return path, ((width, height) if orientation in TURNING else (height, width))
 
 
-def _objects(file: Path, size: Size, report: CheckReport) -> Iterator[dict[str, Any]]:
-    if not file.is_file():
+def _objects(file: Path | None, size: Size, pose: bool, report: CheckReport) -> Iterator[dict[str, Any]]:
+    if file is None:
         return
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        report.add("left out", "label file that cannot be read", f"{file}: {error}")
+        lines = read_lines(file)
+    except DataError as error:
+        report.add("left out", "label file that cannot be read", str(error))
         return
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        words = line.split()
+        if not words:
             continue
-        obj = _object(line.split(), size)
+        obj = _object(words[: 1 + BOX_NUMBERS] if pose else words, size)
         if obj is None:
             kind = "label line that is neither a class and a box nor a class and an outline"
             report.add("left out", kind, f"{file.name}, line {number}: {line[:60]!r}")

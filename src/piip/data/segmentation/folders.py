@@ -1,6 +1,6 @@
 """Finding the image and mask folders of a segmentation data set, and what their values mean.
 
-Recognised, with `masks`, `annotations`, `labels` or `SegmentationClass` for the folder of PNG masks:
+Recognised, whatever the capitals, with `masks`, `annotations`, `labels` or `SegmentationClass` for the folder of masks:
 
 - `images/train` + `masks/train` (and `val`, `test`; ADE20K writes `training`, `validation`, COCO `train2017`);
 - `train/images` + `train/masks`;
@@ -12,24 +12,45 @@ folder needs none.
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
-import yaml
 from pydantic import Field
 
 from piip.config import Frozen
-from piip.data.detection.splits import NAMES, SplitName
+from piip.data.decode import SUFFIXES
+from piip.data.layout import (
+    IMAGE_FOLDERS,
+    NAMES,
+    SplitName,
+    child,
+    child_folder,
+    comparable,
+    holds_images,
+    split_folders,
+)
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
+from piip.data.text_files import LARGEST_DESCRIPTION, read_json, read_yaml
+from piip.data.values import as_name
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "SegmentationClass")
+MASK_SUFFIXES = (".png", ".apng", ".tif", ".tiff", ".gif", ".bmp")
+"""of formats that keep a mask's values"""
+ONLY_MASKS = ("masks", "mask", "SegmentationClass")
+"""folders whose images are taken for masks in any format, so that the reader says why one does not do"""
+NOTHING = (None, "", "null", "~")
+"""what stands for no value, in JSON and in YAML"""
 DESCRIPTIONS = ("classes.json", "data.yaml", "data.yml")
-MASK_SUFFIX = ".png"
+LARGEST_VALUE = 65_535
+"""of a mask"""
+LOOKED_FOR = (
+    "images with label masks (images/train and masks/train, train/images and train/masks, images and masks, ADE20K's "
+    "images/training and annotations/training)"
+)
 
 
 class MaskSplit(NamedTuple):
@@ -60,15 +81,15 @@ def find_mask_splits(root: str | Path) -> dict[SplitName, MaskSplit]:
     root = Path(root)
     found: dict[SplitName, MaskSplit] = {}
     for split in NAMES:
-        images, masks = _split_folder(root, IMAGE_FOLDERS, split), _split_folder(root, MASK_FOLDERS, split)
-        if images is not None and masks is not None and _holds_masks(masks):
+        images = next(_split_folders(root, IMAGE_FOLDERS, split), None)
+        masks = next((place for place in _split_folders(root, MASK_FOLDERS, split) if _holds_masks(place)), None)
+        if images is not None and masks is not None:
             found[split] = MaskSplit(images, masks)
     if found:
         return found
-    images, masks = _first(root, IMAGE_FOLDERS), _first(root, MASK_FOLDERS)
-    if images is not None and masks is not None and _holds_masks(masks):
-        return {"train": MaskSplit(images, masks)}
-    return {}
+    images = child_folder(root, IMAGE_FOLDERS)
+    masks = next((place for place in _folders(root, MASK_FOLDERS) if _holds_masks(place)), None)
+    return {} if images is None or masks is None else {"train": MaskSplit(images, masks)}
 
 
 def read_description(root: str | Path) -> Description | None:
@@ -78,14 +99,13 @@ def read_description(root: str | Path) -> Description | None:
     list of them, or null (there is nothing to ignore); `reduce_zero_label`: true where a list's first class has the
     value 1 and 0 is ignored, as in ADE20K.
     """
-    file = next((Path(root) / name for name in DESCRIPTIONS if (Path(root) / name).is_file()), None)
-    if file is None:
+    file = child(Path(root), DESCRIPTIONS)
+    if file is None or not file.is_file():
         return None
-    try:
-        text = file.read_text(encoding="utf-8")
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: not readable: {error}") from error
+    if file.suffix.lower() == ".json":
+        content = read_json(file, LARGEST_DESCRIPTION)
+    else:
+        content = read_yaml(file)
     try:
         return _description(content)
     except (TypeError, ValueError, pydantic.ValidationError) as error:
@@ -108,15 +128,15 @@ def _description(content: Any) -> Description:
     if not isinstance(names, list | dict) or not names:
         raise ValueError('no "classes"; write a list of names, or names by mask value, for example '
                          '{"classes": ["road", "car"], "ignore_index": 255}')  # fmt: skip
-    zero = bool(content.get("reduce_zero_label", False))
+    zero = content.get("reduce_zero_label", False) in (True, 1, "true", "True", "yes")
     if isinstance(names, dict):
         if zero:
             raise ValueError("reduce_zero_label is for a list of classes; a mapping says each value itself")
-        pairs = [(_value(value), str(name)) for value, name in names.items()]
+        pairs = [(_value(value), _name(name)) for value, name in names.items()]
     else:
-        pairs = [(value, str(name)) for value, name in enumerate(names, start=int(zero))]
+        pairs = [(value, _name(name)) for value, name in enumerate(names, start=int(zero))]
     ignored = content.get("ignore_index", 0 if zero else None)
-    ignored = [] if ignored is None else ignored if isinstance(ignored, list) else [ignored]
+    ignored = [] if ignored in NOTHING else ignored if isinstance(ignored, list) else [ignored]
     values = tuple(value for value, _ in pairs)
     both = sorted(set(values) & {_value(value) for value in ignored})
     if both or len(set(values)) < len(values):
@@ -126,25 +146,34 @@ def _description(content: Any) -> Description:
 
 
 def _value(value: Any) -> int:
-    """A mask value; JSON writes the keys of a mapping as text."""
-    if isinstance(value, bool) or not re.fullmatch(r"\d+", str(value)):
-        raise ValueError(f"{value!r} is no mask value: use whole numbers from 0 on")
+    """A mask value; JSON writes the keys of a mapping as text, and YAML's are read as text."""
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,20}", str(value)) or int(value) > LARGEST_VALUE:
+        raise ValueError(f"{value!r:.40} is no mask value: use whole numbers from 0 to {LARGEST_VALUE}")
     return int(value)
 
 
-def _split_folder(root: Path, kinds: tuple[str, ...], split: SplitName) -> Path | None:
+def _name(name: Any) -> str:
+    text = as_name(name)
+    if text is None:
+        raise ValueError(f"{name!r:.40} is no name of a class: names must be texts")
+    return text
+
+
+def _split_folders(root: Path, kinds: tuple[str, ...], split: SplitName) -> Iterator[Path]:
+    """The folders of one split for images or masks, inside a folder that is called so, or the other way round."""
     for kind in kinds:
-        base = root / kind
-        inside = [*(base / name for name in NAMES[split]), *sorted(base.glob(f"{split}20[0-9][0-9]"))]
-        for folder in (*inside, *(root / name / kind for name in NAMES[split])):
-            if folder.is_dir():
-                return folder
-    return None
+        base = child_folder(root, (kind,))
+        yield from [] if base is None else split_folders(base, split)
+        inside = (child_folder(folder, (kind,)) for folder in split_folders(root, split))
+        yield from (folder for folder in inside if folder is not None)
 
 
-def _first(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+def _folders(root: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    found = (child_folder(root, (name,)) for name in names)
+    return (folder for folder in found if folder is not None)
 
 
 def _holds_masks(folder: Path) -> bool:
-    return next(folder.glob(f"*{MASK_SUFFIX}"), None) is not None
+    called = {comparable(name) for name in (folder.name, folder.parent.name)}
+    any_format = bool(called & {comparable(name) for name in ONLY_MASKS})
+    return holds_images(folder, SUFFIXES if any_format else MASK_SUFFIXES)

@@ -1,7 +1,8 @@
 """Images with label masks: found, checked and opened for training and evaluation.
 
-A mask is a PNG of the image's size whose values are classes or are declared as ignored. Every mask is read once before
-anything is trained on it: one wrong value in it would otherwise show after hours, as a crash or as bad figures.
+A mask is a PNG (or TIFF, GIF, BMP) of the image's size whose values are classes or are declared as ignored. Every
+mask is read once before anything is trained on it: one wrong value in it would otherwise show after hours, as a crash
+or as bad figures.
 """
 
 from __future__ import annotations
@@ -14,23 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from piip.data.decode import SUFFIXES, ImageError, decode_image, decode_values, read_header
-from piip.data.detection.splits import SplitName
+from piip.data.decode import ImageError, decode_image, decode_values, read_header, upright_size
+from piip.data.layout import SplitName, images_below
+from piip.data.opening import chosen
 from piip.data.report import DataError, Finding, Findings, encodable, encodable_keys
 from piip.data.segmentation.folders import (
-    MASK_SUFFIX,
     Description,
     MaskSplit,
     ade20k_description,
     find_mask_splits,
     read_description,
 )
+from piip.data.segmentation.pairs import paired
 from piip.structures import IGNORED, Size
 
 READERS = 4
 """threads that read masks in a check"""
-ROTATED = (5, 6, 7, 8)
-"""EXIF orientations that exchange height and width"""
 
 
 class LabelledImage(NamedTuple):
@@ -100,10 +100,7 @@ def open_masks(root: str | Path, split: str) -> MaskData:
 
     Raises DataError that names the splits there are, or the first files whose masks do not fit.
     """
-    splits = find_mask_splits(root)
-    if split not in splits:
-        raise DataError(f"{root}: has no split {split!r}; it has {', '.join(splits)}")
-    data, report = read_masks(root, splits[split])
+    data, report = read_masks(root, chosen(root, find_mask_splits(root), split))
     wrong = [finding for finding in report.sorted_findings() if finding.severity == "error"]
     if wrong:
         listed = "; ".join(f"{finding.kind}: {_listed(finding)}" for finding in wrong)
@@ -124,7 +121,7 @@ def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport
     if description is None:
         raise DataError(_undescribed(root, split))
     report = MaskReport(file=str(split.masks))
-    pairs = _pairs(split, report)
+    pairs = paired(split, report)
     with ThreadPoolExecutor(READERS) as pool:
         looked_at = list(pool.map(_look, pairs))
     every = np.array([*description.values, *description.ignored])
@@ -152,6 +149,8 @@ def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport
     report.classes_in_images = dict(zip(description.classes, in_images.tolist(), strict=True))
     report.ignored_pixels = int(_take(totals, tuple(description.ignored)).sum())
     _note_absent(report)
+    if images and not pixels.any():
+        report.add("error", "no annotated pixel", f"all pixels of {len(images)} masks are ignored")
     return MaskData(tuple(images), description, tuple(pixels.tolist()), tuple(containing.tolist())), report
 
 
@@ -196,23 +195,6 @@ def relabelled(data: MaskData, classes: tuple[str, ...]) -> MaskData:
     return MaskData(data.images, description, tuple(pixels), tuple(containing))
 
 
-def _pairs(split: MaskSplit, report: MaskReport) -> list[tuple[Path, Path]]:
-    """Images with their masks, by name; one without the other is reported."""
-    masks = {file.stem: file for file in sorted(split.masks.glob(f"*{MASK_SUFFIX}"))}
-    pairs = []
-    for file in sorted(split.images.iterdir()):
-        if file.suffix.lower() not in SUFFIXES:
-            continue
-        mask = masks.pop(file.stem, None)
-        if mask is None:
-            report.add("left out", "image without a mask", str(file))
-        else:
-            pairs.append((file, mask))
-    for mask in masks.values():
-        report.add("note", "mask without an image", str(mask))
-    return pairs
-
-
 def _look(pair: tuple[Path, Path]) -> str | tuple[np.ndarray, tuple[Size, Size, Size]]:
     """How often each value is in the mask, and the sizes (mask, image upright, image as stored); or what is wrong."""
     path, mask = pair
@@ -224,8 +206,7 @@ def _look(pair: tuple[Path, Path]) -> str | tuple[np.ndarray, tuple[Size, Size, 
     except ImageError as error:
         return str(error)
     height, width = values.shape
-    upright = stored[::-1] if orientation in ROTATED else stored
-    return np.bincount(values.reshape(-1)), ((height, width), upright, stored)
+    return np.bincount(values.reshape(-1)), ((height, width), upright_size(stored, orientation), stored)
 
 
 def _matched(path: Path, mask: Path, sizes: tuple[Size, Size, Size], report: MaskReport) -> LabelledImage | None:
@@ -245,7 +226,7 @@ def _note_absent(report: MaskReport) -> None:
 
 def _undescribed(root: str | Path, split: MaskSplit) -> str:
     found: set[int] = set()
-    for mask in sorted(split.masks.glob(f"*{MASK_SUFFIX}"))[:50]:
+    for mask in images_below(split.masks)[:50]:
         try:
             found |= set(np.unique(decode_values(mask)).tolist())
         except ImageError as error:

@@ -228,6 +228,6 @@ def test_tables_that_cannot_be_used(tmp_path, content, message):
 
 
 def test_a_table_that_is_no_text(tmp_path):
-    (tmp_path / "train.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "train.csv").write_bytes(b"\xfe\x80\x00\x01")
     with pytest.raises(DataError, match="not readable as text"):
         open_class_split(tmp_path, "train")

@@ -29,7 +29,7 @@ def test_a_report_per_split_as_json_and_as_a_table(write, tmp_path):
 
 def test_what_shows_only_between_splits(write, tmp_path):
     write()
-    write(name="val", categories=[{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}])
+    write(name="val", categories=[{"id": 3, "name": "dog"}, {"id": 7, "name": "cow"}])
     reports = check(tmp_path)
     assert reports["train"].errors == 0
     assert reports["val"].errors == 1

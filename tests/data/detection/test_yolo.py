@@ -139,7 +139,9 @@ def test_what_is_wrong_is_reported_and_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("train: [a, b]\nnames: [cat]", "one folder or one list of images"),
+        ("train: {a: b}\nnames: [cat]", "one folder or one list of images"),
+        ("train: [images, b]\nnames: [cat]", "names b, which do not exist"),
+        ("train: images\nnames: [[cat]]", "names must be texts"),
         ("train: nowhere\nnames: [cat]", "none of its image folders exists: nowhere"),
         ("train: images\nnames: 3", "`names` must list the classes"),
         ("train: images\nnames: {x: cat}", "has 'x' for a number"),

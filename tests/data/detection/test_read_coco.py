@@ -185,7 +185,6 @@ IMAGES_LEFT_OUT = {
     "no name": (image(2, file_name=""), "without a file name"),
     "name is a number": (image(2, file_name=2), "without a file name"),
     "no id": (image(None), "without an integer id"),
-    "id is a word": (image("two"), "without an integer id"),
     "not an object": ("2.png", "without an integer id"),
     "outside the folder": (image(2, file_name="../secret.png"), "missing or cannot be read"),
     "absolute": (image(2, file_name="/etc/hostname"), "missing or cannot be read"),
