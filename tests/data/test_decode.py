@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from piip.data.decode import ImageError, decode_image, read_header, rgb_from_pil
+from piip.data.decode import ImageError, decode_image, decode_values, read_header, rgb_from_pil
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 11, 3), dtype=np.uint8)
@@ -225,3 +225,29 @@ def test_damage_is_an_image_error_or_an_image_and_nothing_else(format):
         flipped.append(bytes(data))
     refused = sum(is_refused(data) for data in cut + flipped)
     assert refused >= len(cut) // 2
+
+
+def test_a_tiff_of_other_pixels_is_not_called_another_format(tmp_path):
+    """Three bands of 32-bit floats, which Pillow does not read."""
+    head = struct.pack("<2sHI", b"II", 42, 8)
+    tags = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 1, 32), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 200),
+            (277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, 48), (339, 3, 1, 3)]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    (tmp_path / "a.tif").write_bytes((head + directory).ljust(200, b"\0") + bytes(48))
+    for read in (decode_image, read_header):
+        with pytest.raises(ImageError, match=r"a\.tif: a TIFF whose kind of pixels is not supported"):
+            read(tmp_path / "a.tif")
+
+
+def test_too_much_metadata_is_said(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("note", "x" * 2_000_000, zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(ImageError, match="its metadata .* is too large"):
+        decode_image(tmp_path / "a.png")
+
+
+def test_a_jpeg_is_no_mask(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", format="JPEG")
+    with pytest.raises(ImageError, match="a mask in JPEG, which changes values"):
+        decode_values(tmp_path / "a.png")

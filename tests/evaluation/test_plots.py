@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image as PILImage
 
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
@@ -99,3 +100,17 @@ def test_classes_without_objects_leave_the_curves_of_the_others_as_they_are(tmp_
     some = plot_precision_recall(averages(3, empty=(1,)), ["a", "b", "c"], tmp_path / "some.png")
     none = plot_precision_recall(averages(3, empty=(0, 1, 2)), ["a", "b", "c"], tmp_path / "none.png")
     assert some.read_bytes() != none.read_bytes()
+
+
+def test_names_with_an_underscore_in_front_are_in_the_legend(tmp_path, monkeypatch):
+    texts = []
+    legend = Axes.legend
+
+    def watched(self, *args, **options):
+        drawn = legend(self, *args, **options)
+        texts.extend(text.get_text().strip() for text in drawn.get_texts())
+        return drawn
+
+    monkeypatch.setattr(Axes, "legend", watched)
+    plot_precision_recall(averages(2), ("_background_", "dog"), tmp_path / "a.png")
+    assert [text.split()[0] for text in texts] == ["_background_", "dog", "mean"]

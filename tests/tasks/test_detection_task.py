@@ -11,7 +11,7 @@ from tests.heads.dino_models import head_config
 
 import piip
 from piip import config
-from piip.data.detection.transforms import Augmentation
+from piip.data.detection.augmentation import Augmentation
 from piip.tasks import detection
 
 

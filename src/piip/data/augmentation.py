@@ -20,6 +20,7 @@ __all__ = [
     "multi_scale",
 ]
 
+
 def _kind(value: Any) -> str:
     """Values written by hand need no kind for detection, the first task there was."""
     return str(value.get("kind", "detection") if isinstance(value, dict) else getattr(value, "kind", "detection"))

@@ -30,6 +30,7 @@ SUFFIXES = (
 """lower-case file endings of these formats, for listing a folder"""
 LOSSY = ("JPEG", "MPO")
 """formats that do not keep the values of a mask"""
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PIXELS = 89_000_000
 """width x height; just below where Pillow itself begins to warn of decompression bombs"""
 MAX_SIDE = 30_000
@@ -48,7 +49,7 @@ def decode_image(source: str | Path | bytes, *, upright: bool = True) -> np.ndar
     `upright=False` leaves the pixels as they are stored, for annotations made in that frame. Raises
     `ImageError` for whatever is wrong with the file: missing, broken, truncated, too large, not an image.
     """
-    with _errors_named(_name(source)), _open(source) as image:
+    with _errors_named(source), _open(source) as image:
         return _decoded(image, upright)
 
 
@@ -58,7 +59,7 @@ def decode_values(path: str | Path) -> np.ndarray:
     Of a palette image these are the indices, not the colours. RGB counts only where its channels are equal. Raises
     `ImageError` as `decode_image` does.
     """
-    with _errors_named(_name(path)), _open(path) as image:
+    with _errors_named(path), _open(path) as image:
         _check_size(image.size)
         if image.format in LOSSY:
             raise ImageError(f"a mask in {image.format}, which changes values; save it as PNG")
@@ -78,7 +79,7 @@ def decode_values(path: str | Path) -> np.ndarray:
 
 def rgb_from_pil(image: Image.Image, *, upright: bool = True) -> np.ndarray:
     """A PIL image of any mode as uint8 [H, W, 3] RGB, by the rules of this module."""
-    with _errors_named("PIL image"):
+    with _errors_named(None):
         return _decoded(image, upright)
 
 
@@ -87,7 +88,7 @@ def read_header(path: str | Path) -> tuple[Size, int]:
 
     Raises `ImageError` like `decode_image`, as far as the header tells.
     """
-    with _errors_named(_name(path)), _open(path) as image:
+    with _errors_named(path), _open(path) as image:
         _check_size(image.size)
         return (image.height, image.width), exif_orientation(image)
 
@@ -134,21 +135,23 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.array(ImageOps.exif_transpose(bare))
 
 
-def _name(source: str | Path | bytes) -> str:
+def _name(source: str | Path | bytes | None) -> str:
+    if source is None:
+        return "PIL image"
     return f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
 @contextmanager
-def _errors_named(name: str) -> Iterator[None]:
+def _errors_named(source: str | Path | bytes | None) -> Iterator[None]:
     # Damaged files make Pillow's parsers raise nearly anything (OSError, SyntaxError, struct.error, IndexError,
     # OverflowError, zlib.error ...). A caller wants one kind of error, so everything is caught here, on purpose.
     try:
         yield
     except Exception as error:
-        raise ImageError(f"{name}: {_reason(error)}") from error
+        raise ImageError(f"{_name(source)}: {_reason(error, source)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, source: str | Path | bytes | None) -> str:
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, FileNotFoundError):
@@ -158,10 +161,22 @@ def _reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "no permission to read this file"
     if isinstance(error, Image.UnidentifiedImageError):
+        if _beginning(source) in TIFF_MARKS:
+            return "a TIFF whose kind of pixels is not supported; use 1, 3 or 4 channels of 8 bits, or 1 of 16 or 32"
         return f"not an image in one of the formats {', '.join(FORMATS)}"
+    if isinstance(error, ValueError) and str(error).startswith("Decompressed data too large"):
+        return "its metadata (texts or a colour profile) is too large when unpacked; save the image without it"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"too large to be decoded safely; the limit is {MAX_PIXELS // 10**6} megapixels"
     return f"broken or truncated image ({type(error).__name__}: {error})"
+
+
+def _beginning(source: str | Path | bytes | None) -> bytes:
+    """The four bytes that tell a format."""
+    if source is None or isinstance(source, bytes):
+        return source[:4] if source else b""
+    with open(source, "rb") as file:
+        return file.read(4)
 
 
 def _check_size(size: tuple[int, int]) -> None:

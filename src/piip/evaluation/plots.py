@@ -130,6 +130,11 @@ def plot_matrix(
     return _save(figure, path)
 
 
+def _entry(name: str, curve: np.ndarray) -> str:
+    """A class in the legend, from which matplotlib leaves out what begins with "_"."""
+    return f"{' ' * name.startswith('_')}{_short(name)} {curve.mean():.3f}"
+
+
 def plot_precision_recall(averages: Averages, classes: Sequence[str], path: str | Path) -> Path:
     """Draw precision over recall at IoU 0.5 as PNG: the mean over classes, and each class."""
     curves = averages.precision[0]  # [101, classes]
@@ -141,7 +146,7 @@ def plot_precision_recall(averages: Averages, classes: Sequence[str], path: str 
         curve = curves[:, label]
         if len(counted) <= CURVES:
             colour = np.array(class_colour(label)) / 255 * 0.85
-            axes.plot(recall, curve, color=colour, linewidth=1.5, label=f"{_short(classes[label])} {curve.mean():.3f}")
+            axes.plot(recall, curve, color=colour, linewidth=1.5, label=_entry(classes[label], curve))
         else:
             axes.plot(recall, curve, color="0.75", linewidth=0.6)
     if counted:

@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piip.ops.paths import PIECE
-
-Size = tuple[int, int]
+from piip.structures import Size
 
 EXACT = 2**24
 """float32 counts to here"""

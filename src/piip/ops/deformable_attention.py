@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from piip.ops.paths import is_plain
-
-Size = tuple[int, int]
+from piip.structures import Size
 
 
 def deformable_attention(value: Tensor, sizes: Sequence[Size], points: Tensor, weights: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from math import prod
 
 from piip import config
-
-Size = tuple[int, int]
+from piip.structures import Size
 
 CLASSES = 1000
 """of the classification head that the counter puts on every model"""

@@ -10,12 +10,13 @@ import numpy as np
 from rich.console import RenderableType
 
 from piip import config
-from piip.data.augmentation import ClassAugmentation
 from piip.data.batches import eval_loader
+from piip.data.classification.augmentation import ClassAugmentation
 from piip.data.classification.dataset import ClassificationDataset
 from piip.data.classification.images import ClassData, ClassReport, check_classes, open_class_split
 from piip.data.classification.splits import find_class_splits
 from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform
+from piip.data.opening import evaluated
 from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
@@ -61,8 +62,8 @@ def check(path: str | Path) -> Mapping[str, ClassReport]:
 
 def validation_split(path: str | Path) -> ClassData | None:
     """The split that a training is evaluated on: "val", else "test", else None."""
-    splits = find_class_splits(path)
-    return next((open_split(path, split) for split in ("val", "test") if split in splits), None)
+    split = evaluated(find_class_splits(path))
+    return None if split is None else open_split(path, split)
 
 
 def in_label_order(model: config.Model, data: ClassData) -> ClassData:

@@ -13,12 +13,15 @@ from rich.console import Console, RenderableType
 from piip import config
 from piip.console import say
 from piip.data.batches import eval_loader
+from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_coco
 from piip.data.detection.dataset import DetectionDataset, training_objects
 from piip.data.detection.splits import find_splits
-from piip.data.detection.transforms import Augmentation, TestTransform, TrainTransform, keep_ratio_size
+from piip.data.detection.transforms import TestTransform, TrainTransform
+from piip.data.opening import chosen, evaluated
 from piip.data.report import CheckReport, DataError
+from piip.data.transforms import keep_ratio_size
 from piip.evaluation import coco as evaluation
 from piip.evaluation.coco import CocoMetrics
 from piip.files import write_json
@@ -46,17 +49,14 @@ def check(path: str | Path) -> Mapping[str, CheckReport]:
 
 def open_split(path: str | Path, split: str) -> CocoData:
     """The checked annotations of one split ("train", "val" or "test"); DataError names the splits there are."""
-    splits = find_splits(path)
-    if split not in splits:
-        raise DataError(f"{path}: has no split {split!r}; it has {', '.join(splits)}")
-    data, _ = read_coco(splits[split].annotation_file, splits[split].image_folder)
+    data, _ = read_coco(*chosen(path, find_splits(path), split))
     return data
 
 
 def validation_split(path: str | Path) -> CocoData | None:
     """The split that a training is evaluated on: "val", else "test", else None."""
-    splits = find_splits(path)
-    return next((open_split(path, split) for split in ("val", "test") if split in splits), None)
+    split = evaluated(find_splits(path))
+    return None if split is None else open_split(path, split)
 
 
 def adapted(model: config.Model, data: CocoData, class_weights: Any = None) -> config.Model:

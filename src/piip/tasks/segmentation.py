@@ -12,13 +12,14 @@ from rich.console import RenderableType
 
 from piip import config
 from piip.config.errors import problems
-from piip.data.augmentation import CropAugmentation
 from piip.data.batches import eval_loader
-from piip.data.transforms import keep_ratio_size
+from piip.data.opening import evaluated
+from piip.data.segmentation.augmentation import CropAugmentation
 from piip.data.segmentation.dataset import SegmentationDataset
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, open_masks
 from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
+from piip.data.transforms import keep_ratio_size
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import numbered
@@ -49,8 +50,8 @@ def check(path: str | Path) -> Mapping[str, MaskReport]:
 
 def validation_split(path: str | Path) -> MaskData | None:
     """The split that a training is evaluated on: "val", else "test", else None."""
-    splits = find_mask_splits(path)
-    return next((open_split(path, split) for split in ("val", "test") if split in splits), None)
+    split = evaluated(find_mask_splits(path))
+    return None if split is None else open_split(path, split)
 
 
 def in_label_order(model: config.Model, data: MaskData) -> MaskData:

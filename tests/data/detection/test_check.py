@@ -65,3 +65,11 @@ def test_a_clean_report_says_so():
     text = io.StringIO()
     Console(file=text, width=100).print(CheckReport("file").table("train"))
     assert "nothing to remark" in text.getvalue()
+
+
+def test_the_same_classes_under_other_ids_are_no_error(write, tmp_path):
+    write()
+    write(name="val", categories=[{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}])
+    report = check(tmp_path)["val"]
+    assert report.errors == 0
+    assert report.find("categories with other ids than in train (names count)", "note").count == 1

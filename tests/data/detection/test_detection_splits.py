@@ -105,3 +105,18 @@ def test_annotations_that_name_no_image_early_still_find_a_folder(tmp_path):
     assert find_splits(tmp_path)["train"].image_folder == tmp_path / "train"
     shutil.rmtree(tmp_path / "train")
     assert find_splits(tmp_path)["train"].image_folder.is_dir()
+
+
+@pytest.mark.parametrize("images", ["images/Train", "Images/train", "TRAIN", "Images"])
+@pytest.mark.parametrize("file", ["annotations/instances_Train.json", "Annotations/instances_train.json", "Train.json"])
+def test_capitals(tmp_path, images, file):
+    put(tmp_path, file, f"{images}/a.jpg")
+    assert find_splits(tmp_path) == {"train": Split(tmp_path / file, tmp_path / images)}
+
+
+def test_addresses_instead_of_names(tmp_path):
+    put(tmp_path, "annotations/lvis_v1_train.json", "train2017/a.jpg")
+    record = {"id": 1, "coco_url": "http://images.example/train2017/a.jpg"}
+    (tmp_path / "annotations/lvis_v1_train.json").write_text(json.dumps({"images": [record], "annotations": []}))
+    data, report = find_splits(tmp_path)["train"]
+    assert (data.name, report) == ("lvis_v1_train.json", tmp_path)

@@ -417,3 +417,83 @@ def test_bccd_has_one_empty_box_per_split(bccd, split, images, objects):
     assert (report.images, report.objects) == (images, objects)
     assert not data.has_masks
     assert [(f.severity, f.kind, f.count) for f in report.findings] == [("left out", "box of zero size", 1)]
+
+
+# -- variants of the format that people have --------------------------------------------------------------------------
+
+
+def test_records_as_a_mapping_from_their_ids(write):
+    good, _ = read_coco(*write())
+    path, folder = write(
+        annotations={
+            "5": annotation() | {"id": 5},
+            "6": {k: v for k, v in annotation(image_id=2).items() if k != "id"},
+        },
+        categories={"3": "cat", "7": {"name": "dog"}},
+        images={"1": {k: v for k, v in image(1).items() if k != "id"}, "2": image(2)},
+    )
+    data, report = read_coco(path, folder)
+    assert (data.classes, data.category_ids) == (good.classes, good.category_ids)
+    assert [[obj.annotation_id for obj in record.objects] for record in data.images] == [[5], [6]]
+    assert not [finding for finding in report.findings if finding.severity != "note"]
+
+
+def test_ids_that_are_words(write):
+    images = [image("first", file_name="1.png"), image(8, file_name="2.png")]
+    records = [annotation(1, image_id="first", category_id="c"), annotation(2, image_id=8, category_id="d")]
+    categories = [{"id": "c", "name": "cat"}, {"id": "d", "name": "dog"}]
+    data, report = read_coco(*write(records, images, categories))
+    assert [(record.id, record.path.name) for record in data.images] == [(9, "1.png"), (8, "2.png")]
+    assert [[data.classes[obj.label] for obj in record.objects] for record in data.images] == [["cat"], ["dog"]]
+    assert has(report, "note", "image id that is a word")
+
+
+@pytest.mark.parametrize("key", ["coco_url", "flickr_url", "filename"])
+def test_images_named_in_another_way(write, key):
+    record = {k: v for k, v in image(1).items() if k != "file_name"}
+    address = "1.png" if key == "filename" else "http://images.example/train/1.png?size=large"
+    data, _ = read_coco(*write(images=[record | {key: address}]))
+    assert data.images[0].path.name == "1.png"
+
+
+def test_names_that_are_numbers(write):
+    data, report = read_coco(*write(categories=[{"id": 3, "name": 7}, {"id": 7, "name": 3.5}, {"id": 8, "name": True}]))
+    assert data.classes == ("7", "3.5", "true")
+    assert not has(report, "repaired", "category without a name")
+
+
+def test_a_category_that_only_groups_others_of_its_name(write):
+    group = {"id": 0, "name": "cat", "supercategory": "none"}
+    cat, dog = ({"id": i, "name": name, "supercategory": "cat"} for i, name in ((3, "cat"), (7, "dog")))
+    data, report = read_coco(*write(categories=[group, cat, dog]))
+    assert data.classes == ("cat", "dog")
+    assert has(report, "note", "only groups others")
+    data, _ = read_coco(*write([annotation(category_id=0)], categories=[group, cat, dog]))
+    assert data.classes == ("cat", "cat", "dog"), "with objects it is a class"
+    data, _ = read_coco(*write(categories=[group | {"name": "animal"}, cat, dog]))
+    assert data.classes == ("animal", "cat", "dog"), "models were trained with these"
+
+
+def test_run_lengths_inside_a_list(write):
+    runs = {"size": [HEIGHT, WIDTH], "counts": [600, 600]}
+    data, _ = read_coco(*write([annotation(segmentation=[runs])]))
+    assert data.images[0].objects[0].segmentation == runs
+
+
+def test_outlines_that_are_cut_are_counted(write):
+    data, report = read_coco(*write([annotation(segmentation=[[-50, 6, 16, 6, 16, 16, -50, 16]])]))
+    assert has(report, "repaired", "polygon that reaches outside the image (cut)")
+    assert data.images[0].objects[0].segmentation is not None
+
+
+@pytest.mark.parametrize("form", ["/{0}", "//{0}", "\\\\{0}", "../{0}", "C:/{0}"])
+def test_no_name_leads_out_of_the_folder(write, tmp_path, form):
+    path, folder = write(images=[image(1), image(2, file_name="")])
+    (folder / "1.png").rename(tmp_path / "secret.png")
+    content = json.loads(path.read_text())
+    content["images"] = [image(2), image(1, file_name=form.format(str(tmp_path / "secret.png").lstrip("/")))]
+    path.write_text(json.dumps(content))
+    data, report = read_coco(path, folder)
+    assert [record.path.name for record in data.images] == ["2.png"]
+    assert has(report, "left out", "missing or cannot be read")
+    assert "never followed" in report.find("image file that is missing or cannot be read").examples[0]

@@ -165,3 +165,62 @@ def test_only_one_file_that_describes_classes_counts(tmp_path: Path) -> None:
     assert set(find_splits(tmp_path)) == {"train", "val"}
     with pytest.raises(DataError, match=r"no data set recognised.*YOLO's data\.yaml"):
         find_splits(tmp_path / "images")
+
+
+def test_several_folders_and_lists(tmp_path: Path) -> None:
+    labelled(tmp_path / "images" / "v1" / "a.png", "0 0.5 0.5 0.5 0.5")
+    labelled(tmp_path / "images" / "v2" / "a.png", "1 0.5 0.5 0.5 0.5", "1 0.2 0.2 0.1 0.1")
+    labelled(tmp_path / "more" / "images" / "c.png", "1 0.5 0.5 0.5 0.5")
+    (tmp_path / "more" / "list.txt").write_text("images/c.png\n")
+    data, _ = read(data_set(tmp_path, train=["images/v1", "images/v2", "more/list.txt"]))
+    assert [[obj.label for obj in entry.objects] for entry in data.images] == [[0], [1, 1], [1]]
+
+
+def test_windows_paths_and_capitals(tmp_path: Path) -> None:
+    labelled(tmp_path / "Images" / "Train" / "a.png", "0 0.5 0.5 0.5 0.5")
+    (tmp_path / "data.yaml").write_text("path: C:\\Users\\me\\set\ntrain: images\\train\nnames: [cat]\n")
+    data, _ = read(tmp_path)
+    assert [len(entry.objects) for entry in data.images] == [1]
+
+
+def test_labels_in_other_capitals(tmp_path: Path) -> None:
+    image(tmp_path / "Images" / "Train" / "A.png")
+    (tmp_path / "Labels" / "train").mkdir(parents=True)
+    (tmp_path / "Labels" / "train" / "a.TXT").write_text("0 0.5 0.5 0.5 0.5")
+    (tmp_path / "Labels" / "train").rename(tmp_path / "Labels" / "Train")
+    (tmp_path / "data.yaml").write_text("train: Images/Train\nnames: [cat]\n")
+    data, _ = read(tmp_path)
+    assert [len(entry.objects) for entry in data.images] == [1]
+
+
+def test_byte_order_marks_in_front_of_labels_and_lists(tmp_path: Path) -> None:
+    path = labelled(tmp_path / "images" / "train" / "a.png")
+    label_file(path).write_bytes("0 0.5 0.5 0.5 0.5\r\n1 0.2 0.2 0.1 0.1\r\n".encode("utf-8-sig"))
+    (tmp_path / "train.txt").write_bytes("images/train/a.png\r\n".encode("utf-8-sig"))
+    data, report = read(data_set(tmp_path, train="train.txt"))
+    assert [[obj.label for obj in entry.objects] for entry in data.images] == [[0, 1]]
+    assert not report.errors
+
+
+@pytest.mark.parametrize("keypoints", [[2, 2], [3, 3], [17, 3], [1, 2]])
+def test_lines_of_poses_are_boxes(tmp_path: Path, keypoints: list[int]) -> None:
+    points = " 0.1" * (keypoints[0] * keypoints[1])
+    labelled(tmp_path / "images" / "train" / "a.png", f"0 0.5 0.5 0.25 0.5{points}")
+    data, report = read(data_set(tmp_path, kpt_shape=keypoints))
+    width, height = SIZE
+    assert data.images[0].objects[0].box == (0.375 * width, 0.25 * height, 0.625 * width, 0.75 * height)
+    assert not data.has_masks
+    assert report.objects == 1
+
+
+def test_names_as_they_are_written(tmp_path: Path) -> None:
+    labelled(tmp_path / "images" / "train" / "a.png", "1 0.5 0.5 0.5 0.5")
+    (tmp_path / "data.yaml").write_text('train: images/train\nnames: {"0": no, 1: 010, 2: 12:30}\n')
+    assert read(tmp_path)[0].classes == ("no", "010", "12:30")
+
+
+def test_only_folders_and_lists_of_images_are_read(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_text("root:x:0:0\n")
+    (tmp_path / "data.yaml").write_text(f"train: {tmp_path}/passwords\nnames: [cat]\n")
+    with pytest.raises(DataError, match="none of its image folders exists"):
+        read(tmp_path)

@@ -25,7 +25,7 @@ def check(path: str | Path) -> dict[SplitName, CheckReport]:
     """
     usable, reports = check_each(
         find_splits(path),
-        lambda split: read_coco(split.annotation_file, split.image_folder),
+        lambda split: read_coco(*split),
         lambda split: CheckReport(file=str(split.annotation_file)),
     )
     _compare_splits(usable, reports)

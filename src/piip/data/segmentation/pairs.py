@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,8 @@ from piip.data.segmentation.folders import MaskSplit
 _ENDING = re.compile(r"[-_. ]+[A-Za-z][\w-]*|")
 """what may follow the part of a name that image and mask share: a word after a separator, as in "_mask", or nothing"""
 _BEGINNING = re.compile(r"[A-Za-z]\w*?[-_. ]+|")
+EXAMPLES = 20
+"""images whose names are compared with those of all masks: some may have none"""
 
 
 class Naming(NamedTuple):
@@ -70,12 +71,11 @@ def _naming(images: list[str], masks: set[str]) -> Naming | None:
     """The way of naming that brings most images and masks together; None if there is none, or if two do as well."""
     if not images or not masks:
         return None
-    example = images[0]
-    ways = {naming for mask in masks for naming in _ways(example, mask)}
-    counts = Counter({way: sum(way.of(image) in masks for image in images) for way in ways}).most_common(2)
-    if not counts or (len(counts) > 1 and counts[0][1] == counts[1][1]):
-        return None
-    return counts[0][0]
+    ways = {naming for image in images[:EXAMPLES] for mask in masks for naming in _ways(image, mask)}
+    counts = {way: sum(way.of(image) in masks for image in images) for way in ways}
+    best = [way for way, count in counts.items() if count == max(counts.values())]
+    meant = {tuple(way.of(image) for image in images) for way in best}
+    return min(best) if len(meant) == 1 else None
 
 
 def _ways(image: str, mask: str) -> list[Naming]:
@@ -83,7 +83,7 @@ def _ways(image: str, mask: str) -> list[Naming]:
     common = next((n for n, (a, b) in enumerate(zip(image, mask, strict=False)) if a != b), min(len(image), len(mask)))
     ways = [
         Naming(("", image[length:]), ("", mask[length:]))
-        for length in {common, len(image[:common].rstrip("-_. "))}
+        for length in {common, len(re.sub(r"[-_. ]+[A-Za-z]*$", "", image[:common]))}
         if length and _ENDING.fullmatch(image[length:]) and _ENDING.fullmatch(mask[length:])
     ]
     if len(mask) > len(image) and mask.endswith(image) and _BEGINNING.fullmatch(mask[: -len(image)]):
