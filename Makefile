@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint format clean
+# The versions that the tests last ran with, on Python 3.10 to 3.13: `make test LOCKED=1` installs exactly these.
+LOCK := requirements/dev.lock
+CONSTRAINT := $(if $(LOCKED),--constraint $(LOCK))
+
+.PHONY: help demo test test-slow lint format audit lock clean
 
 help:
 	@echo "make demo       install, then train, evaluate and draw with a small model on a generated data set"
 	@echo "make test       install what tests need, then run them"
 	@echo "make test-slow  the tests that take minutes: all reference outputs, learning tests"
 	@echo "make lint       ruff and mypy"
+	@echo "make audit      known holes in the locked versions of what this needs (asks the index's database)"
+	@echo "make lock       lock the newest versions that fit together"
 
 demo: $(VENV)/.train
 	$(BIN)/piip demo
@@ -32,8 +38,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.train $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+# Strict: a package that the database could not be asked about is no success.
+audit: $(VENV)/.audit
+	$(BIN)/pip-audit --requirement $(LOCK) --no-deps --disable-pip --strict
+
+lock: $(VENV)/.audit
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --no-annotate --no-header \
+	  --no-emit-index-url --output-file $(LOCK) pyproject.toml
+
+$(VENV)/.train $(VENV)/.test $(VENV)/.dev $(VENV)/.audit: $(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) --editable ".[$*]"
 	@touch $@
 
 $(BIN)/python:
