@@ -185,3 +185,26 @@ def test_public_names_are_shown_and_loaded() -> None:
     assert {"check_data", "open_data", "PIIP", "list_models"} <= set(piip.__all__)
     assert set(piip.__all__) <= set(dir(piip))
     assert all(getattr(piip, name) is not None for name in piip.__all__)
+
+
+def test_a_published_recipe_says_when_it_starts_from_random_branches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from piip.training import start
+
+    monkeypatch.setattr(start, "start_run", lambda base, weights, *_: (None, PIIPModel(tiny.model())))
+
+    def said(model: piip.PIIP) -> str:
+        model.train("coco folder")
+        return capsys.readouterr().err
+
+    name = "piip_tsb_1120_896_448_mask_rcnn"
+    text = said(piip.PIIP(name))
+    assert f"WARNING: {name} starts from random weights in 3 of its 3 branches" in text
+    assert "branch 0 as DeiT ViT-T; branch 1 as DeiT III ViT-S" in text
+    assert f"piip train --model {name} --data 'coco folder' --branch-weights published" in text
+    some = piip.PIIP(name)
+    some._random_branches -= {0, 2}
+    assert "in 1 of its 3 branches" in said(some)
+    assert said(piip.PIIP("piip_nano_mask_rcnn")) == ""
+    assert said(piip.PIIP(PIIPModel(tiny.model()))) == ""

@@ -159,3 +159,11 @@ def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert {"published_convention", "as_run", "parts"} <= facts.keys()
     assert run("info", "piip_nano_mask_rcnn") == 0
     assert "interactions" in capsys.readouterr().out
+
+
+def test_the_command_that_starts_a_published_model_as_published() -> None:
+    assert zoo.entry("piip_tsb_1120_896_448_mask_rcnn").published_start() == "published"
+    text = zoo.entry("piip_sbl_1568_1120_672_mask_rcnn_uni_perceiver").published_start()
+    assert text == "0=timm:deit3_small_patch16_224.fb_in22k_ft_in1k,1=FILE,2=FILE"
+    for entry in PUBLISHED:
+        assert all(entry.began_as(index) for index in range(len(entry.image_sizes)))

@@ -15,6 +15,7 @@ from piip import config, devices, tasks, zoo
 from piip.data.decode import ImageError
 from piip.devices import Device
 from piip.files import refuse_taken
+from piip.heads.classification.logits import BRANCH_HEADS
 from piip.model import PIIPModel
 from piip.prediction.files import REMEDY, Writer, paths_among, saving
 from piip.prediction.predictor import Precision, PredictionReport, Predictor
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from piip.training.settings import Settings
     from piip.weights.branches.pretrained import BranchReport
 
-BRANCHES = "backbone.branches."
+BRANCHES = ("backbone.branches.", *BRANCH_HEADS)
+"""where pretrained branches are, and the heads that came with them"""
 
 
 class PIIP:
@@ -63,6 +65,7 @@ class PIIP:
         self.compile = compile
         self._model: PIIPModel | None = None
         self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
+        self._random_branches: set[int] = set()  # of a published model, those that were to begin pretrained
         self._predictor: Predictor | None = None
         if pretrained:
             if not isinstance(model, str):
@@ -77,6 +80,7 @@ class PIIP:
             self.config = self._model.config
         else:
             self.config = zoo.entry(str(model)).config()
+            self._random_branches = set(range(len(zoo.entry(str(model)).pretraining)))
         self.recipe = dict(tasks.of(self.config).defaults(self.config))
         if self.config.name in zoo.MODELS:
             self.recipe |= zoo.entry(self.config.name).recipe
@@ -86,6 +90,7 @@ class PIIP:
         """The module; built with fresh weights on first use unless weights were loaded."""
         model = self._built().to(self.device)
         self._only_branches = False  # whoever holds it may change any weight
+        self._random_branches = set()
         return model
 
     def _built(self) -> PIIPModel:
@@ -102,6 +107,7 @@ class PIIP:
         fresh = self._model is None
         reports = load_branches(self._built(), sources)
         self._only_branches |= fresh
+        self._random_branches -= sources.keys()
         return reports
 
     def __getstate__(self) -> dict[str, Any]:
@@ -231,14 +237,16 @@ class PIIP:
         Returns:
             What the run left behind; its `folder` holds results.csv, pictures and weights.
         """
-        from piip.training.start import start_run
+        from piip.training.start import note_random_branches, start_run
 
         named = {"epochs": epochs, "device": None if device is None else devices.named(device)}
         given = {key: value for key, value in named.items() if value is not None} | settings
         chosen = self.training_settings(data, image_size, **given)
-        part = BRANCHES if self._only_branches else ""
+        if self._random_branches:
+            note_random_branches(zoo.entry(self.config.name), self._random_branches, data)
+        part = BRANCHES if self._only_branches else ("",)
         result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head, part)
-        self._only_branches = False
+        self._only_branches, self._random_branches = False, set()
         self.config = self._model.config
         return result
 

@@ -24,7 +24,7 @@ from piip import config, zoo
 from piip.backbone import PIIPBackbone
 from piip.backbone.piip import FAMILIES
 from piip.weights.branches import pretrained
-from piip.weights.branches.pretrained import fit_tensor, load_branches, parse_sources, resize_bias_table
+from piip.weights.branches.pretrained import branch_head, fit_tensor, load_branches, parse_sources, resize_bias_table
 from piip.weights.files import WeightsError
 from piip.weights.official.keys import official_keys
 
@@ -300,7 +300,7 @@ def test_timm_by_name_and_safetensors(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(timm, "create_model", create_model)
     one, other = model_of(vit_fields()), model_of(vit_fields())
     load_branches(one, {0: "timm:deit_tiny_patch16_224.fb_in1k"})
-    assert asked == [("deit_tiny_patch16_224.fb_in1k", {"pretrained": True, "num_classes": 0})]
+    assert asked == [("deit_tiny_patch16_224.fb_in1k", {"pretrained": True})]  # with its head, for classifiers
     save_file(vit.state_dict(), tmp_path / "x.safetensors")
     load_branches(other, {0: tmp_path / "x.safetensors"})
     assert torch.equal(last_tokens(one, torch.ones(1, 3, 64, 64)), last_tokens(other, torch.ones(1, 3, 64, 64)))
@@ -388,3 +388,48 @@ def test_command_line_form() -> None:
 def test_every_family_has_a_format() -> None:
     assert set(FILES) | {"vit"} == set(FAMILIES)
     assert fit_tensor("x", torch.zeros(2), torch.zeros(3), None) is None
+
+
+def classifier(classes: int, separate: bool = True) -> piip.PIIPModel:
+    branch = config.Branch.model_validate(vit_fields(prefix_tokens=1, layer_scale=None, position_prefix=1,
+                                                     prefix_positions=False))  # fmt: skip
+    backbone = config.Backbone(branches=(branch, branch), interaction=config.Interaction(heads=2), maps=None)
+    return piip.PIIPModel(
+        config.Model(
+            name="x",
+            backbone=backbone,
+            head=config.Classifier(separate_head=separate),
+            classes=tuple(map(str, range(classes))),
+            preprocess=config.Preprocess(long_side=64, short_side=64),
+        )
+    )
+
+
+def test_classifiers_of_branches_come_with_them_where_the_classes_fit(tmp_path: Path) -> None:
+    """As the official classifiers begin: with the norm and head of every pretrained branch."""
+    vit = plain()
+    path = save(tmp_path / "vit.pth", vit.state_dict())
+    model = classifier(7)
+    before = model.head.logits.heads[0].weight.clone()
+    (report,) = load_branches(model, {1: path})
+    assert torch.equal(model.head.logits.heads[1].weight, vit.head.weight)
+    assert torch.equal(model.head.logits.heads[1].bias, vit.head.bias)
+    assert torch.equal(model.head.logits.norms[1].weight, vit.norm.weight)
+    assert torch.equal(model.head.logits.norms[1].bias, vit.norm.bias)
+    assert torch.equal(model.head.logits.heads[0].weight, before)
+    assert {"norm.weight", "norm.bias", "head.weight", "head.bias"} <= set(report.used)
+    assert report.ignored == ()
+
+    (report,) = load_branches(classifier(5), {0: path})
+    assert set(report.ignored) == {"head.weight", "head.bias"}
+    (report,) = load_branches(classifier(7, separate=False), {0: path})
+    assert set(report.ignored) == {"norm.weight", "norm.bias", "head.weight", "head.bias"}
+
+
+def test_an_augreg_classifier_comes_with_its_branch(tmp_path: Path) -> None:
+    arrays = {"Transformer/encoder_norm/scale": torch.rand(WIDTH), "head/kernel": torch.rand(WIDTH, 7)}
+    model = classifier(7)
+    found = branch_head(model, arrays, 0)
+    assert torch.equal(found["head/kernel"][1], arrays["head/kernel"].T)
+    assert found["head/kernel"][0] is model.head.logits.heads[0].weight
+    assert found["Transformer/encoder_norm/scale"][0] is model.head.logits.norms[0].weight

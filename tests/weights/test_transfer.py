@@ -92,7 +92,7 @@ def test_another_head_keeps_what_fits(capsys: Any) -> None:
 def test_only_a_part_of_the_weights() -> None:
     model, other = PIIPModel(tiny.model()), PIIPModel(tiny.model())
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert transfer(model, other, "backbone.branches.") == ([], [])
+    assert transfer(model, other, ("backbone.branches.",)) == ([], [])
     for key, value in model.state_dict().items():
         expected = other.state_dict()[key] if key.startswith("backbone.branches.") else before[key]
         assert torch.equal(value, expected), key

@@ -10,6 +10,7 @@ from piip import config
 from piip.backbone.beit import BEiTBranch
 from piip.backbone.convnext import ConvNeXtBranch
 from piip.backbone.feature_maps import FeatureMaps
+from piip.backbone.initial_values import set_initial_values
 from piip.backbone.interaction import InteractionStage
 from piip.backbone.intern_vit import InternViTBranch
 from piip.backbone.merge import ConvMerge, LightMerge, OnlyBranch
@@ -49,6 +50,7 @@ class PIIPBackbone(nn.Module):
                 self.earlier_merges[str(group)] = kind(list(widths[group])) if several else OnlyBranch()
             shrinks = backbone.branches[0].family == "convnext"
             self.maps = FeatureMaps(backbone.width, backbone.maps, backbone.map_widths[: len(earlier)], shrinks)
+        set_initial_values(self.interactions, self.merge, self.earlier_merges, self.maps)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] normalised images at the finest branch's resolution -> maps [B, C, h, w], finest first.

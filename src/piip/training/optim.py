@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from piip.heads.classification.logits import BRANCH_HEADS
 from piip.training.settings import Settings
 
 LayerStrides = tuple[float | None, ...] | None
@@ -18,8 +19,6 @@ BETAS = (0.9, 0.999)
 STEP_FACTOR = 0.1
 LONGEST_WARMUP = 0.1
 """part of the run, for a warm-up that is given in steps"""
-BRANCH_HEADS = ("head.logits.norms.", "head.logits.heads.")
-"""of a classifier with separate heads: the norm and the linear head of each branch"""
 CONVNEXT_LAYERS = 12
 """what the released recipes count where no branch is a ViT"""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from piip.training.loop import RunResult, train
 from piip.training.settings import FREE_ON_RESUME, Settings, read_settings
 from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
+from piip.zoo import Entry
 
 VAL_FOLDER = "val"
 DRAWN_PREDICTIONS = 8
@@ -53,6 +55,19 @@ def build_settings(recipe: Mapping[str, Any], given: Mapping[str, Any], image_sc
         raise ValueError(f"training settings: {problems(error, known)}") from error
 
 
+def note_random_branches(entry: Entry, branches: Collection[int], data: str | Path) -> None:
+    """Say that a published recipe is about to start from random `branches`, and the command that would not."""
+    began = "; ".join(f"branch {index} as {entry.began_as(index)}" for index in sorted(branches))
+    command = f"piip train --model {entry.name} --data {shlex.quote(str(data))}"
+    say(
+        Console(stderr=True),
+        f"WARNING: {entry.name} starts from random weights in {len(branches)} of its {len(entry.pretraining)} "
+        "branches, which its recipe is not made for: expect results far below the published ones. They began "
+        f"pretrained, {began}. As published: {command} --branch-weights {entry.published_start()}",
+        style="bold red",
+    )
+
+
 def start_run(
     base: config.Model,
     weights: PIIPModel | None,
@@ -61,12 +76,13 @@ def start_run(
     name: str | None = None,
     image_size: int | None = None,
     head: Mapping[str, Any] | None = None,
-    part: str = "",
+    part: tuple[str, ...] = ("",),
 ) -> tuple[RunResult, PIIPModel]:
     """Train a model like `base` on `settings.data` in a new folder `<output>/<task>/<name>`.
 
     `image_size` and settings of the `head`, where given, take the place of the model's own.
-    `weights`, where given, are kept wherever they fit the new classes, those whose names begin with `part`. Returns the
+    `weights`, where given, are kept wherever they fit the new classes, those whose names begin with one of `part`.
+    Returns the
     run and its best model.
     """
     assert settings.data is not None

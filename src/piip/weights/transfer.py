@@ -28,9 +28,9 @@ class Transfer(NamedTuple):
 
 
 @torch.no_grad()
-def transfer(model: PIIPModel, weights: PIIPModel, part: str = "") -> Transfer:
+def transfer(model: PIIPModel, weights: PIIPModel, part: tuple[str, ...] = ("",)) -> Transfer:
     """Copy into `model` the weights that fit: tensors of equal name and shape, and of what there is per class the rows
-    of the classes that both know by name. Tensors whose names do not begin with `part` are left alone.
+    of the classes that both know by name. Tensors whose names begin with none of `part` are left alone.
     """
     old, new, rows = weights.state_dict(), model.state_dict(), class_rows(model.config)
     known = {name: index for index, name in enumerate(weights.config.classes)}
@@ -51,7 +51,7 @@ def transfer(model: PIIPModel, weights: PIIPModel, part: str = "") -> Transfer:
     return Transfer(unknown, fresh)
 
 
-def note_transfer(model: PIIPModel, weights: PIIPModel, part: str = "") -> None:
+def note_transfer(model: PIIPModel, weights: PIIPModel, part: tuple[str, ...] = ("",)) -> None:
     """`transfer`, and say what starts fresh."""
     fresh = transfer(model, weights, part)
     console = Console(stderr=True)

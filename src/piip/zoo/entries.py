@@ -70,19 +70,31 @@ class Entry:
         Raises ValueError where timm does not have them all.
         """
         sources = {}
-        for index, (branch, pretraining) in enumerate(zip(self.backbone().branches, self.pretraining, strict=False)):
-            # Classifiers store positions at their own grid, whatever the weights' own; AugReg's are of 224 pixels then.
-            grid = branch.position_grid if self.task == "detection" else None
-            letter = self.letters[index][-1].lower()
-            name = timm_name(pretraining, letter, grid)
+        for index in range(len(self.pretraining)):
+            name = self._timm_name(index)
             if name is None:
-                label = PRETRAININGS[pretraining].label
-                raise ValueError(f"{self.name}: branch {index} began as {label} {self.letters[index]}, which timm does "
+                raise ValueError(f"{self.name}: branch {index} began as {self.began_as(index)}, which timm does "
                                  f"not have; give files, for example --branch-weights {index}=FILE.pth")  # fmt: skip
             sources[index] = f"timm:{name}"
         if not sources:
             raise ValueError(f"{self.name}: was not published, so its branches began as nothing")
         return sources
+
+    def began_as(self, index: int) -> str:
+        """The pretrained model that a branch of the published one began as, such as "DeiT III ViT-S"."""
+        return f"{PRETRAININGS[self.pretraining[index]].label} {self.letters[index]}"
+
+    def published_start(self) -> str:
+        """What `piip train --branch-weights` takes to start as published, with FILE for what timm does not have."""
+        names = [self._timm_name(index) for index in range(len(self.pretraining))]
+        if None not in names:
+            return "published"
+        return ",".join(f"{index}={f'timm:{name}' if name else 'FILE'}" for index, name in enumerate(names))
+
+    def _timm_name(self, index: int) -> str | None:
+        # Classifiers store positions at their own grid, whatever the weights' own; AugReg's are of 224 pixels then.
+        grid = self.backbone().branches[index].position_grid if self.task == "detection" else None
+        return timm_name(self.pretraining[index], self.letters[index][-1].lower(), grid)
 
     @property
     def licences(self) -> dict[str, str]:

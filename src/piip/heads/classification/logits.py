@@ -10,6 +10,8 @@ from piip.config import GROUP_NORM_GROUPS
 from piip.structures import BranchState
 
 EPSILON = 1e-6
+BRANCH_HEADS = ("head.logits.norms.", "head.logits.heads.")
+"""where a model has the norms and linear heads of single branches, of `TokenLogits`"""
 
 Foldable = tuple[tuple[nn.Module, tuple[nn.Module, ...]], ...]
 """`Folding.affine`"""
@@ -83,7 +85,7 @@ class TokenProjection(nn.Module):
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(GROUP_NORM_GROUPS, width)
-        self.linear = nn.Linear(width, out)
+        self.linear = _linear(width, out)
         self.norm2 = nn.GroupNorm(GROUP_NORM_GROUPS, out)
 
     def forward(self, image: Tensor) -> Tensor:

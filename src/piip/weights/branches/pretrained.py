@@ -7,7 +7,7 @@ token; a block that is left over or missing is an error, so that a wrong file ca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class BranchReport:
-    """What became of a pretrained file's tensors, by their names in the branch."""
+    """What became of a pretrained file's tensors, by their names in the branch (of its head, by the file's)."""
 
     branch: int
     source: str
@@ -53,6 +53,9 @@ class BranchReport:
 def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[BranchReport]:
     """Fill branches of `model` with pretrained weights: all of the given ones, or none after an error.
 
+    The norm and linear head that each branch of some classifiers has are filled, too, where the file has them for as
+    many classes.
+
     Args:
         model: its branches are changed in place.
         sources: branch (0 is the finest) -> "timm:NAME", whose weights timm downloads, or the path of a file: `.pth` of
@@ -65,11 +68,33 @@ def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[B
     check_sources(model.config, sources)
     prepared = []
     for index, source in sources.items():
-        branch = model.backbone.branches[index]
-        prepared.append((branch, *_fit(branch, _read(source), index, str(source))))
-    for branch, state, _ in prepared:
+        branch, theirs = model.backbone.branches[index], _read(source)
+        state, report = _fit(branch, theirs, index, str(source))
+        head = branch_head(model, theirs, index)
+        taken = tuple(name for name in theirs if name in head)
+        ignored = tuple(name for name in report.ignored if name not in head)
+        prepared.append((branch, state, head, replace(report, used=report.used + taken, ignored=ignored)))
+    for branch, state, head, _ in prepared:
         branch.load_state_dict(state, strict=False)
-    return [report for _, _, report in prepared]
+        for parameter, value in head.values():
+            parameter.data.copy_(value)
+    return [report for *_, report in prepared]
+
+
+def branch_head(model: PIIPModel, theirs: Mapping[str, Tensor], index: int) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """By their names, the tensors of a file that fit a classifier's norm and linear head of branch `index`."""
+    if not isinstance(model.config.head, config.Classifier) or not model.config.head.separate_head:
+        return {}
+    logits: Any = model.head.logits
+    norm, linear = logits.norms[index], logits.heads[index]
+    places = {
+        "norm.weight": norm.weight, "Transformer/encoder_norm/scale": norm.weight,
+        "norm.bias": norm.bias, "Transformer/encoder_norm/bias": norm.bias,
+        "head.weight": linear.weight, "head/kernel": linear.weight,
+        "head.bias": linear.bias, "head/bias": linear.bias,
+    }  # fmt: skip
+    values = {name: theirs[name].T if name == "head/kernel" else theirs[name] for name in places if name in theirs}
+    return {name: (places[name], value) for name, value in values.items() if value.shape == places[name].shape}
 
 
 def check_sources(model: config.Model, sources: Mapping[int, str | Path]) -> None:
@@ -118,7 +143,7 @@ def _timm_state_dict(name: str) -> dict[str, Tensor]:
     import timm
 
     try:
-        built = timm.create_model(name, pretrained=True, num_classes=0)
+        built = timm.create_model(name, pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:  # no such weights, or no connection
         raise WeightsError(f"{TIMM_PREFIX}{name}: {error}") from error
     return dict(built.state_dict())
