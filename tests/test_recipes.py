@@ -315,3 +315,18 @@ def test_training_images_of_classifiers(reference: Path, entry: Entry) -> None:
     assert values == (0.8, 1.0, 1.0, 0.1)
     assert (augmentation.area, augmentation.flip, augmentation.erase) == ((0.08, 1.0), 0.5, 0.0)
     assert isinstance(entry.head, config.Classifier)
+
+
+def test_the_table_in_the_docs_has_every_recipe() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("`")[1]: [cell.strip() for cell in line.split("|")] for line in text.splitlines() if "| `" in line
+    }
+    for entry in PUBLISHED:
+        settings, cells = settings_of(entry), rows[entry.name]
+        assert cells[2].split(" / ")[0] == f"{settings.lr:g}"
+        assert cells[3] == f"{settings.weight_decay:g}" + (" of all" if settings.decay_all else "")
+        assert cells[4] == ("-" if settings.layer_decay == 1 else f"{settings.layer_decay:g}")
+        assert cells[6] == str(settings.epochs)
+        marks = {"segmentation": "1", "classification": "3"}
+        assert cells[9] == marks.get(entry.task, "2" if isinstance(entry.head, config.DINO) else "equal")
