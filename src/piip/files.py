@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -14,6 +15,8 @@ TEMPORARY = ".tmp-"
 """in the names of files that are being written"""
 LONGEST_NAME = 255
 """bytes of a file's name that file systems take"""
+SAFETENSORS_TEMPORARY = ".tmp" + 6 * "[0-9A-Za-z]"
+"""what safetensors itself calls a file that it is writing"""
 
 
 @contextmanager
@@ -38,10 +41,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def remove_temporary_files(folder: Path) -> list[Path]:
     """Delete what interrupted writes left in `folder`; returns the deleted paths."""
-    stale = sorted(folder.glob(f"*{TEMPORARY}*"))
+    stale = sorted({*folder.glob(f"*{TEMPORARY}*"), *folder.glob(SAFETENSORS_TEMPORARY)})
     for path in stale:
         path.unlink(missing_ok=True)
     return stale
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether this is behind an error, whatever library it came through."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "os error 28" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:

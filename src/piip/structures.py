@@ -78,6 +78,8 @@ class Batch:
     """positions in the data set, to name an image in an error or a result; positions in the batch"""
     padded_sizes: list[Size] = field(default_factory=list)
     """each image with the padding that it would have alone, but not that of larger images in the batch; H and W"""
+    unreadable: tuple[str, ...] = ()
+    """files that could not be read, with other images in their places, and what is wrong with them"""
 
     def __post_init__(self) -> None:
         count = len(self.images)

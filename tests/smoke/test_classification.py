@@ -2,12 +2,16 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import piip
@@ -16,6 +20,7 @@ from piip.data.report import DataError
 from piip.data.synthetic import make_scenes
 from piip.prediction.probabilities import ClassificationResult
 from piip.training.loop import RunResult
+from piip.training.report import Report
 
 CLASSES = ("dark", "light")
 SETTINGS = {"batch_size": 4, "workers": 0, "device": "cpu", "lr": 3e-3, "warmup_iters": 0, "ema": None}
@@ -86,15 +91,25 @@ def test_predict_one_in_one_out_list_in_list_out(run: RunResult, shades: Path, t
     assert len(list(tmp_path.glob("*.jpg"))) == 2
 
 
-def test_resume_goes_on_as_if_never_stopped(run: RunResult, shades: Path, tmp_path: Path) -> None:
-    straight = piip.PIIP(run.folder / "weights" / "last.safetensors").model.state_dict()
-    model = piip.PIIP("piip_nano_classifier")
-    settings = SETTINGS | {"save_interval": 3}
-    stopped = model.train(shades, epochs=3, output=tmp_path, name="again", **settings)
-    again = piip.PIIP(stopped.folder / "weights" / "last.safetensors").model.state_dict()
+def test_resume_goes_on_as_if_never_stopped(
+    run: RunResult, shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Report.step
+
+    def stop_in_epoch_2(self: Report, epoch: int, step: int, values: Any) -> None:
+        report(self, epoch, step, values)
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Report, "step", stop_in_epoch_2)
+    stopped = piip.PIIP("piip_nano_classifier").train(shades, epochs=3, output=tmp_path, name="again", **SETTINGS)
+    monkeypatch.undo()
+    assert (stopped.end, [row["epoch"] for row in stopped.history]) == ("stopped", [1])
+    _, result = piip.PIIP.resume(stopped.folder)
+    assert result.end == "finished"
+    straight, again = (load_file(folder / "weights" / "last.safetensors") for folder in (run.folder, result.folder))
     assert all(torch.equal(straight[key], again[key]) for key in straight)
-    _, result = piip.PIIP.resume(stopped.folder, epochs=4)
-    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+    assert [row["top1"] for row in result.history] == [row["top1"] for row in run.history]
 
 
 def test_command_line(run: RunResult, shades: Path, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def test_run_folder_holds_what_the_readme_promises(run: RunResult) -> None:
     assert all(np.isfinite(losses))
     assert losses[0] == pytest.approx(sum(losses[1:]), rel=1e-4)
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
-    assert 0 <= float(rows[1]["box_AP"]) <= 1
+    saved = json.loads((run.folder / "val" / "metrics.json").read_text())
+    assert float(rows[run.best_epoch - 1]["box_AP"]) == pytest.approx(saved["box"]["AP"], abs=1e-6)
 
 
 def test_the_model_knows_the_data_s_classes(run: RunResult) -> None:
@@ -144,6 +145,7 @@ def test_commands_evaluate_and_predict(run: RunResult, scenes: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "AR100" in done.stdout
     results = json.loads((tmp_path / "val" / "predictions.json").read_text())
+    assert results
     assert {item["category_id"] for item in results} <= set(range(1, len(CLASSES) + 1))
 
     broken = tmp_path / "broken.png"

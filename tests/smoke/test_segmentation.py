@@ -63,8 +63,9 @@ def test_run_folder(run: RunResult) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row in rows:
         assert float(row["loss"]) == pytest.approx(float(row["loss_seg"]) + float(row["loss_aux"]), rel=1e-4)
-        assert 0 <= float(row["mIoU"]) <= 1
-        assert 0 <= float(row["pixel_accuracy"]) <= 1
+    saved = json.loads((run.folder / "val" / "metrics.json").read_text())
+    best = rows[run.best_epoch - 1]
+    assert float(best["pixel_accuracy"]) == pytest.approx(saved["pixel_accuracy"], abs=1e-6)
     assert run.best == max(float(row["mIoU"]) for row in rows)
 
 

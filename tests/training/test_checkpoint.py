@@ -98,8 +98,17 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
-def test_a_failing_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+        (RuntimeError("write failed"), "write failed"),
+    ],
+)
+def test_a_failing_disk_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
     path = tmp_path / "last.ckpt"
     save_checkpoint(state(1), path)
 
@@ -108,8 +117,10 @@ def test_a_failing_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.M
         raise error
 
     monkeypatch.setattr(checkpoint.torch, "save", fail)
-    with pytest.raises(OSError, match=r"last\.ckpt: the checkpoint could not be written .*still there"):
+    with pytest.raises(OSError, match=rf"last\.ckpt: the checkpoint could not be written \({reason}\).*still there"):
         save_checkpoint(state(2), path)
+    with pytest.raises(OSError, match=rf"first\.ckpt: .*\({reason}\); there is none from before"):
+        save_checkpoint(state(2), tmp_path / "first.ckpt")
     monkeypatch.undo()
     assert load_checkpoint(path)["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

@@ -192,6 +192,16 @@ def test_checkpoints_are_written_before_evaluations_and_after_epochs(
     assert said == ["saved 1", "saved 1", "evaluated", "saved 2", "saved 2", "evaluated", "saved 3"]
 
 
+@pytest.mark.parametrize(("minutes", "saved"), [(None, [3, 3]), (60.0, [3, 3]), (1e-9, [1, 2, 3, 3, 3])])
+def test_checkpoints_by_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None, saved: list[int]
+) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(loop, "save", lambda run: steps.append(run.at.step))
+    train_plain(tmp_path, save_interval=None, save_minutes=minutes, evaluate=lambda _: {"AP": 1.0})
+    assert steps == saved
+
+
 def test_evaluation_interval(tmp_path: Path) -> None:
     evaluated: list[int] = []
 
@@ -210,42 +220,6 @@ def test_unknown_best_metric(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="best_metric 'AP' is not among the evaluation's metrics: box_AP, mask_AP"):
         train_plain(tmp_path, evaluate=lambda model: {"box_AP": 0.1, "mask_AP": 0.1})
     assert RunFolder(tmp_path).checkpoint.exists()  # the epoch is not lost
-
-
-def test_nonfinite_loss(tmp_path: Path) -> None:
-    """Image 5 breaks in epoch 2 only."""
-
-    class BreaksLater(ToyData):
-        def __getitem__(self, key: tuple[int, int]) -> Any:
-            self.nan_at = 5 if key[0] == 1 else None
-            return super().__getitem__(key)
-
-    settings = toy_settings(batch_size=2, grad_accumulation=1)
-    with pytest.raises(FloatingPointError) as caught:
-        train(toy_model(), BreaksLater(6), settings, tmp_path, toy_metric)
-    message = str(caught.value)
-    assert "the loss is not finite at step" in message
-    assert "epoch 2" in message
-    assert "loss_rpn_cls nan" in message
-    assert "5" in message.split("this batch: ")[1].split("]")[0]
-    state = load_checkpoint(RunFolder(tmp_path).checkpoint)
-    assert not nonfinite_keys(state["model"])
-    assert state["position"]["step"] >= 3
-    assert not nonfinite_keys(load_file(RunFolder(tmp_path).best))
-
-
-def test_nonfinite_gradient(tmp_path: Path) -> None:
-    class InfiniteSlope(PlainModel):
-        def loss(self, batch: Batch) -> dict[str, Tensor]:
-            return super().loss(batch) | {"loss_c": (self.head.bias.sum() * 0).sqrt()}
-
-    model = InfiniteSlope()
-    with pytest.raises(
-        FloatingPointError, match=r"gradient is not finite at step 0 .*norm nan.*data set in this batch"
-    ):
-        train(model, ToyData(4), toy_settings(ema=None), tmp_path)  # type: ignore[arg-type]
-    assert not nonfinite_keys(dict(model.named_parameters()))
-    assert not RunFolder(tmp_path).checkpoint.exists()
 
 
 def test_nonfinite_weights_are_not_saved(tmp_path: Path) -> None:

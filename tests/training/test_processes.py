@@ -14,6 +14,7 @@ from toy_training import PlainModel, ToyData, toy_metric, toy_settings
 from piip.data.synthetic import make_scenes
 from piip.training.folder import RunFolder
 from piip.training.loop import train
+from piip.weights.files import nonfinite_keys
 
 pytestmark = [
     pytest.mark.slow,  # three processes import everything
@@ -21,12 +22,19 @@ pytestmark = [
 ]
 
 
-def launch(folder: Path, kind: str) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, kind: str, *options: str) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
-    command += [f"--master-port={port}", str(Path(__file__).with_name("toy_training.py")), str(folder), "0", kind]
+    command += [
+        f"--master-port={port}",
+        *options,
+        str(Path(__file__).with_name("toy_training.py")),
+        str(folder),
+        "0",
+        kind,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
@@ -63,8 +71,23 @@ def test_processes_share_one_folder_and_one_writes(tmp_path: Path) -> None:
     assert float(row[header.index("box_AP")]) == pytest.approx(metrics["box"]["AP"], abs=1e-6)
 
 
-def test_a_broken_number_in_one_process_ends_both(tmp_path: Path) -> None:
+def test_a_broken_number_in_one_process_is_left_out_in_both(tmp_path: Path) -> None:
+    """Image 3 is in one process's batch of each epoch; the step is that of both."""
     done = launch(tmp_path, "nan")
-    assert done.returncode != 0
-    assert done.stderr.count("FloatingPointError: the loss is not finite at step") == 2
-    assert not RunFolder(tmp_path).best.exists()
+    assert done.returncode == 0, done.stderr
+    skipped = json.loads((tmp_path / "skipped.json").read_text())["skipped_steps"]
+    assert [step["epoch"] for step in skipped] == [1, 2]
+    for step in skipped:
+        assert "3" in step["images"]
+        assert len(step["images"]) == 8 or len(step["images"]) == 4  # of both processes; the last step is a small one
+    assert not nonfinite_keys(load_file(RunFolder(tmp_path).last))
+
+
+def test_a_restarted_launch_goes_on_with_its_run(tmp_path: Path) -> None:
+    make_scenes(tmp_path / "scenes", train=6, val=2, size=(64, 64))
+    done = launch(tmp_path, "restarted", "--max-restarts=1")
+    assert done.returncode == 0, done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    folder = tmp_path / "detection" / "restarted"
+    assert [path.name for path in folder.parent.iterdir()] == ["restarted"]
+    assert f"main True {folder} [1, 2]" in done.stdout

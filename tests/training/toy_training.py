@@ -5,6 +5,7 @@ As a script, `toy_training.py FOLDER WORKERS MODEL` is a run for tests that need
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -150,6 +151,17 @@ def main(folder: str, workers: str, kind: str) -> None:
         return
     if kind == "piip":
         train(toy_model(), ToyData(11), toy_settings(workers=int(workers)), Path(folder), toy_metric)
+        return
+    if kind == "restarted":  # as the command does it; the first time it fails in its second epoch
+        from unittest import mock
+
+        from piip.training.start import start_run
+
+        settings = toy_settings(data=f"{folder}/scenes", epochs=2, grad_accumulation=1)
+        first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+        with mock.patch("piip.training.loop.evaluation_is_due", lambda run: 1 / (not first or run.at.epoch == 0) > 0):
+            result, _ = start_run(toy_config(), None, settings, folder, "restarted")
+        print(f"main {result.main_process} {result.folder} {[row['epoch'] for row in result.history]}")
         return
     data = ToyData(12, nan_at=3 if kind == "nan" else None)
     settings = toy_settings(batch_size=2, grad_accumulation=2, epochs=2)

@@ -1,7 +1,8 @@
 """The command line: `piip train | val | predict | models | info | benchmark | convert | demo | data check`.
 
 A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
-1 some images could not be read, 2 wrong use or wrong input (one line says what), 128 + n ended by signal n.
+1 some images could not be read, 2 wrong use or wrong input (one line says what), 3 a training ended by something
+unforeseen, such as too little memory (one line says what to change), 128 + n ended by signal n.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import typer
 from piip.cli import benchmark, convert, data, demo, info, models, predict, train, val
 from piip.cli.options import err
 from piip.console import say
+from piip.training.failures import EXIT_CODE, TrainingFailure
 
 app = typer.Typer(
     help="Parameter-Inverted Image Pyramid Networks: train, evaluate and use detectors, segmentors and classifiers.",
@@ -52,6 +54,9 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         say(err, f"Error: {_text(error)}", "bold red")
         sys.exit(2)
+    except TrainingFailure as error:
+        say(err, f"Error: {error}", "bold red")
+        sys.exit(EXIT_CODE)
 
 
 def _text(error: Exception) -> str:

@@ -35,6 +35,7 @@ def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batc
         targets=[sample.target for sample in samples],
         indices=[sample.index for sample in samples],
         padded_sizes=[(_round_up(h, pad_multiple), _round_up(w, pad_multiple)) for h, w in sizes],
+        unreadable=tuple(problem for sample in samples for problem in sample.unreadable),
     )
 
 

@@ -25,6 +25,8 @@ class Sample:
     """before the transform, in the frame that the annotations are in"""
     index: int
     """position among the images of the data, to name an image in an error or a result"""
+    unreadable: tuple[str, ...] = ()
+    """files in whose place this image is, and what is wrong with them"""
 
 
 class SampleDataset(Protocol):

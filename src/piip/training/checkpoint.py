@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from piip.files import atomic_write
+from piip.files import atomic_write, disk_is_full
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +37,13 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
             if path.exists():
                 os.replace(path, previous_of(path))
     except (OSError, RuntimeError) as error:  # torch.save reports a failed write as RuntimeError
-        raise OSError(
-            f"{path}: the checkpoint could not be written ({error}); the one before it is still there"
-        ) from error
+        reason = "the disk is full" if disk_is_full(error) else str(error)
+        before = (
+            "the one before it is still there"
+            if path.exists() or previous_of(path).exists()
+            else "there is none from before"
+        )
+        raise OSError(f"{path}: the checkpoint could not be written ({reason}); {before}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -49,6 +49,16 @@ class RunFolder:
         """Everything a training needs to go on."""
         return self.path / "weights" / "last.ckpt"
 
+    @property
+    def skipped(self) -> Path:
+        """Images that could not be read and steps that were left out, where there are any."""
+        return self.path / "skipped.json"
+
+    @property
+    def error(self) -> Path:
+        """The traceback of an unforeseen error."""
+        return self.path / "error.log"
+
     def training_batch(self, index: int) -> Path:
         """Picture of one of the first training batches with its targets."""
         return self.path / f"train_batch{index}.png"

@@ -17,7 +17,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -25,12 +25,16 @@ from torch import nn
 from piip.data.seeding import derived_seed
 from piip.model import PIIPModel
 from piip.structures import Batch
+from piip.training.accelerator import build_accelerator
 from piip.training.folder import RunFolder
 from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
+from piip.training.lock import locked
+from piip.training.nonfinite import IN_A_ROW, Step, end_of_run, record
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.report import DrawBatch, Report, Row
-from piip.training.run import Run, epoch_loader, save, start
+from piip.training.run import Run, epoch_loader, of_all_processes, save, start
 from piip.training.settings import Settings
+from piip.training.unreadable import SkipUnreadable
 from piip.weights.files import save_model
 
 Evaluate = Callable[[PIIPModel], dict[str, float]]
@@ -82,63 +86,104 @@ def train(
         resume: go on from `output`'s checkpoint, to the same result as if the run had not been interrupted.
         draw_batch: makes the pictures of the first batches, with their targets; None: no pictures.
 
-    SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand with a checkpoint. An evaluation ends at once, and
-    is done again on resume.
+    An image that cannot be read is left out, with another one in its place, and so is a step whose loss or gradient is
+    not finite. SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand with a checkpoint. An evaluation ends at
+    once, and is done again on resume.
 
     Raises:
-        FloatingPointError: a loss, gradient or weight became NaN or infinite; the checkpoints before it stay.
+        FloatingPointError: the losses or gradients of several steps in a row, or a weight, were NaN or infinite.
         FileExistsError: `output` holds a run and `resume` is False.
+        RunInUse: another process is training in `output`.
         CheckpointError, ValueError: nothing to resume from, or settings, data or model are not the run's.
         ImportError: the `train` extra is not installed.
     """
-    run = start(model, train_data, settings, RunFolder(Path(output)), resume)
-    at, main, stopped = run.at, run.accelerator.is_main_process, False
-    with (
-        stop_on_signal() as stop,
-        Report(run.folder, settings.epochs, run.steps_per_epoch, at.step, active=main) as report,
-    ):
-        while at.epoch < settings.epochs and not out_of_patience(run, best_metric):
-            stopped = train_epoch(run, train_data, report, stop, draw_batch)
-            due = evaluate is not None and evaluation_is_due(run)
-            if stopped or due:
-                save(run)  # before the evaluation, which may take long or fail
-            stopped = stopped or finish_epoch(run, report, evaluate if due else None, best_metric, stop)
-            if stopped:
-                report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on")
-                break
-            save(run)
-    run.accelerator.end_training()
+    accelerator = build_accelerator(settings)
+    folder, main, data = RunFolder(Path(output)), accelerator.is_main_process, SkipUnreadable(train_data, settings.seed)
+    ours = locked(folder.path) if main and (folder.path.is_dir() or not resume) else nullcontext()
+    with ours, stop_on_signal() as stop:
+        run = start(accelerator, model, data, settings, folder, resume)
+        with Report(folder, settings.epochs, run.steps_per_epoch, run.at.step, active=main) as report:
+            stopped = train_epochs(run, data, report, stop, evaluate, best_metric, draw_batch)
+        accelerator.end_training()
+    at = run.at
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
-    best = run.folder.best if at.best is not None else None
+    best = folder.best if at.best is not None else None
     number = stop.signal if stopped else None  # one that came too late to stop anything is no failure
-    return RunResult(run.folder.path, best, run.folder.last, at.best, at.best_epoch, at.history, end, number, main)
+    return RunResult(folder.path, best, folder.last, at.best, at.best_epoch, at.history, end, number, main)
 
 
-def train_epoch(run: Run, data: Any, report: Report, stop: StopRequest, draw_batch: DrawBatch | None) -> bool:
+def train_epochs(
+    run: Run, data: SkipUnreadable, report: Report, stop: StopRequest,
+    evaluate: Evaluate | None, best_metric: str, draw_batch: DrawBatch | None,
+) -> bool:  # fmt: skip
+    """All epochs that are left, with checkpoints. Returns whether a request to stop ended them."""
+    at, stopped = run.at, False
+    while at.epoch < run.settings.epochs and not stopped and not out_of_patience(run, best_metric):
+        stopped = train_epoch(run, data, report, stop, draw_batch)
+        due = evaluate is not None and evaluation_is_due(run)
+        if stopped or due:
+            save(run)  # before the evaluation, which may take long or fail
+        stopped = stopped or finish_epoch(run, report, evaluate if due else None, best_metric, stop)
+        if stopped:
+            report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on")
+        else:
+            save(run)
+    if at.unreadable:
+        report.note(f"images that could not be read: {len(at.unreadable)}, see {run.folder.skipped}")
+    if at.skipped_steps:
+        report.note(f"steps that were left out: {len(at.skipped_steps)}, see {run.folder.skipped}")
+    return stopped
+
+
+def train_epoch(
+    run: Run, data: SkipUnreadable, report: Report, stop: StopRequest, draw_batch: DrawBatch | None
+) -> bool:
     """The rest of the current epoch. Returns whether a request to stop ended it, after an optimizer step."""
     at, settings = run.at, run.settings
     run.model.train()
     began = time.monotonic() - at.seconds
+    step = Step.after(run.statistics)
     for batch in epoch_loader(run, data):
         if draw_batch is not None and at.epoch == 0 and at.batch < DRAWN_BATCHES:
             report.draw_batch(at.batch, batch, draw_batch)
-        values, stop_now = forward_backward(run, batch, stop)
-        at.sums = {name: at.sums.get(name, 0.0) + value for name, value in values.items()}
+        note_unreadable(run, batch, report)
+        values, wanted = forward_backward(run, batch, stop)
+        step.add(batch, values)
         at.batch += 1
         if at.batch % settings.grad_accumulation and at.batch < run.batches:
             continue
-        norm = update(run, batch)
+        norm = update(run, step, data, report)
+        step = Step.after(run.statistics)
         at.seconds = time.monotonic() - began
-        report.step(at.epoch, at.step, values | {"lr": learning_rate(run, at.step - 1), "grad_norm": norm})
-        if stop_now:
+        if at.nonfinite_in_a_row == 0:
+            report.step(at.epoch, at.step, values | {"lr": learning_rate(run, at.step - 1), "grad_norm": norm})
+        if at.nonfinite_in_a_row >= IN_A_ROW:
+            save(run)
+            raise end_of_run(at)
+        if wanted.stop:
             return True
-        if settings.save_interval is not None and at.step % settings.save_interval == 0:
+        if wanted.save or (settings.save_interval is not None and at.step % settings.save_interval == 0):
             save(run)
     return False
 
 
-def forward_backward(run: Run, batch: Batch, stop: StopRequest) -> tuple[Row, bool]:
-    """Add a batch's part to the gradients; returns its losses, and whether any process was asked to stop."""
+def note_unreadable(run: Run, batch: Batch, report: Report) -> None:
+    """Remember and say, once, which images another one stands in for."""
+    for problem in batch.unreadable:
+        if problem not in run.at.unreadable:
+            run.at.unreadable.append(problem)
+            report.note(f"left out, another image in its place: {problem}")
+
+
+class Wanted(NamedTuple):
+    """What at least one process wants after the step at hand."""
+
+    stop: bool
+    save: bool
+
+
+def forward_backward(run: Run, batch: Batch, stop: StopRequest) -> tuple[Row, Wanted]:
+    """Add a batch's part to the gradients; returns its losses over all processes, and what these want."""
     at, settings, accelerator = run.at, run.settings, run.accelerator
     first = at.batch - at.batch % settings.grad_accumulation
     parts = min(settings.grad_accumulation, run.batches - first)
@@ -147,32 +192,42 @@ def forward_backward(run: Run, batch: Batch, stop: StopRequest) -> tuple[Row, bo
     with nullcontext() if last else accelerator.no_sync(run.losses):
         losses = run.losses(batch.to(accelerator.device))
         total = torch.stack(list(losses.values())).sum()
-        # One reduction for all that the processes must agree on: the losses, and whether to stop.
-        mine = torch.stack([total, *losses.values(), total.new_tensor(float(bool(stop)))]).detach()
-        *values, stops = accelerator.reduce(mine, reduction="mean").tolist()
-        named = dict(zip(("loss", *losses), values, strict=True))
-        if not all(map(math.isfinite, values)):
-            raise nonfinite(run, batch, "loss", ", ".join(f"{name} {value:.4g}" for name, value in named.items()))
+        # One reduction for all that the processes must agree on: the losses, whether to stop, and whether to save.
+        wishes = (total.new_tensor(float(wish)) for wish in (bool(stop), run.save_is_due))
+        mine = torch.stack([total, *losses.values(), *wishes]).detach()
+        *values, stops, saves = accelerator.reduce(mine, reduction="mean").tolist()
+        # Also of a loss that is not finite, which shows in all processes' gradients then: all must do the same.
         accelerator.backward(total / parts)
-    return named, stops > 0
+    return dict(zip(("loss", *losses), values, strict=True)), Wanted(stops > 0, saves > 0)
 
 
-def update(run: Run, batch: Batch) -> float:
-    """One optimizer step on the gradients up to those of `batch`; returns their norm before clipping."""
-    settings, parameters = run.settings, list(run.model.parameters())
+def update(run: Run, step: Step, data: SkipUnreadable, report: Report) -> float:
+    """One optimizer step, unless it is not finite; returns the norm of the gradients before clipping."""
+    at, settings, parameters, scaler = run.at, run.settings, list(run.model.parameters()), run.accelerator.scaler
     run.accelerator.unscale_gradients()
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if run.accelerator.scaler is None and not norm.isfinite():  # the scaler of fp16 skips such steps and goes on
-        raise nonfinite(run, batch, "gradient", f"norm {norm.item()}")
-    if settings.grad_clip is not None:
-        nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip, norm)
-    set_learning_rate(run.optimizer, partial(schedule_factor, settings, run.at.step, run.total_steps))
-    run.optimizer.step()
+    value = norm.item()
+    # The scaler of fp16 leaves out steps whose gradients are not finite by itself, and goes on with a lower scale.
+    if problem := step.problem(value if scaler is None else None):
+        step.undo()
+        if scaler is not None:
+            scaler.update()
+        images = of_all_processes(run, [data.name_of(index) for index in step.images])
+        report.note(record(at, at.epoch, problem, images))
+        at.skipped_batches += len(step.losses)
+    else:
+        if settings.grad_clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip, norm)
+        set_learning_rate(run.optimizer, partial(schedule_factor, settings, at.step, run.total_steps))
+        run.optimizer.step()
+        if run.average is not None:
+            run.average.update_parameters(run.model)
+        at.nonfinite_in_a_row = 0
+        for losses in step.losses:
+            at.sums = {name: at.sums.get(name, 0.0) + value for name, value in losses.items()}
     run.optimizer.zero_grad()
-    if run.average is not None:
-        run.average.update_parameters(run.model)
-    run.at.step += 1
-    return norm.item()
+    at.step += 1
+    return value
 
 
 def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metric: str, stop: StopRequest) -> bool:
@@ -183,7 +238,7 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
     at, finished = run.at, run.at.epoch + 1
     lr = learning_rate(run, at.step - 1)
     row: Row = {"epoch": finished, "step": at.step, "seconds": at.seconds, "lr": lr}
-    row |= {name: value / run.batches for name, value in at.sums.items()}
+    row |= {name: value / (run.batches - at.skipped_batches) for name, value in at.sums.items()}
     metrics: Row = {}
     if evaluate is not None:
         measured = measure(run, evaluate, best_metric, stop)
@@ -200,7 +255,7 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
                 save_model(run.result_model, run.folder.best)
     at.history.append(row | metrics)
     report.epoch(at.history, metrics)
-    at.epoch, at.batch, at.sums, at.seconds = finished, 0, {}, 0.0
+    at.epoch, at.batch, at.sums, at.seconds, at.skipped_batches = finished, 0, {}, 0.0, 0
     return False
 
 
@@ -235,13 +290,3 @@ def learning_rate(run: Run, step: int) -> float:
     """Of everything that was not pretrained, such as the head, in optimizer step `step` (0-based)."""
     peak = run.settings.scaled_lr(run.accelerator.num_processes) * run.settings.new_lr_factor
     return peak * schedule_factor(run.settings, step, run.total_steps, peak)
-
-
-def nonfinite(run: Run, batch: Batch, what: str, values: str) -> FloatingPointError:
-    """The error for a NaN or infinite value, with all that is needed to find its cause."""
-    at = run.at
-    return FloatingPointError(
-        f"the {what} is not finite at step {at.step} (epoch {at.epoch + 1}, batch {at.batch}): {values}; images of "
-        f"the data set in this batch: {batch.indices}. Checkpoints from before this step are unharmed. Usual "
-        "causes: too high a learning rate, too short a warm-up, fp16, or broken annotations"
-    )

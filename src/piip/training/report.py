@@ -89,7 +89,7 @@ class Report:
         if not self.active:
             return
         row = history[-1]
-        shown = "  ".join(f"{name} {row[name]:.4g}" for name in ("loss", *headline(list(metrics))))
+        shown = "  ".join(f"{name} {row[name]:.4g}" for name in ("loss", *headline(list(metrics))) if name in row)
         say(self.console, f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s")
         for name, value in row.items():
             self.writer.add_scalar(f"epoch/{name}", value, row["step"])

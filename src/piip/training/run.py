@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
@@ -12,18 +16,23 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from piip.data.batches import train_loader
+from piip.files import write_json
 from piip.model import PIIPModel
 from piip.structures import Batch
-from piip.training.accelerator import build_accelerator
 from piip.training.checkpoint import load_checkpoint, save_checkpoint
+from piip.training.data_record import DataRecord, check_same_data, record_of
 from piip.training.folder import RunFolder
+from piip.training.nonfinite import FREE_AFTERWARDS, IN_A_ROW, statistics_of
 from piip.training.optim import build_average, build_optimizer
 from piip.training.report import Row
-from piip.training.settings import Settings, check_resumable, write_run_config
+from piip.training.settings import FREE_ON_RESUME, Settings, check_resumable, write_run_config
+from piip.training.unreadable import SkipUnreadable
 from piip.weights.files import load_exactly, nonfinite_keys, save_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -45,6 +54,14 @@ class Position:
     """epochs that were finished when `best` was found"""
     history: list[Row] = field(default_factory=list)
     """a row per finished epoch"""
+    skipped_batches: int = 0
+    """of the epoch so far: those of the steps that were left out"""
+    nonfinite_in_a_row: int = 0
+    """steps left out since the last one that was taken"""
+    skipped_steps: list[dict[str, Any]] = field(default_factory=list)
+    """what was left out because it was not finite, see `nonfinite.record`"""
+    unreadable: list[str] = field(default_factory=list)
+    """images that could not be read, and why"""
 
 
 @dataclass
@@ -62,6 +79,21 @@ class Run:
     batches: int
     """per epoch and process"""
     at: Position
+    data_record: DataRecord | None = None
+    """what is trained on, where the data says so"""
+    saved: float = field(default_factory=time.monotonic)
+    """when the last checkpoint was written"""
+
+    @cached_property
+    def statistics(self) -> list[Tensor]:
+        """The model's, which a step that is left out must not change."""
+        return statistics_of(self.model)
+
+    @property
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is older than `settings.save_minutes`."""
+        minutes = self.settings.save_minutes
+        return minutes is not None and time.monotonic() - self.saved > 60 * minutes
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,15 +123,20 @@ class Losses(nn.Module):
         return self.model.loss(batch)
 
 
-def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, resume: bool) -> Run:
+def start(
+    accelerator: Accelerator,
+    model: PIIPModel,
+    data: SkipUnreadable,
+    settings: Settings,
+    folder: RunFolder,
+    resume: bool,
+) -> Run:
     """Build the objects of the run; on `resume`, in the state of its checkpoint."""
-    accelerator = build_accelerator(settings)
+    data_record = record_of(data.data)
     with accelerator.main_process_first():  # which repairs the folder if it has to
         state = load_checkpoint(folder.checkpoint) if resume else None
     if state is not None:
-        check_resumable(state["settings"], settings, folder.checkpoint)
-        if (done := state["position"]["epoch"]) > settings.epochs:
-            raise ValueError(f"{settings.epochs} epochs: {folder.path} has done {done} already; give as many or more")
+        check_state(state, settings, data_record, folder)
     if accelerator.is_main_process:
         folder.prepare(resume)
         write_run_config(folder.config, model.config, settings)
@@ -113,7 +150,7 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
     optimizer = build_optimizer(model, settings, accelerator.num_processes)
     average = build_average(model, settings.ema) if settings.ema is not None else None
     losses, optimizer = accelerator.prepare(Losses(model), optimizer)
-    run = Run(settings, folder, accelerator, model, losses, optimizer, average, 0, Position())
+    run = Run(settings, folder, accelerator, model, losses, optimizer, average, 0, Position(), data_record)
     run.batches = len(epoch_loader(run, data))
     if run.batches == 0:
         raise ValueError(
@@ -123,6 +160,21 @@ def start(model: PIIPModel, data: Any, settings: Settings, folder: RunFolder, re
     if state is not None:
         restore(run, state)
     return run
+
+
+def check_state(state: dict[str, Any], settings: Settings, data_record: DataRecord | None, folder: RunFolder) -> None:
+    """ValueError where a checkpoint is that of another run than `settings` and the data make."""
+    ended_so = state["position"].get("nonfinite_in_a_row", 0) >= IN_A_ROW
+    free = FREE_ON_RESUME | FREE_AFTERWARDS if ended_so else FREE_ON_RESUME
+    check_resumable(state["settings"], settings, folder.checkpoint, free)
+    if (done := state["position"]["epoch"]) > settings.epochs:
+        raise ValueError(f"{settings.epochs} epochs: {folder.path} has done {done} already; give as many or more")
+    if data_record is None:
+        return
+    if state.get("data") is None:
+        logger.warning("%s does not say what it was trained on: make sure that the data is the same", folder.checkpoint)
+    else:
+        check_same_data(state["data"], data_record, folder.checkpoint)
 
 
 def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
@@ -144,6 +196,7 @@ def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
 
 def save(run: Run) -> None:
     """Write the checkpoint and the last weights; if not finite, FloatingPointError and nothing written."""
+    run.at.unreadable = of_all_processes(run, run.at.unreadable)
     if run.accelerator.is_main_process:
         state = state_of(run)
         for name in ("model", "average"):
@@ -151,7 +204,29 @@ def save(run: Run) -> None:
                 raise FloatingPointError(f"NaN or infinite weights at step {run.at.step}, not saved: {broken[:5]}")
         save_checkpoint(state, run.folder.checkpoint)
         save_model(run.result_model, run.folder.last)
+        write_skipped(run.at, run.folder.skipped)
+    run.saved = time.monotonic()
     run.accelerator.wait_for_everyone()
+
+
+def write_skipped(at: Position, path: Path) -> None:
+    """What was left out so far, as JSON, if anything."""
+    if at.skipped_steps or at.unreadable:
+        content = {
+            "unreadable_images": at.unreadable,
+            "skipped_steps": at.skipped_steps,
+            "nonfinite_in_a_row": at.nonfinite_in_a_row,
+        }
+        write_json(path, content, indent=2)
+
+
+def of_all_processes(run: Run, mine: list[str]) -> list[str]:
+    """Each once, in the order of the processes. All of them must ask."""
+    if run.accelerator.num_processes == 1:
+        return mine
+    from accelerate.utils import gather_object
+
+    return list(dict.fromkeys(gather_object(mine)))
 
 
 def state_of(run: Run) -> dict[str, Any]:
@@ -160,6 +235,7 @@ def state_of(run: Run) -> dict[str, Any]:
     return {
         "settings": run.settings.model_dump(mode="json"),
         "batches": run.batches,
+        "data": run.data_record.to_dict() if run.data_record is not None else None,
         "position": asdict(run.at),
         "model": run.model.state_dict(),
         "average": run.average.state_dict() if run.average is not None else None,
@@ -178,7 +254,12 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     load_exactly(run.model, state["model"], str(run.folder.checkpoint))
     if run.average is not None:
         run.average.load_state_dict(state["average"])
+    rates = [group["peak_lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(state["optimizer"])
-    if run.accelerator.scaler is not None:
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["peak_lr"] = rate  # the settings', which may change after a run that ended on broken numbers
+    if run.accelerator.scaler is not None and state["scaler"] is not None:
         run.accelerator.scaler.load_state_dict(state["scaler"])
     run.at = Position(**state["position"])
+    if run.at.nonfinite_in_a_row >= IN_A_ROW:
+        run.at.nonfinite_in_a_row = 0  # another try

@@ -101,6 +101,8 @@ class Settings(Frozen):
     """epochs between evaluations; the last epoch is always evaluated"""
     save_interval: PositiveInt | None = None
     """optimizer steps between checkpoints within an epoch; the end of an epoch writes one in any case"""
+    save_minutes: PositiveFloat | None = 10.0
+    """minutes between checkpoints, also within an epoch; None: only those of `save_interval` and the ends of epochs"""
     patience: PositiveInt | None = None
     """stop after so many evaluations without a better result; None: never"""
 
@@ -118,7 +120,17 @@ class Settings(Frozen):
 
 
 FREE_ON_RESUME = frozenset(
-    {"data", "epochs", "checkpointing", "device", "workers", "eval_interval", "save_interval", "patience"}
+    {
+        "data",
+        "epochs",
+        "checkpointing",
+        "device",
+        "workers",
+        "eval_interval",
+        "save_interval",
+        "save_minutes",
+        "patience",
+    }
 )
 """what may differ when a run is resumed; anything else would make it another run"""
 
@@ -127,15 +139,17 @@ BEFORE: dict[str, Any] = {"whole_layers": False, "drop_empty": False, "same_orie
 """what runs did that were begun before there was such a setting, where it is not the default"""
 
 
-def check_resumable(saved: dict[str, Any], settings: Settings, source: Path) -> None:
-    """Raise ValueError where `settings` differ from `saved`, a checkpoint's, in more than `FREE_ON_RESUME`."""
+def check_resumable(
+    saved: dict[str, Any], settings: Settings, source: Path, free: frozenset[str] = FREE_ON_RESUME
+) -> None:
+    """Raise ValueError where `settings` differ from `saved`, a checkpoint's, in more than what is `free` to."""
     was, now = _of_this_version(saved, source), settings.model_dump(mode="json")
-    changed = [key for key in sorted(now) if now[key] != was[key] and key not in FREE_ON_RESUME]
+    changed = [key for key in sorted(now) if now[key] != was[key] and key not in free]
     changed = [f"{key} (was {was[key]}, now {now[key]})" for key in changed]
     if changed:
         raise ValueError(
             f"{source}: cannot resume with other settings: {', '.join(changed)}; only "
-            f"{', '.join(sorted(FREE_ON_RESUME))} may change. Start a new run instead"
+            f"{', '.join(sorted(free))} may change. Start a new run instead"
         )
 
 

@@ -21,9 +21,12 @@ from piip.model import PIIPModel
 from piip.prediction.files import Writer
 from piip.prediction.predictor import Predictor
 from piip.training.accelerator import build_accelerator
+from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.interrupt import Interrupted, stop_on_signal
 from piip.training.loop import RunResult, train
+from piip.training.nonfinite import free_afterwards
+from piip.training.restart import begun_before, mark_as_begun
 from piip.training.settings import FREE_ON_RESUME, Settings, read_settings
 from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
@@ -98,16 +101,20 @@ def start_run(
     else:
         model = _without_downloading(adapted)
         note_transfer(model, weights, part)
-    folder = _agreed(lambda: new_run_folder(output, adapted.task, name or adapted.name), settings)
-    return run(model, settings, folder, resume=False, data=data)
+    place = (output, adapted.task, name or adapted.name)
+    folder = _agreed(lambda: begun_before(*place) or mark_as_begun(new_run_folder(*place)), settings)
+    return run(model, settings, folder, RunFolder(folder).checkpoint.exists(), data)
 
 
 def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[RunResult, PIIPModel]:
-    """Go on with the run in `folder` from its last checkpoint, with `changes` of `settings.FREE_ON_RESUME`."""
-    refused = sorted(set(changes or ()) - FREE_ON_RESUME)
-    if refused:
+    """Go on with the run in `folder` from its last checkpoint, with `changes` of `settings.FREE_ON_RESUME`.
+
+    After a run that ended on numbers that were not finite also of `nonfinite.FREE_AFTERWARDS`.
+    """
+    free = FREE_ON_RESUME | free_afterwards(RunFolder(Path(folder)).skipped)
+    if refused := sorted(set(changes or ()) - free):
         raise ValueError(
-            f"a resumed run keeps its {', '.join(refused)}; only {', '.join(sorted(FREE_ON_RESUME))} may change. "
+            f"a resumed run keeps its {', '.join(refused)}; only {', '.join(sorted(free))} may change. "
             "For anything else start a new run from its weights"
         )
     path = RunFolder(Path(folder)).config
@@ -138,7 +145,7 @@ def run(
     assert settings.data is not None
     task = tasks.of(model.config)
     if data is None:
-        data = task.open_split(settings.data, "train")
+        data = task.in_label_order(model.config, task.open_split(settings.data, "train"))
     keep_empty = not settings.drop_empty
     train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, keep_empty)
     val_data = task.validation_split(settings.data)
@@ -150,17 +157,11 @@ def run(
         metrics = task.evaluate(current, val_data, settings.batch_size, settings.workers, settings.precision)
         return {task.BEST_METRIC: math.nan} | metrics.scalars()  # undefined without anything to find
 
-    result = train(
-        model,
-        train_data,
-        settings,
-        folder,
-        evaluate if val_data is not None else None,
-        task.BEST_METRIC,
-        resume=resume,
-        draw_batch=partial(task.draw_training_batch, model=model.config),
-    )
-    with stop_on_signal() as stop:
+    measure = evaluate if val_data is not None else None
+    draw_batch = partial(task.draw_training_batch, model=model.config)
+    with explained(RunFolder(folder), settings):
+        result = train(model, train_data, settings, folder, measure, task.BEST_METRIC, resume, draw_batch)
+    with explained(RunFolder(folder), settings), stop_on_signal() as stop:
         best = load_model(result.best_weights or result.last_weights)
         if result.end != "stopped" and val_data is not None and result.main_process:
             best.to(next(model.parameters()).device)

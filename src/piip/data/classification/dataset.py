@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -67,6 +68,16 @@ class ClassificationDataset(Dataset[Sample]):
             replace(sample, image=image, target=target)
             for sample, image, target in zip(samples, images, targets, strict=True)
         ]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in label order."""
+        return self.data.classes
+
+    def contents(self) -> Iterator[tuple[Path, str]]:
+        """The file of each image, and its label."""
+        for path, label in self.data.images:
+            yield path, str(label)
 
     def file_of(self, index: int) -> str:
         """The file of `Sample.index`, for messages."""

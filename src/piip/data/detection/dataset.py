@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,6 +62,19 @@ class DetectionDataset(Dataset[Sample]):
         with seeded(self.seed, epoch, index):
             network_input, target = self.transform(image, boxes, labels, masks)
         return Sample(network_input, target, record.size, index)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in label order."""
+        return self.data.classes
+
+    def contents(self) -> Iterator[tuple[Path, str]]:
+        """The file of each image, and the labels and boxes of its objects."""
+        for index in self.indices:
+            image = self.data.images[index]
+            boxes = (" ".join(f"{side:.1f}" for side in obj.box) for obj in training_objects(image))
+            labels = (obj.label for obj in training_objects(image))
+            yield image.path, ", ".join(f"{label}: {box}" for label, box in zip(labels, boxes, strict=True))
 
     def file_of(self, index: int) -> str:
         """The file of `Sample.index`, for messages."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,6 +40,16 @@ class SegmentationDataset(Dataset[Sample]):
         with seeded(self.seed, epoch, index):
             network_input, target = self.transform(image, labels)
         return Sample(network_input, target, record.size, index)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in label order."""
+        return self.data.classes
+
+    def contents(self) -> Iterator[tuple[Path, str]]:
+        """The file of each image, and its mask's with the pixels of each class in all masks."""
+        for image in self.data.images:
+            yield image.path, f"{image.mask.name} of {self.data.pixels}"
 
     def file_of(self, index: int) -> str:
         """The file of `Sample.index`, for messages."""
