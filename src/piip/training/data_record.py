@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from piip.console import shortened
 from piip.data.report import DataError
-from piip.weights.shortened import shortened
 
 LISTED = 8
 """how many classes an error names"""

@@ -31,9 +31,9 @@ class SkipUnreadable(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def orientations(self) -> list[int]:
+    def orientations(self) -> list[int] | None:
         """As the data set says, for batches of one orientation."""
-        groups: list[int] = self.data.orientations()
+        groups: list[int] | None = self.data.orientations()
         return groups
 
     def name_of(self, index: int) -> str:
