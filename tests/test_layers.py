@@ -24,7 +24,7 @@ FLOORS = (
     ("inference",),
     ("weights",),
     ("zoo",),
-    ("model",),
+    ("model", "encoder"),
     ("heads",),
     ("backbone",),
     ("data",),

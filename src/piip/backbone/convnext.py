@@ -85,6 +85,7 @@ def _from_architecture(branch: config.Branch) -> Any:
         depths=tuple(stage.blocks for stage in branch.stages),
         dims=tuple(stage.width for stage in branch.stages),
         num_classes=0,
+        head_hidden_size=branch.classifier_width,
         ls_init_value=branch.layer_scale,
         act_layer=ACTIVATIONS[branch.activation],
     )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.backbone.beit import BEiTBranch
+from piip.backbone.clip import CLIPBranch
 from piip.backbone.convnext import ConvNeXtBranch
 from piip.backbone.feature_maps import FeatureMaps
 from piip.backbone.initial_values import set_initial_values
@@ -25,6 +26,7 @@ FAMILIES = {
     "uni_perceiver": UniPerceiverBranch,
     "intern_vit": InternViTBranch,
     "convnext": ConvNeXtBranch,
+    "clip": CLIPBranch,
 }
 
 

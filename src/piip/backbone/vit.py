@@ -10,6 +10,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import QuickGELU
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -22,7 +23,11 @@ from piip.ops.paths import in_pieces, is_plain
 from piip.ops.windows import from_window_order, to_window_order
 from piip.structures import BranchState, Size
 
-ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh")}
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+}
 EPSILON = 1e-6
 
 

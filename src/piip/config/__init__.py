@@ -6,6 +6,7 @@ is wrong with it is refused when it is read, with a message that says what would
 
 from piip.config.backbone import GROUP_NORM_GROUPS, Backbone, FeatureMaps, Interaction
 from piip.config.branch import Branch, Frozen, Group, Rate, Stage, even_groups
+from piip.config.encoder import Encoder
 from piip.config.heads import DINO, Classifier, Head, MaskRCNN, Task, UperNet
 from piip.config.model import Model, Preprocess
 
@@ -15,6 +16,7 @@ __all__ = [
     "Backbone",
     "Branch",
     "Classifier",
+    "Encoder",
     "FeatureMaps",
     "Frozen",
     "Group",

@@ -44,10 +44,11 @@ class Branch(Frozen):
 
     size: PositiveInt
     """side, in pixels, that this branch sees when the finest branch sees its own `size`; only the ratio counts"""
-    family: Literal["vit", "beit", "uni_perceiver", "intern_vit", "convnext"] = "vit"
+    family: Literal["vit", "beit", "uni_perceiver", "intern_vit", "convnext", "clip"] = "vit"
     """"vit": plain pre-norm ViT (or any of timm's, by `model`); "beit": no positions, but a relative position bias
     in every window; "uni_perceiver": spatial and temporal positions and a norm before the blocks; "intern_vit":
-    RMSNorm, queries and keys normalised over the full width; "convnext": a grid that shrinks"""
+    RMSNorm, queries and keys normalised over the full width; "convnext": a grid that shrinks; "clip": CLIP's image
+    encoder, with a norm before the blocks"""
     model: str | None = None
     """timm name, e.g. "deit3_small_patch16_224.fb_in22k_ft_in1k" or "convnext_tiny" """
     pretrained: bool = False
@@ -84,8 +85,10 @@ class Branch(Frozen):
     """the same rate in all blocks, or a ramp from 0 to the rate"""
     layer_scale: PositiveFloat | None = 1.0
     """initial value of LayerScale; None for a branch without it"""
-    activation: Literal["gelu", "gelu_tanh"] = "gelu"
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
     qkv_bias: bool = True
+    classifier_width: PositiveInt | None = None
+    """of a hidden layer in a ConvNeXt's classifier, which is stored and not used; None without one"""
     checkpointing: bool = False
     """recompute each block in the backward pass: less memory, more time"""
 
@@ -226,7 +229,7 @@ def _check_family(branch: Branch) -> None:
     if branch.model is None and (branch.position_grid is not None) != has_positions:
         raise ValueError(f"position_grid {branch.position_grid}: a branch of family {branch.family!r} has "
                          f"{'a' if has_positions else 'no'} stored position embedding")  # fmt: skip
-    if branch.prefix_tokens and branch.family not in ("vit", "intern_vit"):
+    if branch.prefix_tokens and branch.family not in ("vit", "intern_vit", "clip"):
         raise ValueError(f"a branch of family {branch.family!r} has no class or register tokens; prefix_tokens must "
                          "be 0")  # fmt: skip
     if branch.prefix_tokens and branch.position_prefix not in (0, branch.prefix_tokens):

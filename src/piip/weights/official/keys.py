@@ -85,7 +85,7 @@ def _backbone_rules(backbone: config.Backbone) -> list[Rule]:
         # Inside a unit the official names always call the coarser branch 1 and the finer one 2.
         pair = f"interaction_units_{count - index - 1}{count - index}"
         for direction, name in (("to_coarse", "branch2to1"), ("to_fine", "branch1to2")):
-            rules += _injector_rules(
+            rules += injector_rules(
                 rf"interactions\.(\d+)\.units\.{index}\.{direction}", rf"interactions.\1.{pair}.{name}", backbone
             )
     levels: list[Rule] = [(r"maps\.levels\.0\.(\d\..+)", r"fpn1.\1"), (r"maps\.levels\.1\.(.+)", r"fpn2.0.\1")]
@@ -151,7 +151,8 @@ def _convnext_rules(ours: str, theirs: str) -> list[Rule]:
     ]
 
 
-def _injector_rules(ours: str, theirs: str, backbone: config.Backbone) -> list[Rule]:
+def injector_rules(ours: str, theirs: str, backbone: config.Backbone) -> list[Rule]:
+    """Of one direction of an exchange: `ours` holds one group of digits, that of the stage."""
     injector = f"{theirs}_injector"
     assert backbone.interaction is not None
     if backbone.interaction.attention == "deformable":
