@@ -15,14 +15,13 @@ import multiprocessing
 import resource
 import statistics
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from forward import MODELS, build, matrix_rate, multiply_adds, seconds
 
-from piip.ops.paths import plain
+from piip.inference import choose
 
 KINDS = {"usual": False, "checkpointing": True}
 
@@ -31,8 +30,8 @@ def step(model: Any, image: torch.Tensor, kind: str) -> None:
     """One forward and backward."""
     model.set_checkpointing(kind == "checkpointing")
     model.zero_grad(set_to_none=True)
-    with plain() if kind == "plain" else nullcontext():
-        sum(level.mean() for level in model(image)).backward()
+    choose(model, "export" if kind == "plain" else "train")
+    sum(level.mean() for level in model(image)).backward()
 
 
 def peak_memory(key: str, kind: str, threads: int) -> tuple[float, float]:
@@ -44,7 +43,7 @@ def peak_memory(key: str, kind: str, threads: int) -> tuple[float, float]:
 
 def _peak_memory(key: str, kind: str, threads: int) -> tuple[float, float]:
     torch.set_num_threads(threads)
-    model, image = build(key)
+    model, image = build(key, "plain")
     model.train()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step(model, image, kind)
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--model", choices=[key for key in MODELS if key != "vit-b"], default="tsb-1120")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--plain", action="store_true", help="measure the plain paths too")
+    parser.add_argument("--plain", action="store_true", help="measure the plain modules too")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
     parser.add_argument("--cpu-time", action="store_true", help="on a busy machine: CPU seconds of the process")
     parser.add_argument("--json", type=Path)
@@ -69,9 +68,9 @@ def main() -> None:
 
     kinds = [*KINDS, "plain"] if arguments.plain else list(KINDS)
     memory = {kind: peak_memory(arguments.model, kind, threads) for kind in kinds if not arguments.no_memory}
-    model, image = build(arguments.model)
+    model, image = build(arguments.model, "plain")
     model.train()
-    macs = 3 * multiply_adds(arguments.model)
+    macs = 3 * multiply_adds(arguments.model, "train")
     roofs: list[float] = []
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for turn in range(arguments.rounds + 1):

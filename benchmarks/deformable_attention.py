@@ -3,7 +3,7 @@
     python benchmarks/deformable_attention.py [--rounds 7] [--threads 1] [--cpu-time]
 
 Medians of alternate calls in one run, fp32, batch 1, 16 heads, 4 points. "training" is forward and backward. The
-choice in `piip.ops.deformable_attention` rests on this table. Planes (`piip.inference.bags`) are what the
+choice in `piip.lean.sampling` rests on this table. Planes (`piip.inference.bags`) are what the
 interactions use in inference; their time includes the softmax, which the other two are given.
 """
 
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from piip.inference import bags
-from piip.ops.deformable_attention import cell_centres, deformable_attention_reference, deformable_attention_rows
+from piip.lean.sampling import sample_rows
+from piip.ops.deformable_attention import cell_centres, deformable_attention
 
 HEADS, POINTS = 16, 4
 SHAPES = (  # receiver's grid, source's grid, channels per head
@@ -66,7 +67,7 @@ def by_planes(value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weigh
 
 def milliseconds(step: Callable[..., None], shape: Sequence[int], rounds: int, clock: Clock) -> list[float]:
     """Medians of the paths, called in turn."""
-    paths: tuple[Path, ...] = (deformable_attention_reference, deformable_attention_rows)
+    paths: tuple[Path, ...] = (deformable_attention, sample_rows)
     if step is infer:
         paths += (by_planes,)
     arguments = inputs(*shape)

@@ -2,8 +2,8 @@
 
     python benchmarks/windows.py
 
-Counted on the meta device (torch's flop counter): the plain path computes the padded tokens, the usual one does not.
-Both give the same maps (tests/backbone/test_attention.py).
+Counted on the meta device (torch's flop counter): the plain modules compute the padded tokens, their lean twins do not.
+Both give the same maps (tests/lean/test_blocks.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from piip import zoo
 from piip.backbone import PIIPBackbone
-from piip.ops.paths import plain
+from piip.inference import choose
 
 NAMES = [name for name in zoo.list_models("*mask_rcnn*") if "convnext" not in name and "nano" not in name]
 
@@ -30,8 +30,8 @@ def main() -> None:
         config = zoo.entry(name).backbone()
         with torch.device("meta"):
             backbone = PIIPBackbone(config).eval()
-        with plain():
-            padded = multiply_adds(backbone, config.branches[0].size)
+        padded = multiply_adds(backbone, config.branches[0].size)
+        choose(backbone, "train")
         without = multiply_adds(backbone, config.branches[0].size)
         print(f"{name:52} {padded:9.1f} {without:9.1f} {1 - without / padded:7.1%}", flush=True)
 

@@ -22,6 +22,7 @@ FLOORS = (
     ("prediction",),
     ("pictures",),
     ("inference",),
+    ("lean",),
     ("weights",),
     ("zoo",),
     ("model", "encoder"),
@@ -36,14 +37,6 @@ FLOORS = (
 the model, what goes in, and what all of them need"""
 
 KNOWN = {
-    # Inference on a CPU moves out of the paper's files: then these swap modules from above.
-    ("piip.backbone.attention", "piip.inference.products"),
-    ("piip.backbone.block", "piip.inference.block_in_place"),
-    ("piip.backbone.feature_maps", "piip.inference.products"),
-    ("piip.backbone.interaction", "piip.inference.exchange_in_pieces"),
-    ("piip.backbone.vit", "piip.inference.block_in_place"),
-    ("piip.heads.mask_rcnn.mask", "piip.inference.roi_products"),
-    ("piip.heads.mask_rcnn.roi", "piip.inference.roi_products"),
     # A benchmark takes a model.
     ("piip.benchmark.run", "piip.api"),
 }

@@ -88,8 +88,8 @@ def test_states_fit_the_image_and_images_of_a_batch_do_not_mix(kind: str, size: 
     images = torch.randn(2, 3, *size)
     last = branch.config.depth - 1
     with torch.no_grad():
-        state = branch.run(branch.embed(images), 0, last)
-        alone = branch.run(branch.embed(images[1:]), 0, last)
+        state = branch(branch.embed(images), 0, last)
+        alone = branch(branch.embed(images[1:]), 0, last)
     stride, width = branch.config.group_strides[-1], branch.config.group_widths[-1]
     assert state.size == (size[0] // stride, size[1] // stride)
     assert state.tokens.shape == (2, state.size[0] * state.size[1], width)
@@ -105,10 +105,10 @@ def test_groups_of_blocks_one_after_another_are_all_blocks_at_once(kind: str) ->
     branch = make(toy(kind, groups=3))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        whole = branch.run(branch.embed(images), 0, branch.config.depth - 1)
+        whole = branch(branch.embed(images), 0, branch.config.depth - 1)
         state = branch.embed(images)
         for index, group in enumerate(branch.config.groups):
-            state = branch.run(state, *group)
+            state = branch(state, *group)
             assert state.tokens.shape[-1] == branch.config.group_widths[index]
             assert state.size[0] == 64 // branch.config.group_strides[index]
     torch.testing.assert_close(state.tokens, whole.tokens)
@@ -118,7 +118,7 @@ def test_groups_of_blocks_one_after_another_are_all_blocks_at_once(kind: str) ->
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_every_used_parameter_is_trained_with_and_without_checkpointing(kind: str, checkpointing: bool) -> None:
     branch = make(toy(kind, checkpointing=checkpointing)).train()
-    state = branch.run(branch.embed(torch.randn(1, 3, 64, 64)), 0, branch.config.depth - 1)
+    state = branch(branch.embed(torch.randn(1, 3, 64, 64)), 0, branch.config.depth - 1)
     total = state.tokens.square().sum() + (0 if state.prefix is None else state.prefix.square().sum())
     total.backward()
     unused = {
@@ -138,7 +138,7 @@ def test_checkpointing_changes_no_gradient(kind: str) -> None:
     recomputing.load_state_dict(plain.state_dict())
     images = torch.randn(1, 3, 64, 64)
     for branch in (plain, recomputing):
-        branch.run(branch.embed(images), 0, branch.config.depth - 1).tokens.square().sum().backward()
+        branch(branch.embed(images), 0, branch.config.depth - 1).tokens.square().sum().backward()
     for (name, one), other in zip(plain.named_parameters(), recomputing.parameters(), strict=True):
         if one.requires_grad and one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, msg=lambda text, name=name: f"{name}: {text}")
@@ -149,10 +149,10 @@ def test_half_precision_is_near_and_keeps_prefix_and_patches_in_one_type(kind: s
     branch = make(toy(kind))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        exact = branch.run(branch.embed(images), 0, 1)
+        exact = branch(branch.embed(images), 0, 1)
         with torch.autocast("cpu", torch.bfloat16):
             embedded = branch.embed(images)
-            near = branch.run(embedded, 0, 1)
+            near = branch(embedded, 0, 1)
     assert embedded.prefix is None or embedded.prefix.dtype == embedded.tokens.dtype
     assert (near.tokens.float() - exact.tokens).abs().max() < 0.05 * exact.tokens.abs().max()
 
@@ -178,7 +178,7 @@ def test_layers_count_from_the_embedding_to_the_last_block(kind: str) -> None:
     images, depth = torch.randn(1, 3, 64, 64), branch.config.depth
     for block in range(depth):  # a parameter of layer k + 1 changes nothing before block k
         branch.zero_grad()
-        state = branch.run(branch.embed(images), 0, block)
+        state = branch(branch.embed(images), 0, block)
         (state.tokens.sum() + (0 if state.prefix is None else state.prefix.sum())).backward()
         reached = {layers[name] for name, parameter in branch.named_parameters() if parameter.grad is not None}
         assert max(reached) == block + 1
@@ -251,7 +251,7 @@ def test_a_convnext_lists_downsampling_layers_among_its_blocks() -> None:
     assert [isinstance(block, nn.Sequential) for block in branch.blocks()] == [i in (1, 3, 6) for i in range(8)]
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        state = branch.run(branch.embed(images), 0, 7)
+        state = branch(branch.embed(images), 0, 7)
         expected = branch.convnext.stages(branch.convnext.stem(images))
     torch.testing.assert_close(state.tokens, expected.flatten(2).transpose(1, 2))
 
@@ -290,8 +290,8 @@ def test_one_window_with_prefix_and_rotary_positions_is_global_attention(name: s
     patch = whole.config.patch
     images = torch.randn(2, 3, 4 * patch, 4 * patch)
     with torch.no_grad():
-        one = whole.run(whole.embed(images), 0, 1)
-        other = windowed.run(windowed.embed(images), 0, 1)
+        one = whole(whole.embed(images), 0, 1)
+        other = windowed(windowed.embed(images), 0, 1)
     torch.testing.assert_close(one.tokens, other.tokens, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(one.prefix, other.prefix, atol=1e-4, rtol=1e-4)
 
@@ -306,7 +306,7 @@ def test_each_window_attends_with_the_rotary_positions_of_its_own_place(name: st
                                     with_kwargs=True)  # fmt: skip
     patch = branch.config.patch
     with torch.no_grad():
-        branch.run(branch.embed(torch.randn(2, 3, 3 * patch, 4 * patch)), 0, 0)
+        branch(branch.embed(torch.randn(2, 3, 3 * patch, 4 * patch)), 0, 0)
     tokens, rope = captured[0]
     assert tokens.shape == (2 * 4, prefix_tokens + 4, width)  # two rows of two windows, the lower ones half padding
     grid = branch.vit.rope.get_embed(shape=(3, 4)).unflatten(0, (3, 4))
@@ -324,7 +324,7 @@ def test_windows_exchange_through_the_prefix_tokens_only() -> None:
         changed = images.clone()
         changed[..., 32:, 32:] += 1.0
         with torch.no_grad():
-            one, other = (branch.run(branch.embed(x), 0, 1).tokens.unflatten(1, (4, 4)) for x in (images, changed))
+            one, other = (branch(branch.embed(x), 0, 1).tokens.unflatten(1, (4, 4)) for x in (images, changed))
         assert not torch.allclose(one[:, 2:, 2:], other[:, 2:, 2:])
         assert torch.equal(one[:, :2, :2], other[:, :2, :2]) != reached
 
@@ -332,7 +332,7 @@ def test_windows_exchange_through_the_prefix_tokens_only() -> None:
 def test_rotary_positions_are_not_jittered_in_training() -> None:
     branch = make(by_name("vit_small_patch16_dinov3")).train()
     images = torch.randn(1, 3, 64, 64)
-    one, other = (branch.run(branch.embed(images), 0, 0).tokens for _ in range(2))
+    one, other = (branch(branch.embed(images), 0, 0).tokens for _ in range(2))
     assert torch.equal(one, other)
 
 
@@ -345,9 +345,7 @@ def test_buffers_that_no_file_holds_come_back_after_building_without_memory() ->
     restore_buffers(empty)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(
-            empty.eval().run(empty.embed(images), 0, 0).tokens, full.run(full.embed(images), 0, 0).tokens
-        )
+        assert torch.equal(empty.eval()(empty.embed(images), 0, 0).tokens, full(full.embed(images), 0, 0).tokens)
 
 
 # -- timm by name ----------------------------------------------------------------------------------------------------
@@ -367,7 +365,7 @@ def test_a_branch_by_name_computes_what_timm_computes(name: str) -> None:
     state = branch.embed(images)
     with torch.no_grad():
         for group in branch.config.groups:
-            state = branch.run(state, *group)
+            state = branch(state, *group)
         _, (features, *_) = _last_features(same, images, branch.config.prefix_tokens)
     prefix = None
     if branch.config.prefix_tokens:
@@ -388,7 +386,7 @@ def _last_features(model: Any, images: Tensor, prefix_tokens: int) -> Any:
 )
 def test_prefix_tokens_can_be_left_out(name: str) -> None:
     branch = make(by_name(name, prefix_tokens=0))
-    state = branch.run(branch.embed(torch.randn(1, 3, 64, 64)), 0, 0)
+    state = branch(branch.embed(torch.randn(1, 3, 64, 64)), 0, 0)
     assert state.prefix is None
     assert not any("token" in name for name in branch.state_dict())
 

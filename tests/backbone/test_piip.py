@@ -11,6 +11,7 @@ from torch import Tensor
 from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
+from piip.backbone.vit import plain_vit
 
 ODD_SIZES = [(32, 32), (128, 96), (33, 47), (61, 95), (101, 64), (97, 129)]
 
@@ -63,7 +64,7 @@ def test_without_interaction_every_branch_is_its_own_vit() -> None:
     images = torch.randn(2, 3, 96, 128)
     pyramid = image_pyramid(images, [branch.size for branch in backbone.config.branches])
     for branch, image, state in zip(backbone.branches, pyramid, backbone.states(images), strict=True):
-        expected = branch.run(branch.embed(image), 0, 3)
+        expected = branch(branch.embed(image), 0, 3)
         torch.testing.assert_close(state.tokens, expected.tokens)
         assert state.size == (image.shape[2] // 16, image.shape[3] // 16)
 
@@ -78,7 +79,9 @@ def test_equals_plain_timm_blocks_where_attention_is_global() -> None:
     for branch, image, state in zip(
         backbone.branches, image_pyramid(images, (128, 96)), backbone.states(images), strict=True
     ):
-        torch.testing.assert_close(state.tokens, branch.vit.blocks(branch.embed(image).tokens))
+        timms = plain_vit(branch.config).eval()
+        timms.load_state_dict(branch.vit.state_dict())
+        torch.testing.assert_close(state.tokens, timms.blocks(branch.embed(image).tokens))
 
 
 @torch.no_grad()
@@ -88,7 +91,7 @@ def test_the_stages_come_in_the_papers_order() -> None:
     pyramid = image_pyramid(images, tiny.SIZES[:3])
     states = [branch.embed(image) for branch, image in zip(backbone.branches, pyramid, strict=True)]
     for group, blocks in enumerate(((0, 1), (2, 3))):
-        states = [branch.run(state, *blocks) for branch, state in zip(backbone.branches, states, strict=True)]
+        states = [branch(state, *blocks) for branch, state in zip(backbone.branches, states, strict=True)]
         states = backbone.interactions[group](states)
     expected = backbone.maps(backbone.merge(states))
     assert largest_difference(backbone(images), expected) < 1e-5

@@ -7,8 +7,7 @@ from tests import tiny
 from timm.layers import DropPath
 from torch import Tensor
 
-from piip.backbone.vit import ViTBranch, resize_positions
-from piip.ops.paths import plain
+from piip.backbone.vit import ViTBranch, plain_vit
 from piip.structures import BranchState
 
 
@@ -58,7 +57,7 @@ def block_by_hand(branch: ViTBranch, index: int, tokens: Tensor, size: tuple[int
 def test_blocks_and_the_padding_of_windows(size: tuple[int, int], windows: int | None) -> None:
     branch = build(windows=windows)
     before = state(branch, size)
-    after = branch.run(before, 1, 1)
+    after = branch(before, 1, 1)
     torch.testing.assert_close(after.tokens, block_by_hand(branch, 1, before.tokens, size), atol=1e-5, rtol=1e-4)
     assert after.size == size
 
@@ -68,26 +67,27 @@ def test_a_window_that_covers_the_grid_exactly_is_global_attention() -> None:
     windowed, everywhere = build(windows=4), build(windows=None)
     everywhere.load_state_dict(windowed.state_dict())
     before = state(windowed, (4, 4))
-    expected = everywhere.run(before, 0, 3).tokens
-    torch.testing.assert_close(windowed.run(before, 0, 3).tokens, expected, atol=1e-5, rtol=1e-4)
+    expected = everywhere(before, 0, 3).tokens
+    torch.testing.assert_close(windowed(before, 0, 3).tokens, expected, atol=1e-5, rtol=1e-4)
     smaller = state(windowed, (3, 4))  # here padding takes part
-    difference = windowed.run(smaller, 0, 3).tokens - everywhere.run(smaller, 0, 3).tokens
+    difference = windowed(smaller, 0, 3).tokens - everywhere(smaller, 0, 3).tokens
     assert difference.abs().max() > 0.1
 
 
 @torch.no_grad()
 def test_equals_timms_own_forward() -> None:
     branch = build(windows=None, position_grid=4)
-    images = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(branch.run(branch.embed(images), 0, 3).tokens, branch.vit.forward_features(images))
+    images, timms = torch.randn(2, 3, 64, 64), plain_vit(branch.config).eval()
+    timms.load_state_dict(branch.vit.state_dict())
+    torch.testing.assert_close(branch(branch.embed(images), 0, 3).tokens, timms.forward_features(images))
 
 
 @torch.no_grad()
 def test_groups_of_blocks_compose() -> None:
     branch = build()
     before = state(branch, (3, 5))
-    at_once = branch.run(before, 0, 3)
-    torch.testing.assert_close(branch.run(branch.run(before, 0, 0), 1, 3).tokens, at_once.tokens)
+    at_once = branch(before, 0, 3)
+    torch.testing.assert_close(branch(branch(before, 0, 0), 1, 3).tokens, at_once.tokens)
 
 
 @torch.no_grad()
@@ -159,9 +159,9 @@ def test_stochastic_depth_per_block(schedule: str, expected: list[float]) -> Non
 def test_stochastic_depth_acts_in_training_only() -> None:
     branch = build(drop_path=0.9)
     before = state(branch, (3, 3))
-    expected = branch.run(before, 0, 3).tokens
-    assert torch.equal(branch.run(before, 0, 3).tokens, expected)
-    assert not torch.equal(branch.train().run(before, 0, 3).tokens, expected)
+    expected = branch(before, 0, 3).tokens
+    assert torch.equal(branch(before, 0, 3).tokens, expected)
+    assert not torch.equal(branch.train()(before, 0, 3).tokens, expected)
 
 
 def test_recomputing_blocks_changes_no_gradient() -> None:
@@ -169,7 +169,7 @@ def test_recomputing_blocks_changes_no_gradient() -> None:
     saving.load_state_dict(plain.state_dict())
     before = state(plain, (3, 5))
     for branch in (plain, saving):
-        branch.train().run(before, 0, 3).tokens.square().sum().backward()
+        branch.train()(before, 0, 3).tokens.square().sum().backward()
     for one, other in zip(plain.vit.blocks.parameters(), saving.vit.blocks.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 
@@ -181,7 +181,7 @@ def test_recomputing_blocks_changes_no_gradient() -> None:
 def test_variants(fields: dict) -> None:
     branch = build(**fields)
     embedded = branch.embed(torch.randn(1, 3, 33, 50))
-    after = branch.run(embedded, 0, 3)
+    after = branch(embedded, 0, 3)
     assert after.tokens.shape == (1, after.size[0] * after.size[1], 32)
     assert after.tokens.isfinite().all()
     block = branch.vit.blocks[0]
@@ -207,19 +207,7 @@ def test_a_timm_model_by_name_gives_timms_features() -> None:
     assert not missing.unexpected_keys
     usual.norm = torch.nn.Identity()
     images = torch.randn(1, 3, 224, 224)
-    after = branch.run(branch.embed(images), 0, 11)
+    after = branch(branch.embed(images), 0, 11)
     expected = usual.forward_features(images)
     torch.testing.assert_close(after.tokens, expected[:, 1:], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(after.prefix, expected[:, :1], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("size", [(3, 5), (14, 7), (1, 1), (33, 40)])
-def test_positions_resized_by_products_are_those_of_the_plain_resize(size: tuple[int, int]) -> None:
-    stored = torch.randn(1, 49, 6)
-    with plain():
-        expected = resize_positions(stored, size)
-    torch.testing.assert_close(resize_positions(stored, size), expected, atol=1e-5, rtol=0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = resize_positions(stored, size)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from piip import config
 from piip.model import PIIPModel
-from piip.ops.paths import plain
 from piip.prediction.predictor import Predictor
 from piip.structures import Batch, Instances
 
@@ -44,23 +43,21 @@ def compare(on_cpu: PIIPModel, batch: Batch) -> dict[str, dict[str, int]]:
     """What the host waited for, after everything was found to be equal."""
     on_device = copy.deepcopy(on_cpu)
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-    # The CPU's own paths round otherwise, which can put a sampling point on the other side of a cell's middle, where
-    # the gradient jumps; they are compared with the plain ones elsewhere.
-    with plain():
-        losses, gradients = step(on_cpu, batch)
-        predicted = Predictor(on_cpu, "cpu").predict([image], 0.0).results[0]
+    # Plain on both: the CPU's own modules round otherwise, which can put a sampling point on the other side of a cell's
+    # middle, where the gradient jumps; they are compared with the plain ones elsewhere.
+    losses, gradients = step(on_cpu, batch)
+    predicted = Predictor(on_cpu, "cpu").predict([image], 0.0).results[0]
     # Views of tensors that only pretend cannot be made in inference mode.
     with pretend.pretend_device() as device, mock.patch("torch.inference_mode", without_inference_mode):
         on_device.to(device)
         moved = batch.to(device)
         pretend.waits.clear()
-        with plain():
-            losses_there, gradients_there = step(on_device, moved)
-            waits = {"training": dict(pretend.waits)}
-            predictor = Predictor(on_device, device)
-            predictor.predict([image], 0.0)
-            pretend.waits.clear()
-            predicted_there = predictor.predict([image], 0.0).results[0]
+        losses_there, gradients_there = step(on_device, moved)
+        waits = {"training": dict(pretend.waits)}
+        predictor = Predictor(on_device, device)
+        predictor.predict([image], 0.0)
+        pretend.waits.clear()
+        predicted_there = predictor.predict([image], 0.0).results[0]
         waits["prediction"] = dict(pretend.waits)
     assert_close("loss", losses, losses_there)
     assert_close("gradient", gradients, gradients_there)

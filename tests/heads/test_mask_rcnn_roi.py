@@ -2,8 +2,8 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from piip.heads.mask_rcnn.roi import STRIDES, _level, align_rois
-from piip.inference.roi_products import align_by_products
+from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, _level
+from piip.inference.roi_products import RoIAlignByProducts, align_by_products
 
 
 def maps(batch: int = 2, side: int = 512, channels: int = 3) -> list[torch.Tensor]:
@@ -25,7 +25,7 @@ def test_every_region_is_read_from_its_level_and_image() -> None:
         torch.tensor([[10.0, 20.0, 60.0, 55.0], [3.0, 4.0, 500.0, 480.0], [0.0, 0.0, 130.0, 120.0]]),
         torch.tensor([[100.0, 90.0, 400.0, 300.0], [33.3, 44.4, 34.0, 45.0]]),
     ]
-    aligned = align_rois(levels, boxes, 7)
+    aligned = RoIAlign(7)(levels, boxes)
     assert aligned.shape == (5, 3, 7, 7)
     expected = [(0, 0, 0), (0, 1, 3), (0, 2, 1), (1, 0, 2), (1, 1, 0)]  # image, box, level
     for region, (image, box, level) in zip(aligned, expected, strict=True):
@@ -54,15 +54,15 @@ def test_inference_reads_the_same_as_training() -> None:
     levels = maps(channels=4)
     boxes = [torch.tensor([[10.0, 20.0, 60.0, 55.0], [3.0, 4.0, 500.0, 480.0]]), torch.zeros(0, 4)]
     with torch.no_grad():
-        fast = align_rois(levels, boxes, 7)
-    torch.testing.assert_close(fast, align_rois(levels, boxes, 7), atol=1e-5, rtol=1e-5)
+        fast = RoIAlignByProducts(7)(levels, boxes)
+    torch.testing.assert_close(fast, RoIAlign(7)(levels, boxes), atol=1e-5, rtol=1e-5)
     with torch.no_grad():
-        assert align_rois(levels, [boxes[1]], 7).shape == (0, 4, 7, 7)
+        assert RoIAlignByProducts(7)(levels, [boxes[1]]).shape == (0, 4, 7, 7)
 
 
 def test_no_boxes() -> None:
     levels = [level.requires_grad_() for level in maps()]
-    aligned = align_rois(levels, [torch.zeros(0, 4), torch.zeros(0, 4)], 14)
+    aligned = RoIAlign(14)(levels, [torch.zeros(0, 4), torch.zeros(0, 4)])
     assert aligned.shape == (0, 3, 14, 14)
     aligned.sum().backward()
     assert all((level.grad == 0).all() for level in levels)
@@ -70,7 +70,7 @@ def test_no_boxes() -> None:
 
 def test_every_level_has_a_gradient() -> None:
     levels = [level.requires_grad_() for level in maps(batch=1)]
-    align_rois(levels, [torch.tensor([[0.0, 0.0, 20.0, 20.0]])], 7).sum().backward()
+    RoIAlign(7)(levels, [torch.tensor([[0.0, 0.0, 20.0, 20.0]])]).sum().backward()
     assert [bool((level.grad != 0).any()) for level in levels] == [True, False, False, False]
 
 
@@ -81,22 +81,22 @@ RAMP = (torch.arange(300.0) - 230)[None, None, None].expand(1, 1, 300, 300)
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_corners_are_not_rounded_to_the_levels_dtype(dtype: torch.dtype) -> None:
-    aligned = align_rois([RAMP.to(dtype)] * 4, [CORNERS], 7)
+    aligned = RoIAlign(7)([RAMP.to(dtype)] * 4, [CORNERS])
     assert aligned.dtype == dtype
-    torch.testing.assert_close(aligned.float(), align_rois([RAMP] * 4, [CORNERS], 7), atol=0.04, rtol=0)
+    torch.testing.assert_close(aligned.float(), RoIAlign(7)([RAMP] * 4, [CORNERS]), atol=0.04, rtol=0)
 
 
 def test_corners_are_not_rounded_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        aligned = align_rois([RAMP.bfloat16()] * 4, [CORNERS], 7)
-    torch.testing.assert_close(aligned.float(), align_rois([RAMP] * 4, [CORNERS], 7), atol=0.04, rtol=0)
+        aligned = RoIAlign(7)([RAMP.bfloat16()] * 4, [CORNERS])
+    torch.testing.assert_close(aligned.float(), RoIAlign(7)([RAMP] * 4, [CORNERS]), atol=0.04, rtol=0)
 
 
 def test_other_strides_move_the_levels() -> None:
     boxes = torch.tensor([[0.0, 0.0, 97.0, 97.0], [0.0, 0.0, 99.0, 99.0]])
     assert _level(boxes, (3.5, 7, 14, 28)).tolist() == [0, 1]
     levels = [torch.randn(1, 3, 40, 40) for _ in range(4)]
-    aligned = align_rois(levels, [boxes], 7, (3.5, 7, 14, 28))
+    aligned = RoIAlign(7, (3.5, 7, 14, 28))(levels, [boxes])
     for index in range(2):
         torch.testing.assert_close(
             aligned[index, None],

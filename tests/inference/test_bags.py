@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from piip.inference import bags
-from piip.ops.deformable_attention import deformable_attention_reference
+from piip.ops.deformable_attention import deformable_attention
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5, 6, 7, 8, 12, 17, 24, 31, 32, 40])
@@ -12,7 +12,7 @@ def test_planes_equal_the_reference_at_any_width(channels: int, size: tuple[int,
     value = torch.randn(1, size[0] * size[1], heads, channels)
     places = 0.5 + 1.6 * (torch.rand(heads, points, queries, 2) - 0.5)  # about a third outside
     logits = 3 * torch.randn(heads, points, queries)
-    expected = deformable_attention_reference(
+    expected = deformable_attention(
         value,
         [size],
         places.permute(2, 0, 1, 3)[None, :, :, None],

@@ -7,14 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from piip.ops import deformable_attention as module
-from piip.ops.deformable_attention import (
-    deformable_attention,
-    deformable_attention_reference,
-    deformable_attention_rows,
-)
+from piip.lean import sampling as module
+from piip.lean.sampling import RowSampling, sample_rows
+from piip.ops.deformable_attention import DeformableSampling, deformable_attention
 
-PATHS = [deformable_attention_reference, deformable_attention_rows, deformable_attention]
+PATHS = [deformable_attention, sample_rows, DeformableSampling(), RowSampling()]
 Inputs = tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]
 
 
@@ -77,12 +74,12 @@ def test_centre_of_a_cell_reads_that_cell(path) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 6, 7, 8, 9, 12, 16, 17, 24, 31, 32, 33, 40])
 def test_rows_equal_the_reference_at_any_width(channels: int) -> None:
     inputs = random_inputs([(9, 7)], batch=2, queries=20, heads=3, channels=channels)
-    expected = deformable_attention_reference(*inputs)
-    assert (deformable_attention_rows(*inputs) - expected).abs().max() <= 1e-5
+    expected = deformable_attention(*inputs)
+    assert (sample_rows(*inputs) - expected).abs().max() <= 1e-5
     towards = torch.randn_like(expected)
     for actual, wanted in zip(
-        gradients(deformable_attention_rows, inputs, towards),
-        gradients(deformable_attention_reference, inputs, towards),
+        gradients(sample_rows, inputs, towards),
+        gradients(deformable_attention, inputs, towards),
         strict=True,
     ):
         torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-4)
@@ -104,14 +101,14 @@ def test_rows_equal_the_reference_at_any_width(channels: int) -> None:
 @pytest.mark.parametrize(("batch", "queries", "heads", "points"), [(1, 1, 1, 1), (3, 13, 4, 3)])
 def test_rows_equal_the_reference_on_any_grid(sizes, batch, queries, heads, points) -> None:
     inputs = random_inputs(sizes, batch, queries, heads, points)
-    expected = deformable_attention_reference(*inputs)
+    expected = deformable_attention(*inputs)
     assert expected.shape == (batch, queries, heads * 5)
-    assert (deformable_attention_rows(*inputs) - expected).abs().max() <= 1e-5
+    assert (sample_rows(*inputs) - expected).abs().max() <= 1e-5
     inputs = tuple(item.double() if isinstance(item, Tensor) else item for item in inputs)
     towards = torch.randn_like(expected, dtype=torch.float64)
     for actual, wanted in zip(
-        gradients(deformable_attention_rows, inputs, towards),
-        gradients(deformable_attention_reference, inputs, towards),
+        gradients(sample_rows, inputs, towards),
+        gradients(deformable_attention, inputs, towards),
         strict=True,
     ):
         torch.testing.assert_close(actual, wanted, atol=1e-9, rtol=1e-9)
@@ -133,7 +130,7 @@ def test_points_on_and_beyond_the_borders() -> None:
         )
     outside = (places[:, 0] * width <= -0.5) | (places[:, 0] * width >= width + 0.5)
     assert outside.sum() >= 6 * len(ys)
-    assert (deformable_attention_rows(value, [(height, width)], points, weights)[0, outside].abs() < 1e-5).all()
+    assert (sample_rows(value, [(height, width)], points, weights)[0, outside].abs() < 1e-5).all()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -151,7 +148,7 @@ def test_gradcheck(path) -> None:
 def test_rows_give_only_the_gradients_that_are_asked_for(needs) -> None:
     value, sizes, points, weights = random_inputs([(4, 4)])
     leaves = [tensor.requires_grad_(need) for tensor, need in zip((value, points, weights), needs, strict=True)]
-    out = deformable_attention_rows(leaves[0], sizes, leaves[1], leaves[2])
+    out = sample_rows(leaves[0], sizes, leaves[1], leaves[2])
     assert out.requires_grad == any(needs)
     if any(needs):
         out.sum().backward()
@@ -161,28 +158,28 @@ def test_rows_give_only_the_gradients_that_are_asked_for(needs) -> None:
 def test_the_backward_of_rows_in_pieces_equals_one_piece(monkeypatch) -> None:
     inputs = random_inputs([(6, 5)], batch=2, queries=11, heads=3)
     towards = torch.randn(2, 11, 15)
-    expected = gradients(deformable_attention_rows, inputs, towards)
-    monkeypatch.setattr(module, "PIECE", 8)
-    for actual, wanted in zip(gradients(deformable_attention_rows, inputs, towards), expected, strict=True):
+    expected = gradients(sample_rows, inputs, towards)
+    monkeypatch.setattr(module, "BAGS", 8)
+    for actual, wanted in zip(gradients(sample_rows, inputs, towards), expected, strict=True):
         torch.testing.assert_close(actual, wanted)
 
 
 def test_rows_are_chosen_where_they_are_faster(monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(module, "deformable_attention_rows", lambda *_: calls.append("rows"))
-    monkeypatch.setattr(module, "deformable_attention_reference", lambda *_: calls.append("reference"))
+    monkeypatch.setattr(module, "sample_rows", lambda *_: calls.append("rows"))
+    monkeypatch.setattr(DeformableSampling, "forward", lambda *_: calls.append("reference"))
     small, large = random_inputs([(4, 4)]), random_inputs([(70, 70)], queries=1000, heads=8, channels=6)
     many = random_inputs([(4, 4)], queries=1000, heads=8)
     meta = tuple(item.to("meta") if isinstance(item, Tensor) else item for item in large)
     for inputs in (small, many, large, meta):
-        deformable_attention(*inputs)
+        RowSampling()(*inputs)
     assert calls == ["reference", "rows", "rows", "reference"]
     calls.clear()
     for inputs in (small, many, large, meta):
         inputs[2].requires_grad_()
-        deformable_attention(*inputs)
+        RowSampling()(*inputs)
     with torch.no_grad():
-        deformable_attention(*many)
+        RowSampling()(*many)
     assert calls == ["reference", "reference", "rows", "reference", "rows"]
 
 
@@ -243,7 +240,7 @@ def test_meta_device(path) -> None:
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiles_in_one_graph(backend: str, train: bool) -> None:
     value, sizes, points, weights = random_inputs([(7, 9), (3, 3)], batch=2, queries=11)
-    compiled = torch.compile(deformable_attention, fullgraph=True, backend=backend)
+    compiled = torch.compile(RowSampling(), fullgraph=True, backend=backend)
     with torch.set_grad_enabled(train):
         expected = deformable_attention(value, sizes, points, weights)
         leaves = [tensor.clone().requires_grad_(train) for tensor in (value, points, weights)]
@@ -267,11 +264,11 @@ def test_wrong_sizes_are_refused(sizes) -> None:
 def test_rows_survive_points_that_are_no_numbers(bad: float) -> None:
     value, sizes, points, weights = random_inputs([(4, 4)])
     points[0, 3] = bad
-    out = deformable_attention_rows(value, sizes, points, weights)
+    out = sample_rows(value, sizes, points, weights)
     expected = torch.full_like(out[0, 3], math.nan) if math.isnan(bad) else torch.zeros_like(out[0, 3])
     assert torch.equal(out[0, 3].isnan(), expected.isnan())
     others = [query for query in range(7) if query != 3]
-    torch.testing.assert_close(out[:, others], deformable_attention_reference(value, sizes, points, weights)[:, others])
+    torch.testing.assert_close(out[:, others], deformable_attention(value, sizes, points, weights)[:, others])
 
 
 @pytest.mark.parametrize("path", PATHS)

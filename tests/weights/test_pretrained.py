@@ -73,7 +73,7 @@ def save(path: Path, state: dict[str, Tensor], key: str | None = "model") -> Pat
 
 def last_tokens(model: piip.PIIPModel, images: Tensor) -> Tensor:
     branch = model.backbone.branches[0]
-    return branch.run(branch.embed(images), 0, DEPTH - 1).tokens
+    return branch(branch.embed(images), 0, DEPTH - 1).tokens
 
 
 def by_hand(vit: Any, images: Tensor, grid: int) -> Tensor:
@@ -283,7 +283,7 @@ def test_facebooks_convnext_names_mean_what_timm_reads(tmp_path: Path) -> None:
     assert set(report.ignored) == {"head.weight", "head.bias"}
     images = torch.randn(1, 3, 64, 64)
     branch = model.backbone.branches[0]
-    out = branch.run(branch.embed(images), 0, fields["groups"][-1][1]).tokens
+    out = branch(branch.embed(images), 0, fields["groups"][-1][1]).tokens
     torch.testing.assert_close(out, oracle.stages(oracle.stem(images)).flatten(2).transpose(1, 2))
 
 

@@ -6,11 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
-from piip.backbone.attention import OpenAttention
+from piip.backbone.attention import SelfAttention
 from piip.backbone.vit import ViTBranch, plain_vit
 
 
@@ -26,7 +25,7 @@ class BEiTBranch(ViTBranch):
         return vit
 
 
-class RelativeBiasAttention(OpenAttention):
+class RelativeBiasAttention(SelfAttention):
     """Attention among the cells of one window; keys have no bias, as a constant on all keys changes nothing.
 
     N = window * window cells, T = (2 * window - 1) ** 2 relative positions.
@@ -43,10 +42,10 @@ class RelativeBiasAttention(OpenAttention):
 
     def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[windows, N, C] -> queries, keys and values, each [windows, N, heads, D]."""
-        bias = None
+        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
         if self.q_bias is not None and self.v_bias is not None:
-            bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        q, k, v = F.linear(tokens, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).unbind(2)
+            q, v = q + self.q_bias, v + self.v_bias
+        q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
         return q, k, v
 
     def position_bias(self) -> Tensor:

@@ -32,7 +32,7 @@ class Branch(Protocol):
         Raises ValueError for an image that is too small to give a single token.
         """
 
-    def run(self, state: BranchState, first: int, last: int) -> BranchState:
+    def __call__(self, state: BranchState, first: int, last: int) -> BranchState:
         """The state after blocks `first` to `last`, both included."""
 
     def layer(self, parameter: str) -> int:

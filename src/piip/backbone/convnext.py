@@ -43,7 +43,7 @@ class ConvNeXtBranch(nn.Module):
             )
         return _to_state(self.convnext.stem(images))
 
-    def run(self, state: BranchState, first: int, last: int) -> BranchState:
+    def forward(self, state: BranchState, first: int, last: int) -> BranchState:
         """The state after blocks `first` to `last`, both included; its grid and width may be new ones."""
         grid = state.tokens.transpose(1, 2).unflatten(2, state.size)
         for block in self.blocks()[first : last + 1]:

@@ -9,21 +9,15 @@ from functools import partial
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from piip import config
 from piip.backbone.branch import run_step
-from piip.inference.exchange_in_pieces import can_be_in_pieces, exchange_in_pieces
 from piip.ops.constants import constants
-from piip.ops.deformable_attention import cell_centres, deformable_attention, ring_offsets
-from piip.ops.normalised_linear import normalised_linear
-from piip.ops.paths import gelu, is_plain, scaled_linear
+from piip.ops.deformable_attention import DeformableSampling, cell_centres, ring_offsets
 from piip.structures import BranchState, Size
-
-Norms = tuple[nn.Module, nn.Module]
-"""of the receiver's tokens, which become queries, and of the source's: they come before anything else"""
-NO_NORMS: Norms = (nn.Identity(), nn.Identity())
 
 
 class InteractionStage(nn.Module):
@@ -63,9 +57,8 @@ class InteractionUnit(nn.Module):
 class Injector(nn.Module):
     """One direction: x + ca_gamma * attention(x, source), then x + cffn_gamma * FFN(x)."""
 
-    ca_gamma: nn.Parameter | None
-    """None, as the other one, where it is folded into the layer before it"""
-    cffn_gamma: nn.Parameter | None
+    ca_gamma: nn.Parameter
+    cffn_gamma: nn.Parameter
 
     def __init__(self, width: int, source_width: int, interaction: config.Interaction) -> None:
         super().__init__()
@@ -87,13 +80,10 @@ class Injector(nn.Module):
 
     def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
         """The receiver's new state; sizes may differ in any way."""
-        if can_be_in_pieces(self, receiver, source):
-            return receiver._replace(tokens=exchange_in_pieces(self, receiver, source))
-        x = receiver.tokens
-        projected, norms = self.projection(source.tokens), (self.query_norm, self.source_norm)
-        x = x + self.attention(x, receiver.size, projected, source.size, self.ca_gamma, norms)
+        x, projected = receiver.tokens, self.source_norm(self.projection(source.tokens))
+        x = x + self.ca_gamma * self.attention(self.query_norm(x), receiver.size, projected, source.size)
         if self.ffn is not None:
-            x = x + self.drop_path(self.ffn(x, receiver.size, self.cffn_gamma, self.ffn_norm))
+            x = x + self.drop_path(self.cffn_gamma * self.ffn(self.ffn_norm(x), receiver.size))
         return receiver._replace(tokens=x)
 
 
@@ -108,6 +98,7 @@ class DeformableCrossAttention(nn.Module):
         self.attention_weights = nn.Linear(width, self.heads * self.points)
         self.value = nn.Linear(source_width, value_width)
         self.output = nn.Linear(value_width, width)
+        self.sampling = DeformableSampling()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -121,28 +112,24 @@ class DeformableCrossAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(
-        self,
-        query: Tensor,
-        size: Size,
-        source: Tensor,
-        source_size: Size,
-        gamma: Tensor | None = None,
-        norms: Norms = NO_NORMS,
-    ) -> Tensor:
-        """query [B, Q, C] on a grid of `size`, source [B, S, *] on one of `source_size` -> [B, Q, C], times gamma."""
-        query_norm, source_norm = norms
-        (value,) = normalised_linear(source_norm, [self.value], source)
-        value = value.unflatten(-1, (self.heads, -1))  # [B, S, H, D]
-        planes = self.sampling_offsets, self.attention_weights
-        offsets, logits = normalised_linear(query_norm, planes, query)
+    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
+        """query [B, Q, C] on a grid of `size`, source [B, S, *] on one of `source_size` -> [B, Q, C]."""
+        offsets, logits = self.sampling_offsets(query), self.attention_weights(query)
+        out: Tensor = self.output(self.mix(self.value(source), offsets, logits, size, source_size))
+        return out
+
+    def mix(self, value: Tensor, offsets: Tensor, logits: Tensor, size: Size, source_size: Size) -> Tensor:
+        """value [B, S, H * D], offsets [B, Q, H * P * 2] in cells of the source, logits [B, Q, H * P] -> [B, Q, H * D].
+
+        Positions are kept in float32, see `deformable_attention`.
+        """
         offsets = offsets.float().unflatten(-1, (self.heads, 1, self.points, 2))
-        # Offsets are in source cells; positions are kept in float32, see `deformable_attention`.
         height, width = source_size
         scale = constants((1.0 / width, 1.0 / height), offsets.device)
         points = cell_centres(size, offsets.device)[:, None, None, None] + offsets * scale
         weights = logits.unflatten(-1, (self.heads, self.points)).softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
-        return scaled_linear(self.output, deformable_attention(value, [source_size], points, weights), gamma)
+        mixed: Tensor = self.sampling(value.unflatten(-1, (self.heads, -1)), [source_size], points, weights)
+        return mixed
 
 
 class CrossAttention(nn.Module):
@@ -156,27 +143,15 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(source_width, width, bias=False)
         self.output = nn.Linear(width, width)
 
-    def forward(
-        self,
-        query: Tensor,
-        size: Size,
-        source: Tensor,
-        source_size: Size,
-        gamma: Tensor | None = None,
-        norms: Norms = NO_NORMS,
-    ) -> Tensor:
-        """query [B, Q, C], source [B, S, *] -> [B, Q, C], times gamma; the grids play no part."""
-        query_norm, source_norm = norms
-        query, source = query_norm(query), source_norm(source)
+    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
+        """query [B, Q, C], source [B, S, *] -> [B, Q, C]; the grids play no part."""
         q, k, v = (
-            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for project, tokens in ((self.query, query), (self.key, source), (self.value, source))
+            tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for tokens in (self.query(query), self.key(source), self.value(source))
         )
-        if is_plain():
-            mixed = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1) @ v
-        else:
-            mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        return scaled_linear(self.output, mixed.transpose(1, 2).flatten(2), gamma)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return out
 
 
 class ConvFFN(nn.Module):
@@ -188,8 +163,12 @@ class ConvFFN(nn.Module):
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, tokens: Tensor, size: Size, gamma: Tensor | None = None, norm: nn.Module = NO_NORMS[0]) -> Tensor:
-        """[B, H*W, C] on a grid of `size` -> [B, H*W, C], times gamma; the norm comes first."""
-        (hidden,) = normalised_linear(norm, [self.fc1], tokens)
+    def forward(self, tokens: Tensor, size: Size) -> Tensor:
+        """[B, H*W, C] on a grid of `size` -> [B, H*W, C]."""
+        out: Tensor = self.fc2(self.mix(self.fc1(tokens), size))
+        return out
+
+    def mix(self, hidden: Tensor, size: Size) -> Tensor:
+        """Convolution and GELU of [B, H*W, *] on a grid of `size`."""
         grid = hidden.transpose(1, 2).unflatten(2, size)
-        return scaled_linear(self.fc2, gelu(self.depthwise(grid)).flatten(2).transpose(1, 2), gamma)
+        return F.gelu(self.depthwise(grid)).flatten(2).transpose(1, 2)

@@ -8,7 +8,7 @@ from timm.layers import RmsNorm
 from torch import Tensor, nn
 
 from piip import config
-from piip.backbone.attention import OpenAttention
+from piip.backbone.attention import SelfAttention
 from piip.backbone.vit import EPSILON, ViTBranch, plain_vit
 
 
@@ -23,7 +23,7 @@ class InternViTBranch(ViTBranch):
         return vit
 
 
-class WideNormAttention(OpenAttention):
+class WideNormAttention(SelfAttention):
     """Attention whose queries and keys are RMS-normalised over the full width, before they are split into heads."""
 
     def __init__(self, width: int, heads: int, qkv_bias: bool) -> None:

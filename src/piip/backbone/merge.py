@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip.config import GROUP_NORM_GROUPS
-from piip.ops.paths import add_scaled
 from piip.structures import BranchState, Size
 
 
@@ -25,7 +24,7 @@ class Merge(nn.Module):
         maps = [resize(project(to_map(state)), finest) for project, state in zip(self.projections, states, strict=True)]
         merged = maps[0] * self.weights[0]
         for weight, branch_map in zip(list(self.weights)[1:], maps[1:], strict=True):
-            merged = add_scaled(merged, branch_map, weight)
+            merged = merged + weight * branch_map
         return merged
 
 

@@ -99,6 +99,6 @@ class PIIPBackbone(nn.Module):
     def run_group(self, states: list[BranchState], group: int) -> list[BranchState]:
         """One group of blocks in every branch, then the exchange between neighbours."""
         states = [
-            branch.run(state, *branch.config.groups[group]) for branch, state in zip(self.branches, states, strict=True)
+            branch(state, *branch.config.groups[group]) for branch, state in zip(self.branches, states, strict=True)
         ]
         return self.interactions[group](states) if self.interactions else states

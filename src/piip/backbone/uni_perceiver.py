@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from piip import config
-from piip.backbone.vit import ViTBranch, plain_vit, resize_positions
+from piip.backbone.vit import ViTBranch, plain_vit
 from piip.structures import Size
 
 FRAMES = 8
@@ -34,4 +34,4 @@ class UniPerceiverBranch(ViTBranch):
 
     def positions(self, size: Size) -> Tensor:
         """The spatial embedding of a grid of `size` and that of the first frame: [1, H*W, C]."""
-        return resize_positions(self.spatial_pos_embed[None], size) + self.temporal_pos_embed[:1].float()
+        return self.resize_positions(self.spatial_pos_embed[None], size) + self.temporal_pos_embed[:1].float()

@@ -15,12 +15,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from piip import config
-from piip.backbone.block import run_block, takes_any_order, takes_window_order
-from piip.backbone.branch import drop_path, drop_path_rates, run_step
+from piip.backbone.block import Blocks, WindowBlock
+from piip.backbone.branch import drop_path, drop_path_rates
 from piip.config.timm_models import architecture
-from piip.inference.block_in_place import run_block_in_place
-from piip.ops.paths import in_pieces, is_plain
-from piip.ops.windows import from_window_order, to_window_order
 from piip.structures import BranchState, Size
 
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
@@ -45,6 +42,12 @@ class ViTBranch(nn.Module):
         self.checkpointing = branch.checkpointing
         self.vit = self.build(branch)
         self.vit.norm = nn.Identity()
+        self.vit.patch_embed.strict_img_size, self.vit.patch_embed.flatten = False, True  # any image, in rows
+        self.vit.blocks = Blocks(
+            WindowBlock(block, window, branch.prefix_tokens)
+            for block, window in zip(self.vit.blocks, branch.windows, strict=True)
+        )
+        self.resize_positions = ResizedPositions()
         for block, rate in zip(self.vit.blocks, drop_path_rates(branch, branch.depth), strict=True):
             block.drop_path1, block.drop_path2 = drop_path(rate), drop_path(rate)
 
@@ -61,7 +64,7 @@ class ViTBranch(nn.Module):
                 f"must see at least {patch} x {patch} pixels"
             )
         size = (images.shape[-2] // patch, images.shape[-1] // patch)  # pixels beyond the last whole patch are dropped
-        tokens = self.vit.patch_embed.norm(_cut_patches(self.vit.patch_embed.proj, images, size))
+        tokens = self.vit.patch_embed(images[..., : size[0] * patch, : size[1] * patch])
         positions = self.positions(size)
         if positions is not None:
             tokens = tokens + positions.to(tokens.dtype)
@@ -74,7 +77,8 @@ class ViTBranch(nn.Module):
         """The position embedding of a grid of `size`: [1, H*W, C], or None."""
         if self.vit.pos_embed is None:
             return None
-        return resize_positions(self.vit.pos_embed[:, self.config.position_prefix :], size)
+        resized: Tensor = self.resize_positions(self.vit.pos_embed[:, self.config.position_prefix :], size)
+        return resized
 
     def _prefix(self, batch: int) -> Tensor | None:
         """Class and register tokens before the first block: [B, K, C], or None."""
@@ -87,34 +91,15 @@ class ViTBranch(nn.Module):
             prefix = prefix + self.vit.pos_embed[:, : self.config.position_prefix]
         return prefix.expand(batch, -1, -1)
 
-    def run(self, state: BranchState, first: int, last: int) -> BranchState:
+    def forward(self, state: BranchState, first: int, last: int) -> BranchState:
         """The state after blocks `first` to `last`, both included."""
         tokens = state.tokens if state.prefix is None else torch.cat((state.prefix, state.tokens), dim=1)
-        tokens = self._run_blocks(tokens, state.size, first, last)
+        rotary = self._rotary(state.size)
+        tokens = self.vit.blocks(tokens, state.size, first, last, rotary, self.checkpointing)
         if state.prefix is None:
             return state._replace(tokens=tokens)
         prefix, tokens = tokens.split((state.prefix.shape[1], state.tokens.shape[1]), dim=1)
         return state._replace(tokens=tokens, prefix=prefix)
-
-    def _run_blocks(self, tokens: Tensor, size: Size, first: int, last: int) -> Tensor:
-        rotary = self._rotary(size)
-        order: int | None = None  # the tokens are in the order of windows of this side, or row by row
-        given, prefix_tokens = tokens, self.config.prefix_tokens
-        for index in range(first, last + 1):
-            block, window = self.vit.blocks[index], self.config.windows[index]
-            kind = (block, window, prefix_tokens, rotary is not None)
-            in_windows, anyhow = takes_window_order(*kind), takes_any_order(*kind)
-            wanted = order if anyhow else window if in_windows else None
-            tokens, order = _reorder(tokens, size, order, wanted), wanted
-            if (in_windows or anyhow) and not self.training and in_pieces(tokens):
-                if tokens.data_ptr() == given.data_ptr():  # not ours to overwrite
-                    tokens = tokens.clone(memory_format=torch.contiguous_format)
-                run_block_in_place(block, tokens, size, window)
-                continue
-            turn = rotary[index] if rotary is not None and self.vit.rope_mixed else rotary
-            step = partial(run_block, block, size=size, window=window, prefix_tokens=prefix_tokens, rotary=turn)
-            tokens = run_step(self, step, tokens, self.checkpointing)
-        return _reorder(tokens, size, order, None)
 
     def _rotary(self, size: Size) -> Tensor | None:
         """Rotary positions as timm's attention takes them: [H*W, 2D], or [depth, heads, H*W, 2D] if mixed."""
@@ -132,18 +117,6 @@ class ViTBranch(nn.Module):
         """Depth of a parameter, by its name within the branch: 0 in the embedding, k + 1 in block k."""
         match = re.match(r"vit\.blocks\.(\d+)\.", parameter)
         return int(match[1]) + 1 if match else 0
-
-
-def _cut_patches(projection: nn.Conv2d, images: Tensor, size: Size) -> Tensor:
-    """[B, 3, H, W] -> [B, cells, C], the convolution as a matrix product, so that tokens lie in memory one by one."""
-    if is_plain() or type(projection) is not nn.Conv2d:
-        return projection(images).flatten(2).transpose(1, 2)
-    patch = projection.stride[0]
-    cut = (
-        images[..., : size[0] * patch, : size[1] * patch].unflatten(3, (size[1], patch)).unflatten(2, (size[0], patch))
-    )
-    patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-    return F.linear(patches, projection.weight.flatten(1), projection.bias)
 
 
 def plain_vit(branch: config.Branch, norm: type[nn.Module] = nn.LayerNorm, epsilon: float = EPSILON) -> Any:
@@ -196,34 +169,13 @@ def _by_name(branch: config.Branch) -> Any:
     return vit
 
 
-def resize_positions(stored: Tensor, size: Size) -> Tensor:
-    """A stored position embedding [1, side*side, C], resized to `size` in float32: [1, H*W, C]."""
-    side = round(stored.shape[1] ** 0.5)
-    if size == (side, side):
-        return stored.float()
-    grid = stored.float().reshape(side, side, -1)
-    if grid.device.type == "cpu" and not is_plain():
-        rows, columns = (_bicubic(side, length) for length in size)
-        with torch.autocast("cpu", enabled=False):
-            across = torch.matmul(columns, grid)  # [side, W, C]
-            return torch.matmul(rows, across.flatten(1)).unflatten(1, across.shape[1:]).flatten(0, 1)[None]
-    image = grid.permute(2, 0, 1)[None]
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+class ResizedPositions(nn.Module):
+    """A stored position embedding for another grid; no parameters of its own."""
 
-
-def _bicubic(old: int, new: int) -> Tensor:
-    """[new, old]: the weights of a bicubic resize along one direction.
-
-    Both directions one after the other, as matrix products, take a tenth of the time that torch takes on a CPU.
-    """
-    impulses = torch.eye(old, device="cpu")[None, :, :, None]  # [1, old, old, 1]: one image column for each cell
-    return F.interpolate(impulses, size=(new, 1), mode="bicubic", align_corners=False)[0, :, :, 0].t()
-
-
-def _reorder(tokens: Tensor, size: Size, old: int | None, new: int | None) -> Tensor:
-    """[B, H*W, C] from the order of windows of side `old` to that of side `new`; None is row by row."""
-    if old == new:
-        return tokens
-    if old is not None:
-        tokens = from_window_order(tokens, size, old)
-    return tokens if new is None else to_window_order(tokens, size, new)
+    def forward(self, stored: Tensor, size: Size) -> Tensor:
+        """[1, side*side, C], resized to `size` in float32: [1, H*W, C]."""
+        side = round(stored.shape[1] ** 0.5)
+        if size == (side, side):
+            return stored.float()
+        image = stored.float().reshape(side, side, -1).permute(2, 0, 1)[None]
+        return F.interpolate(image, size=size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)

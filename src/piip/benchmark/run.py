@@ -13,7 +13,7 @@ from piip import devices
 from piip.benchmark.machine import Roof, describe, now, peak_memory
 from piip.benchmark.samples import noise
 from piip.benchmark.stopwatch import Stopwatch
-from piip.inference import Winograd, fuse
+from piip.inference import Winograd, choose, fuse
 from piip.inference.compiling import compile_backbone
 from piip.model import PIIPModel
 from piip.profile.facts import image_size
@@ -104,8 +104,10 @@ def benchmark(
 def _prepare(model: PIIPModel, compile: bool, train: bool, fold: bool, winograd: Winograd) -> PIIPModel:
     model.head.as_if_trained()
     model.train(train)
+    if train:
+        choose(model, "train")
     if fold:
-        model = fuse(model, winograd=winograd)
+        model = fuse(model, winograd=winograd, mode="compile" if compile else "predict")
     if compile:
         compile_backbone(model)
     return model

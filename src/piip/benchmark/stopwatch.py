@@ -34,7 +34,7 @@ class Stopwatch:
         """Put a watch on each part of `model`, for good."""
         backbone = model.backbone
         for index, branch in enumerate(backbone.branches):
-            for name in ("embed", "run"):
+            for name in ("embed", "forward"):
                 setattr(branch, name, self.timed(f"branch {index}", getattr(branch, name)))
         modules: list[tuple[str, Any]] = [("interactions", stage) for stage in backbone.interactions]
         modules += [("merge", module) for module in (backbone.merge, *backbone.earlier_merges.values())]

@@ -1,34 +1,29 @@
-"""Inference copies of models, in which linear maps that meet are one.
+"""What runs instead of the paper's modules: `choose` decides by mode and device, `fuse` makes copies for inference.
 
-Not a multiply-add more than the function needs: norms' weights and layer scales move into the neighbouring layers,
-BatchNorm into its convolution, the projection, norm and value layer of an interaction into one, the last transposed
-convolution of a feature map and the head's 1x1 convolution on it into one. On a CPU 3x3 convolutions take a quarter of
-their multiply-adds. The outputs are the same but for rounding.
+In a copy for inference linear maps that meet are one. Not a multiply-add more than the function needs: norms' weights
+and layer scales move into the neighbouring layers, BatchNorm into its convolution, the projection, norm and value layer
+of an interaction into one, the last transposed convolution of a feature map and the head's 1x1 convolution on it into
+one. On a CPU 3x3 convolutions take a quarter of their multiply-adds. The outputs are the same but for rounding.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import get_args
 
 import torch
 
+from piip.inference.choice import WINOGRAD, Mode, Winograd, choose
 from piip.inference.convolutions import fold_convolutions
 from piip.inference.copies import release, with_shared_tensors
-from piip.inference.fold_branches import fold_branch
+from piip.inference.fold_backbone import fold_backbone
 from piip.inference.fold_heads import fold_head
-from piip.inference.fold_interactions import fold_interactions
-from piip.inference.fold_maps import drop_unused_levels
+from piip.model import PIIPModel
 
-if TYPE_CHECKING:
-    from piip.model import PIIPModel
-
-
-Winograd = Literal["everywhere", "head", "nowhere"]
-"""where 3x3 convolutions take fewer multiply-adds"""
+__all__ = ["Mode", "Winograd", "choose", "fuse"]
 
 
 @torch.no_grad()
-def fuse(model: PIIPModel, share: bool = False, winograd: Winograd = "everywhere") -> PIIPModel:
+def fuse(model: PIIPModel, share: bool = False, winograd: Winograd | None = None, mode: Mode = "predict") -> PIIPModel:
     """A copy of `model` for inference with everything folded; `model` itself is not touched.
 
     Args:
@@ -36,23 +31,24 @@ def fuse(model: PIIPModel, share: bool = False, winograd: Winograd = "everywhere
         share: tensors that folding leaves alone (about a third) are the model's own, not copies of them: saves memory,
             but the copy must be made anew after the model has changed.
         winograd: where to take fewer multiply-adds for 3x3 convolutions in float32 on a CPU, for five times the memory
-            of their weights, see `ops.winograd`; "head" for a backbone that will be compiled, which makes no use of it.
+            of their weights, see `inference.winograd`; None for what suits the mode.
+        mode: what the copy is for, see `inference.choice`; "predict", "compile" or "export".
 
     Every other weight is copied at most once, so that both together need at most twice the memory.
 
     Raises:
-        ValueError: another `winograd`.
+        ValueError: another `winograd` or `mode`.
     """
+    if mode not in WINOGRAD:
+        raise ValueError(f"mode {mode!r}: use one of {', '.join(map(repr, WINOGRAD))}")
+    winograd = WINOGRAD[mode] if winograd is None else winograd
     if winograd not in (places := get_args(Winograd)):
         raise ValueError(f"winograd {winograd!r}: use one of {', '.join(map(repr, places))}")
     fused = with_shared_tensors(model).eval()
-    backbone = fused.backbone
-    for branch in backbone.branches:
-        fold_branch(branch)
-    fold_interactions(backbone.interactions)
-    if backbone.maps is not None:
-        drop_unused_levels(backbone.maps)
-    fold_head(backbone.maps, fused.head)
+    choose(fused, "export")  # folding knows the plain modules
+    fold_backbone(fused.backbone)
+    fold_head(fused.backbone.maps, fused.head)
+    choose(fused, mode)
     release(fused, model, share)
     if winograd != "nowhere":
         fold_convolutions(fused if winograd == "everywhere" else fused.head)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.ops.paths import PIECE
+from piip.lean.situation import PIECE
 from piip.structures import Size
 
 EXACT = 2**24

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
-if TYPE_CHECKING:
-    from piip.model import PIIPModel
+from piip.model import PIIPModel
 
 NO_COMPILER = (BackendCompilerFailed, InductorError, InvalidCxxCompiler)
 """what torch raises, on the first run, where its backend cannot work: no C++ compiler, no Triton"""

@@ -1,4 +1,4 @@
-"""3x3 convolutions that take a quarter of the multiply-adds on a CPU, see `ops.winograd`."""
+"""3x3 convolutions that take a quarter of the multiply-adds on a CPU, see `inference.winograd`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from piip.inference.winograd import convolve, transform_weight
-from piip.ops.paths import in_pieces
+from piip.lean.situation import in_pieces
 
 FEWEST_CHANNELS = 128
 """in and out, below which there is little to gain (`benchmarks/winograd.py`)"""

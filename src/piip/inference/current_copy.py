@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
-from piip.inference import Winograd, fuse
+from piip.inference import compiling, fuse
 from piip.inference.copies import Version, version, with_shared_tensors
 from piip.inference.fingerprint import Fingerprint, fingerprint
-
-if TYPE_CHECKING:
-    from piip.model import PIIPModel
+from piip.model import PIIPModel
 
 HALF = {torch.float16, torch.bfloat16}
 Upcast = Literal["nothing", "head", "all"]
@@ -49,15 +47,15 @@ class InferenceCopy:
         # others, so that after a change that it does not see it would mix two sets of weights.
         weights = fingerprint(chain(self.model.parameters(), self.model.buffers()))
         if self._copy is None or not same or weights != self._weights:
-            winograd: Winograd = "head" if self.compiled else "everywhere"
             model = upcasted(self.model, upcast)
-            self._copy = fuse(model, True, winograd) if fold else with_shared_tensors(model).eval()
+            self._copy = self._fold(model) if fold else with_shared_tensors(model).eval()
             if self.compiled:
-                from piip.inference.compiling import compile_backbone
-
-                compile_backbone(self._copy)
+                compiling.compile_backbone(self._copy)
             self._version, self._weights, self._configs = version_now, weights, configs
         return self._copy
+
+    def _fold(self, model: PIIPModel) -> PIIPModel:
+        return fuse(model, share=True, mode="compile" if self.compiled else "predict")
 
 
 def stored_in_half(model: PIIPModel) -> torch.dtype | None:
@@ -79,7 +77,5 @@ def upcasted(model: PIIPModel, upcast: Upcast) -> PIIPModel:
 
 def _can_be_folded(model: PIIPModel, upcast: Upcast) -> bool:
     """Not twice, not in half precision, and not what only behaves like a model."""
-    from piip.model import PIIPModel
-
     in_float32 = upcast == "all" or stored_in_half(model) is None
     return isinstance(model, PIIPModel) and not model.folded and in_float32

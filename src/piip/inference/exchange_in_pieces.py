@@ -9,29 +9,38 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from piip.backbone.interaction import DeformableCrossAttention
 from piip.inference import bags
-from piip.inference.products import add_layer, output_of
+from piip.inference.fold_interactions import FoldedInjector
+from piip.inference.products import add_layer, product_of
+from piip.lean.situation import PIECE, gelu, in_pieces
 from piip.ops.deformable_attention import cell_centres
-from piip.ops.paths import PIECE, gelu, in_pieces
 from piip.structures import BranchState, Size
 
 
-def can_be_in_pieces(injector: Any, receiver: BranchState, source: BranchState) -> bool:
-    """Whether `exchange_in_pieces` takes this injector in this situation."""
-    attention = injector.attention
-    planes = (getattr(attention, "sampling_offsets", None), getattr(attention, "attention_weights", None))
-    return (
-        not injector.training
-        and in_pieces(receiver.tokens, source.tokens)
-        and all(type(layer) is nn.Linear for layer in planes)
-        and bags.fits(source.tokens.dtype, source.size, attention.heads)
-    )
+class InjectorInPieces(FoldedInjector):
+    """A folded injector that works piece by piece where nothing else is asked of it."""
+
+    def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
+        """The receiver's new state."""
+        if not self._can_be_in_pieces(receiver, source):
+            return super().forward(receiver, source)
+        return receiver._replace(tokens=exchange_in_pieces(self, receiver, source))
+
+    def _can_be_in_pieces(self, receiver: BranchState, source: BranchState) -> bool:
+        attention = self.attention
+        return (
+            not self.training
+            and isinstance(attention, DeformableCrossAttention)
+            and in_pieces(receiver.tokens, source.tokens)
+            and bags.fits(source.tokens.dtype, source.size, attention.heads)
+        )
 
 
-def exchange_in_pieces(injector: Any, receiver: BranchState, source: BranchState) -> Tensor:
-    """The receiver's new tokens [B, Q, C]: x + attention(x, source), then x + FFN(x), with their gammas."""
+def exchange_in_pieces(injector: InjectorInPieces, receiver: BranchState, source: BranchState) -> Tensor:
+    """The receiver's new tokens [B, Q, C]: x + attention(x, source), then x + FFN(x)."""
     x = receiver.tokens.clone(memory_format=torch.contiguous_format)
     for tokens, source_tokens in zip(x, source.tokens, strict=True):
         _add_attention(injector, tokens, receiver.size, source_tokens, source.size)
@@ -50,25 +59,25 @@ def _add_attention(injector: Any, tokens: Tensor, size: Size, source: Tensor, so
 
     table = bags.table(source, source_size, attention.heads, values)
     places, (weight, bias) = _places(size, source_size), _planes(attention)
-    output = output_of(attention.output, injector.ca_gamma, len(tokens))
+    output = product_of(attention.output)
     for start in range(0, len(tokens), PIECE):
         piece = slice(start, start + PIECE)
         planes = torch.addmm(bias, weight, injector.query_norm(tokens[piece]).t()).float()
         x, y, logits = planes.unflatten(0, (3, attention.heads, attention.points))
         x, y = x.add_(places[0, piece]), y.add_(places[1, piece])
         mixed = bags.sample(table, source_size, x, y, logits).to(tokens.dtype)
-        add_layer(tokens[piece], mixed, attention.output, injector.ca_gamma, output)
+        add_layer(tokens[piece], mixed, attention.output, output)
 
 
 def _add_ffn(injector: Any, x: Tensor, size: Size) -> None:
     """To the receiver's tokens [B, Q, C]."""
     ffn, rows = injector.ffn, x.flatten(0, 1)
-    output = output_of(ffn.fc2, injector.cffn_gamma, len(rows))
+    output = product_of(ffn.fc2)
     hidden = torch.cat([ffn.fc1(injector.ffn_norm(piece)) for piece in rows.split(PIECE)])
     grid = hidden.unflatten(0, (len(x), *size)).permute(0, 3, 1, 2)
     hidden = gelu(ffn.depthwise(grid)).permute(0, 2, 3, 1).flatten(0, 2)
     for piece, inputs in zip(rows.split(PIECE), hidden.split(PIECE), strict=True):
-        add_layer(piece, inputs, ffn.fc2, injector.cffn_gamma, output)
+        add_layer(piece, inputs, ffn.fc2, output)
 
 
 def _planes(attention: Any) -> tuple[Tensor, Tensor]:

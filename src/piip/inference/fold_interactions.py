@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from piip.backbone.interaction import CrossAttention, DeformableCrossAttention, Injector
 from piip.inference.affine import absorb_affine, compose, linear, precise, rounded, scale_outputs
+from piip.structures import BranchState
 
 
 class NormalisedLinear(nn.Module):
@@ -45,13 +46,26 @@ class NormalisedLinear(nn.Module):
         return torch.addcmul(self.shift, values, variance.rsqrt().to(values.dtype))
 
 
+class FoldedInjector(Injector):
+    """One direction of an exchange whose scales are in the layers before them."""
+
+    def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
+        """The receiver's new state."""
+        x, projected = receiver.tokens, self.source_norm(self.projection(source.tokens))
+        x = x + self.attention(self.query_norm(x), receiver.size, projected, source.size)
+        if self.ffn is not None:
+            x = x + self.drop_path(self.ffn(self.ffn_norm(x), receiver.size))
+        return receiver._replace(tokens=x)
+
+
 def fold_interactions(stages: Any) -> None:
     """Every injector of every stage."""
     for stage in stages:
         for unit in stage.units:
-            for name in ("to_fine", "to_coarse"):
-                if type(getattr(unit, name)) is Injector:
-                    _fold(getattr(unit, name))
+            for injector in (unit.to_fine, unit.to_coarse):
+                if type(injector) is Injector:
+                    _fold(injector)
+                    injector.__class__ = FoldedInjector
 
 
 def _fold(injector: Any) -> None:
@@ -59,11 +73,11 @@ def _fold(injector: Any) -> None:
     injector.projection = _fold_source(injector.projection, injector.source_norm, injector.attention)
     injector.source_norm = nn.Identity()
     scale_outputs(injector.attention.output, injector.ca_gamma)
-    injector.ca_gamma = None
+    del injector.ca_gamma
     if injector.ffn is not None:
         absorb_affine(injector.ffn_norm, [injector.ffn.fc1])
         scale_outputs(injector.ffn.fc2, injector.cffn_gamma)
-        injector.cffn_gamma = None
+        del injector.cffn_gamma
 
 
 def _query_layers(attention: nn.Module) -> list[nn.Module]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,6 +20,11 @@ class Product(NamedTuple):
     bias: Tensor | None
     """[O]"""
 
+    def after_shift(self, shift: Tensor) -> Product:
+        """The same of x + shift [I], for which it takes x."""
+        moved = self.weight @ shift
+        return Product(self.weight, moved if self.bias is None else self.bias + moved)
+
 
 def product_of(layer: nn.Module | None) -> Product | None:
     """Of a Linear layer of at least single precision; None for anything else."""
@@ -29,54 +33,20 @@ def product_of(layer: nn.Module | None) -> Product | None:
     return Product(layer.weight, layer.bias)
 
 
-class Output(NamedTuple):
-    """gamma * layer(x), to be added to something."""
-
-    product: Product
-    gamma: Tensor | None
-    """[O], or None where it is in the product already"""
-
-    def after_shift(self, shift: Tensor) -> Output:
-        """The same of x + shift [I], for which it takes x."""
-        weight, bias = self.product
-        moved = weight @ shift
-        return self._replace(product=Product(weight, moved if bias is None else bias + moved))
-
-
-def output_of(layer: nn.Module | None, gamma: Tensor | None, rows: int) -> Output | None:
-    """Of a layer that has a product and will be given `rows` rows; None for a layer that has none.
-
-    Whatever is less, weights or results, is scaled.
-    """
-    product = product_of(layer)
-    if product is None or gamma is None:
-        return None if product is None else Output(product, None)
-    weight, bias = product
-    if rows < weight.shape[1]:
-        return Output(product, gamma)
-    return Output(Product(weight * gamma[:, None], None if bias is None else bias * gamma), None)
-
-
-def add_output(x: Tensor, inputs: Tensor, output: Output) -> None:
-    """Add the output for `inputs` [..., I] to a contiguous `x` [..., O]."""
-    weight, bias = output.product
-    if output.gamma is not None:
-        x.addcmul_(F.linear(inputs, weight, bias), output.gamma)
-        return
+def add_product(x: Tensor, inputs: Tensor, product: Product) -> None:
+    """Add the product of `inputs` [..., I] to a contiguous `x` [..., O]."""
     rows = x.view(-1, x.shape[-1])
-    if bias is not None:
-        rows.add_(bias)
-    rows.addmm_(inputs.reshape(-1, inputs.shape[-1]), weight.t())
+    if product.bias is not None:
+        rows.add_(product.bias)
+    rows.addmm_(inputs.reshape(-1, inputs.shape[-1]), product.weight.t())
 
 
-def add_layer(x: Tensor, inputs: Tensor, layer: nn.Module, gamma: Tensor | None, output: Output | None) -> None:
-    """Add gamma * layer(inputs) to a contiguous `x`; `output` is the layer's `output_of`."""
-    if output is not None:
-        add_output(x, inputs, output)
-    elif gamma is None:
+def add_layer(x: Tensor, inputs: Tensor, layer: nn.Module, product: Product | None) -> None:
+    """Add layer(inputs) to a contiguous `x`; `product` is what to take for the layer, None if it has none."""
+    if product is None:
         x.add_(layer(inputs))
     else:
-        x.addcmul_(layer(inputs), gamma)
+        add_product(x, inputs, product)
 
 
 class Scratch:

@@ -12,26 +12,18 @@ import math
 import torch
 from torch import Tensor
 
+from piip.heads.mask_rcnn.roi import RoIAlign, cell_averages
+from piip.lean.situation import in_pieces
 
-def cell_averages(start: Tensor, end: Tensor, length: int, cells: int) -> Tensor:
-    """[R, cells, length]: weights of the pixels of one direction in the cells of each span (RoIAlign, aligned).
 
-    A cell is the mean of ceil(its side) samples, each interpolated between the two nearest pixels, and nothing for an
-    empty span. `start` and `end` [R] are continuous positions: pixel 0 has its centre at 0.5.
-    """
-    cell_side = ((end - start) / cells)[:, None, None]
-    samples = cell_side.ceil().clamp(min=0)
-    step = torch.arange(int(samples.max()) if len(start) else 0, device=start.device)
-    cell = torch.arange(cells, device=start.device)[:, None]
-    position = start[:, None, None] + (cell + (step + 0.5) / samples.clamp(min=1)) * cell_side - 0.5  # [R, cells, S]
-    counts = (step < samples) & (position >= -1) & (position <= length)
-    position = position.clamp(0, length - 1)
-    below = position.floor()
-    weight = counts / samples.clamp(min=1)
-    upper = weight * (position - below)
-    averages = torch.zeros(len(start), cells, length, device=start.device)
-    averages.scatter_add_(2, below.long(), weight - upper)
-    return averages.scatter_add_(2, (below.long() + 1).clamp(max=length - 1), upper)
+class RoIAlignByProducts(RoIAlign):
+    """RoIAlign for inference on a CPU; elsewhere as ever."""
+
+    def align(self, level: Tensor, rois: Tensor, stride: float) -> Tensor:
+        """See `RoIAlign.align`."""
+        if torch.promote_types(level.dtype, torch.float32) == torch.float32 and in_pieces(level, rois):
+            return align_by_products(level.float(), rois, self.resolution, stride).to(level.dtype)
+        return super().align(level, rois, stride)
 
 
 def align_by_products(level: Tensor, rois: Tensor, resolution: int, stride: float) -> Tensor:

@@ -14,7 +14,7 @@ from piip import config
 from piip.backbone import PIIPBackbone
 from piip.backbone.pyramid import image_pyramid
 from piip.heads import Head, build_head
-from piip.inference import Winograd, fuse
+from piip.inference import Winograd, choose, fuse
 from piip.model import PIIPModel
 from piip.profile.published import Count
 from piip.structures import BranchState, Size
@@ -33,6 +33,7 @@ def measured_counts(backbone: config.Backbone, model: config.Model | None, image
     with torch.device("meta"):
         built = PIIPBackbone(backbone).eval()
         head = None if model is None else build_head(model).eval()
+    choose(built, "train")
     counts = _counts(built, head, image)
     if "neck" in counts:
         counts["head"] += counts.pop("neck")
@@ -50,6 +51,8 @@ def counts_of_parts(
         built = PIIPModel(model).eval()
         if folded:
             built = fuse(built, winograd=winograd)
+        else:
+            choose(built, "train")
     return _counts(built.backbone, built.head, image)
 
 
@@ -131,11 +134,11 @@ def _run(backbone: PIIPBackbone, images: Tensor, meter: Meter) -> Any:
 def _run_blocks(part: str, branch: Any, state: BranchState, group: int, meter: Meter) -> BranchState:
     """A group of blocks. Those of a ViT differ in their windows only; those of a ConvNeXt all run."""
     if branch.config.family == "convnext":
-        return meter.count(part, branch.run, state, *branch.config.groups[group])
+        return meter.count(part, branch, state, *branch.config.groups[group])
     if group == 0:  # all groups of a ViT see the same grid
         for window, times in Counter(branch.config.windows).items():
             block = branch.config.windows.index(window)
-            meter.count(part, branch.run, state, block, block, times=times)
+            meter.count(part, branch, state, block, block, times=times)
     return state
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from piip.data.batches import train_loader
 from piip.files import write_json
+from piip.inference import choose
 from piip.model import PIIPModel
 from piip.structures import Batch
 from piip.training.checkpoint import load_checkpoint, save_checkpoint
@@ -145,6 +146,7 @@ def start(
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         # As in the official configs: a BatchNorm of two images a process would know too little. Keys stay the same.
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    choose(model, "train")
     if settings.checkpointing:
         model.backbone.set_checkpointing(True)
     optimizer = build_optimizer(model, settings, accelerator.num_processes)

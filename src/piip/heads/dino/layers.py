@@ -15,7 +15,7 @@ from piip import config
 from piip.heads.dino.positions import Geometry
 from piip.heads.precision import without_autocast
 from piip.ops.constants import constants
-from piip.ops.deformable_attention import deformable_attention, ring_offsets
+from piip.ops.deformable_attention import DeformableSampling, ring_offsets
 
 
 class DeformableAttention(nn.Module):
@@ -29,6 +29,7 @@ class DeformableAttention(nn.Module):
         self.weights = nn.Linear(head.channels, samples)
         self.value = nn.Linear(head.channels, head.channels)
         self.output = nn.Linear(head.channels, head.channels)
+        self.sampling = DeformableSampling()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -55,7 +56,7 @@ class DeformableAttention(nn.Module):
             offsets = offsets * references[:, :, None, :, None, 2:] * (0.5 / self.points)
         points = references[:, :, None, :, None, :2] + offsets
         weights = self.weights(query).unflatten(-1, (self.heads, -1)).softmax(-1).unflatten(-1, shape[1:])
-        out: Tensor = self.output(deformable_attention(value, geometry.sizes, points, weights))
+        out: Tensor = self.output(self.sampling(value, geometry.sizes, points, weights))
         return out
 
 

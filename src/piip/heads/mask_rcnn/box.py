@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 from piip import config
 from piip.heads.mask_rcnn.boxes import BOX_STDS, decode, encode, scale_boxes
 from piip.heads.mask_rcnn.matching import Sample, Sampler, match_boxes, sample
-from piip.heads.mask_rcnn.roi import STRIDES, align_rois
+from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign
 from piip.structures import Instances, Size
 
 RESOLUTION = 7
@@ -25,7 +25,8 @@ class BoxHead(nn.Module):
 
     def __init__(self, head: config.MaskRCNN, classes: int, strides: Sequence[float] = STRIDES) -> None:
         super().__init__()
-        self.config, self.classes, self.strides = head, classes, tuple(strides)
+        self.config, self.classes = head, classes
+        self.align = RoIAlign(RESOLUTION, strides)
         inputs = head.channels * RESOLUTION**2
         first, second = nn.Linear(inputs, head.fc_channels), nn.Linear(head.fc_channels, head.fc_channels)
         self.fc = nn.ModuleList((first, second))
@@ -40,7 +41,7 @@ class BoxHead(nn.Module):
 
     def forward(self, levels: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [N, classes + 1] and offsets [N, classes, 4] of all images' boxes."""
-        return self._decide(align_rois(levels, boxes, RESOLUTION, self.strides).flatten(1))
+        return self._decide(self.align(levels, boxes).flatten(1))
 
     def _decide(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The same from regions [N, C * 49]."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from piip.ops.paths import is_plain
 
 
 class FPN(nn.Module):
@@ -24,15 +21,8 @@ class FPN(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Finest first; the extra level takes every second cell of the coarsest."""
-        maps = [lateral(_channels_last(feature)) for lateral, feature in zip(self.laterals, features, strict=True)]
+        maps = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
         for level in range(len(maps) - 1, 0, -1):
             maps[level - 1] = maps[level - 1] + F.interpolate(maps[level], size=maps[level - 1].shape[-2:])
         maps = [output(level) for output, level in zip(self.outputs, maps, strict=True)]
         return [*maps, maps[-1][:, :, ::2, ::2]]
-
-
-def _channels_last(feature: Tensor) -> Tensor:
-    """The layout in which CPUs convolve fastest and everything after the pyramid reads."""
-    if feature.device.type != "cpu" or is_plain():
-        return feature
-    return feature.contiguous(memory_format=torch.channels_last)

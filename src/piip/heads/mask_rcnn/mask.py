@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.heads.mask_rcnn.matching import Sample
-from piip.heads.mask_rcnn.roi import STRIDES, align_rois
-from piip.inference.roi_products import cell_averages
+from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, cell_averages
 from piip.structures import Instances, Size
 
 RESOLUTION = 14
@@ -24,7 +23,7 @@ class MaskHead(nn.Module):
 
     def __init__(self, head: config.MaskRCNN, classes: int, strides: Sequence[float] = STRIDES) -> None:
         super().__init__()
-        self.strides = tuple(strides)
+        self.align = RoIAlign(RESOLUTION, strides)
         channels = head.channels
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(head.mask_convs))
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
@@ -39,7 +38,7 @@ class MaskHead(nn.Module):
 
     def _hidden(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """[N, C, 28, 28] before the classes."""
-        return self._upsampled(align_rois(levels, boxes, RESOLUTION, self.strides))
+        return self._upsampled(self.align(levels, boxes))
 
     def _upsampled(self, hidden: Tensor) -> Tensor:
         """Regions [N, C, 14, 14] -> [N, C, 28, 28]."""

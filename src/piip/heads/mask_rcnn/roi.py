@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import roi_align
-
-from piip.inference.roi_products import align_by_products
-from piip.ops.paths import in_pieces
 
 STRIDES = (4, 8, 16, 32)
 """pixels per cell of the reference's levels"""
@@ -18,36 +15,63 @@ FINEST_CELLS = 14
 next, ...; with strides from 4 on these are the reference's 56 pixels"""
 
 
-def align_rois(
-    levels: list[Tensor], boxes: list[Tensor], resolution: int, strides: Sequence[float] = STRIDES
-) -> Tensor:
-    """RoIAlign each image's boxes [N_i, 4] from the level that suits its size.
+class RoIAlign(nn.Module):
+    """RoIAlign of each image's boxes from the level that suits their size; no parameters.
 
-    `strides` are the pixels per cell of the levels that are read (the FPN's extra one is not). Returns
-    [sum N_i, C, resolution, resolution].
+    Args:
+        resolution: cells on each side of the result.
+        strides: pixels per cell of the levels that are read (the FPN's extra one is not).
     """
-    image = torch.cat([torch.full((len(box), 1), float(i), device=box.device) for i, box in enumerate(boxes)])
-    corners = torch.cat(boxes).float()
-    rois = torch.cat((image, corners), dim=1)
-    level_of = _level(corners, strides)
-    order = level_of.argsort(stable=True)
-    counts = torch.stack([(level_of == index).sum() for index in range(len(strides))]).tolist()
-    rows = order.split(counts)
-    # Levels without a region still take part, so that every parameter has a gradient in a distributed run.
-    aligned = [_align(levels[index], rois[rows[index]], resolution, stride) for index, stride in enumerate(strides)]
-    return torch.cat(aligned)[order.argsort()]
 
+    def __init__(self, resolution: int, strides: Sequence[float] = STRIDES) -> None:
+        super().__init__()
+        self.resolution, self.strides = resolution, tuple(strides)
 
-def _align(level: Tensor, rois: Tensor, resolution: int, stride: float) -> Tensor:
-    # In half precision a corner at 1000 pixels would be off by up to 4; so the level is read in float32.
-    dtype = torch.promote_types(level.dtype, torch.float32)
-    if dtype == torch.float32 and in_pieces(level, rois):
-        return align_by_products(level.float(), rois, resolution, stride).to(level.dtype)
-    aligned = roi_align(level.to(dtype), rois.to(dtype), resolution, 1 / stride, sampling_ratio=0, aligned=True)
-    return aligned.to(level.dtype)
+    def forward(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """Levels [B, C, h, w], finest first, and the boxes [N_i, 4] of each image -> [sum N_i, C, *, *]."""
+        image = torch.cat([torch.full((len(box), 1), float(i), device=box.device) for i, box in enumerate(boxes)])
+        corners = torch.cat(boxes).float()
+        rois = torch.cat((image, corners), dim=1)
+        level_of = _level(corners, self.strides)
+        order = level_of.argsort(stable=True)
+        counts = torch.stack([(level_of == index).sum() for index in range(len(self.strides))]).tolist()
+        rows = order.split(counts)
+        # Levels without a region still take part, so that every parameter has a gradient in a distributed run.
+        aligned = [self.align(levels[index], rois[rows[index]], stride) for index, stride in enumerate(self.strides)]
+        return torch.cat(aligned)[order.argsort()]
+
+    def align(self, level: Tensor, rois: Tensor, stride: float) -> Tensor:
+        """Regions [R, 5] (image, x1, y1, x2, y2, in pixels) of one level -> [R, C, *, *]."""
+        # In half precision a corner at 1000 pixels would be off by up to 4; so the level is read in float32.
+        dtype = torch.promote_types(level.dtype, torch.float32)
+        aligned = roi_align(
+            level.to(dtype), rois.to(dtype), self.resolution, 1 / stride, sampling_ratio=0, aligned=True
+        )
+        return aligned.to(level.dtype)
 
 
 def _level(boxes: Tensor, strides: Sequence[float] = STRIDES) -> Tensor:
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
     level = torch.floor(torch.log2(side / (FINEST_CELLS * strides[0]) + 1e-6))
     return level.clamp(0, len(strides) - 1).long()
+
+
+def cell_averages(start: Tensor, end: Tensor, length: int, cells: int) -> Tensor:
+    """[R, cells, length]: weights of the pixels of one direction in the cells of each span (RoIAlign, aligned).
+
+    A cell is the mean of ceil(its side) samples, each interpolated between the two nearest pixels, and nothing for an
+    empty span. `start` and `end` [R] are continuous positions: pixel 0 has its centre at 0.5.
+    """
+    cell_side = ((end - start) / cells)[:, None, None]
+    samples = cell_side.ceil().clamp(min=0)
+    step = torch.arange(int(samples.max()) if len(start) else 0, device=start.device)
+    cell = torch.arange(cells, device=start.device)[:, None]
+    position = start[:, None, None] + (cell + (step + 0.5) / samples.clamp(min=1)) * cell_side - 0.5  # [R, cells, S]
+    counts = (step < samples) & (position >= -1) & (position <= length)
+    position = position.clamp(0, length - 1)
+    below = position.floor()
+    weight = counts / samples.clamp(min=1)
+    upper = weight * (position - below)
+    averages = torch.zeros(len(start), cells, length, device=start.device)
+    averages.scatter_add_(2, below.long(), weight - upper)
+    return averages.scatter_add_(2, (below.long() + 1).clamp(max=length - 1), upper)

@@ -15,20 +15,7 @@ from timm.layers import LayerNorm
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from piip.ops.paths import PIECE, is_plain
-
-
-def recomputes(tokens: Tensor) -> bool:
-    """Whether training here keeps less and computes it again: on a CPU, in float32 or float64."""
-    return (
-        torch.is_grad_enabled()
-        and not is_plain()
-        and tokens.device.type == "cpu"
-        and tokens.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
+from piip.lean.situation import pieces, recomputes
 
 
 def norm_dtype(norm: nn.Module) -> torch.dtype | None:
@@ -78,8 +65,3 @@ class _NormalisedLinear(torch.autograd.Function):
             for_scale += part
             for_shift += other
         return for_x, for_scale, for_shift, for_weight, gradient.sum(0), None
-
-
-def pieces(length: int) -> list[slice]:
-    """Of about `PIECE` tokens."""
-    return [slice(start, start + PIECE) for start in range(0, length, PIECE)]

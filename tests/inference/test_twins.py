@@ -1,4 +1,6 @@
-"""Whole backbones: in pieces and with autograd against their plain twin."""
+"""Whole backbones: what the CPU trains and predicts with against the plain modules; one place that chooses."""
+
+import copy
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from piip import config, zoo
 from piip.backbone import PIIPBackbone
-from piip.backbone.feature_maps import Upsample
-from piip.ops.paths import in_pieces, plain
+from piip.inference import Mode, choose
+from piip.inference.fold_backbone import fold_backbone
+from piip.lean.maps import LeanUpsample
+from piip.lean.situation import in_pieces
 
 
 def build(backbone: config.Backbone) -> PIIPBackbone:
@@ -20,6 +24,22 @@ def build(backbone: config.Backbone) -> PIIPBackbone:
         if parameter.ndim <= 1 and "sampling_offsets" not in name:
             torch.nn.init.normal_(parameter, mean=float(name.endswith("weight")), std=0.2)
     return module.eval()
+
+
+def trained(module: PIIPBackbone) -> PIIPBackbone:
+    """A copy with what training on a CPU runs."""
+    twin = copy.deepcopy(module)
+    choose(twin, "train")
+    return twin
+
+
+@torch.no_grad()
+def predicting(module: PIIPBackbone) -> PIIPBackbone:
+    """A copy with what predictions on a CPU run."""
+    twin = copy.deepcopy(module)
+    fold_backbone(twin)
+    choose(twin, "predict")
+    return twin
 
 
 BACKBONES = {
@@ -37,10 +57,8 @@ def test_maps_equal_the_plain_ones(name: str, size: tuple[int, int]) -> None:
     module, images = build(BACKBONES[name]), torch.randn(2, 3, *size)
     before = images.clone()
     with torch.no_grad():
-        fast = module(images)
-        with plain():
-            expected = module(images)
-    with_autograd = module(images)
+        expected, fast = module(images), predicting(module)(images)
+    with_autograd = trained(module)(images)
     assert torch.equal(images, before)
     for one, other, twin in zip(fast, with_autograd, expected, strict=True):
         scale = twin.std().item()
@@ -57,9 +75,7 @@ def gradients(module: PIIPBackbone, images: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_gradients_equal_the_plain_ones(name: str) -> None:
     module, images = build(BACKBONES[name]), torch.randn(2, 3, 112, 150)
-    fast = gradients(module, images)
-    with plain():
-        expected = gradients(module, images)
+    expected, fast = gradients(module, images), gradients(trained(module), images)
     assert fast.keys() == expected.keys()
     largest = max(twin.abs().max().item() for twin in expected.values())
     for key, twin in expected.items():
@@ -69,8 +85,10 @@ def test_gradients_equal_the_plain_ones(name: str) -> None:
         )
 
 
-def test_checkpointing_recomputes_blocks_and_exchanges_and_changes_no_gradient() -> None:
+@pytest.mark.parametrize("mode", ["train", "export"])
+def test_checkpointing_recomputes_blocks_and_exchanges_and_changes_no_gradient(mode: Mode) -> None:
     module, images = build(tiny.backbone(3)).train(), torch.randn(2, 3, 112, 150)
+    choose(module, mode)
     calls: list[str] = []
     for name in ("branches.0.vit.blocks.1.norm1", "interactions.0.units.1.to_fine"):
         module.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: calls.append(name))
@@ -89,7 +107,7 @@ def test_checkpointing_recomputes_blocks_and_exchanges_and_changes_no_gradient()
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (40, 33)])
 @pytest.mark.parametrize(("channels", "out"), [(7, 7), (32, 12)])
 def test_upsampling_is_a_transposed_convolution(size: tuple[int, int], channels: int, out: int) -> None:
-    module, x = Upsample(channels, out), torch.randn(2, channels, *size)
+    module, x = LeanUpsample(channels, out), torch.randn(2, channels, *size)
     towards = torch.randn(2, out, 2 * size[0], 2 * size[1])
     leaves = []
     for path in (module, lambda x: F.conv_transpose2d(x, module.weight, module.bias, stride=2)):
@@ -110,8 +128,6 @@ def test_pieces_are_for_a_cpu_without_autograd() -> None:
     with torch.no_grad():
         assert in_pieces(x)
         assert not in_pieces(x, torch.zeros(1, device="meta"))
-        with plain():
-            assert not in_pieces(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert not in_pieces(x)
     with torch.inference_mode():
@@ -123,12 +139,10 @@ def test_windows_of_28_cells_cost_less_without_their_padding() -> None:
     with torch.device("meta"):
         module, images = PIIPBackbone(zoo.entry(name).backbone()).eval(), torch.empty(1, 3, 1568, 1568)
 
-    def multiply_adds() -> int:
+    def multiply_adds(module: PIIPBackbone) -> int:
         """Of branches and interactions."""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             module.states(images)
         return counter.get_total_flops() // 2
 
-    with plain():
-        padded = multiply_adds()
-    assert multiply_adds() < 0.85 * padded
+    assert multiply_adds(trained(module)) < 0.85 * multiply_adds(module)

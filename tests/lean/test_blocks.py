@@ -1,5 +1,6 @@
-"""Windows without padded queries, in pieces and with autograd, against padded windows and a plain softmax."""
+"""Windows without padded queries, with autograd and in place, against the plain blocks, which pad them."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from piip.backbone.beit import BEiTBranch
 from piip.backbone.intern_vit import InternViTBranch
 from piip.backbone.vit import ViTBranch
-from piip.ops.paths import plain
+from piip.inference import choose
+from piip.inference.block_in_place import BlocksInPlace
+from piip.inference.fold_branches import fold_branch
+from piip.lean.blocks import LeanBlocks
 from piip.structures import BranchState
 
 FAMILIES = {"vit": ViTBranch, "beit": BEiTBranch, "intern_vit": InternViTBranch}
@@ -27,11 +31,28 @@ def build(family: str, window: int, **fields: Any) -> ViTBranch:
     return branch.eval()
 
 
+def lean(branch: ViTBranch) -> ViTBranch:
+    """A copy as it is trained."""
+    made = copy.deepcopy(branch)
+    choose(made, "train")
+    assert type(made.vit.blocks) is LeanBlocks
+    return made
+
+
+def in_place(branch: ViTBranch) -> ViTBranch:
+    """A copy as it predicts on a CPU."""
+    made = copy.deepcopy(branch)
+    fold_branch(made)
+    choose(made, "predict")
+    assert type(made.vit.blocks) is BlocksInPlace
+    return made
+
+
 def results(branch: ViTBranch, tokens: Tensor, size: tuple[int, int]) -> list[Tensor]:
     """The tokens after two blocks and the gradients of everything in them."""
     branch.zero_grad()
     leaf = tokens.clone().requires_grad_()
-    after = branch.run(BranchState(leaf, size), 0, 1).tokens
+    after = branch(BranchState(leaf, size), 0, 1).tokens
     (after * torch.linspace(-1, 1, after.numel()).reshape(after.shape)).sum().backward()
     return [after.detach(), leaf.grad, *(p.grad for p in branch.vit.blocks[:2].parameters())]
 
@@ -42,13 +63,12 @@ def results(branch: ViTBranch, tokens: Tensor, size: tuple[int, int]) -> list[Te
 def test_windows_equal_padded_ones_in_forward_and_backward(family: str, window: int, size: tuple[int, int]) -> None:
     branch = build(family, window)
     tokens = torch.randn(2, size[0] * size[1], branch.config.width)
-    with plain():
-        expected = results(branch, tokens, size)
-    for one, other in zip(results(branch, tokens, size), expected, strict=True):
+    expected = results(branch, tokens, size)
+    for one, other in zip(results(lean(branch), tokens, size), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5 * max(1.0, other.abs().max().item()), rtol=1e-4)
     before = tokens.clone()
     with torch.no_grad():
-        after = branch.run(BranchState(tokens, size), 0, 1).tokens
+        after = in_place(branch)(BranchState(tokens, size), 0, 1).tokens
     torch.testing.assert_close(after, expected[0], atol=1e-5, rtol=1e-4)
     assert torch.equal(tokens, before)
 
@@ -58,26 +78,26 @@ def test_windows_equal_padded_ones_in_forward_and_backward(family: str, window: 
 def test_windows_of_the_released_models(size: tuple[int, int]) -> None:
     branch = build("vit", 14, size=448)
     tokens = torch.randn(1, size[0] * size[1], branch.config.width)
-    with plain():
-        expected = branch.run(BranchState(tokens, size), 0, 3).tokens
+    expected = branch(BranchState(tokens, size), 0, 3).tokens
     assert not torch.equal(tokens, expected)
-    torch.testing.assert_close(branch.run(BranchState(tokens, size), 0, 3).tokens, expected, atol=1e-5, rtol=1e-4)
+    for twin in (lean(branch), in_place(branch)):
+        torch.testing.assert_close(twin(BranchState(tokens, size), 0, 3).tokens, expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_blocks_of_different_windows_follow_each_other() -> None:
     branch = build("vit", 2, windows=(2, 3, None, 2))
     tokens = torch.randn(2, 35, branch.config.width)
-    with plain():
-        expected = branch.run(BranchState(tokens, (5, 7)), 0, 3).tokens
-    torch.testing.assert_close(branch.run(BranchState(tokens, (5, 7)), 0, 3).tokens, expected, atol=1e-5, rtol=1e-4)
+    expected = branch(BranchState(tokens, (5, 7)), 0, 3).tokens
+    for twin in (lean(branch), in_place(branch)):
+        torch.testing.assert_close(twin(BranchState(tokens, (5, 7)), 0, 3).tokens, expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_stochastic_depth_without_gradients_drops_whole_images() -> None:
-    branch = build("vit", 2, drop_path=0.5).train()
+    branch = lean(build("vit", 2, drop_path=0.5)).train()
     tokens = torch.randn(64, 4, branch.config.width)
-    after = branch.run(BranchState(tokens, (2, 2)), 0, 0).tokens
+    after = branch(BranchState(tokens, (2, 2)), 0, 0).tokens
     untouched = (after == tokens).flatten(1).all(1)
     assert 0 < untouched.sum() < len(tokens)  # both parts of a block dropped: in about a quarter of the images
 
@@ -90,6 +110,6 @@ def test_norms_of_queries_and_keys_are_in_the_padding_too() -> None:
         for parameter in block.attn.parameters():
             nn.init.normal_(parameter, std=0.5)
     tokens = torch.randn(1, 20, 32)
-    with plain():
-        expected = branch.run(BranchState(tokens, (4, 5)), 0, 3).tokens
-    torch.testing.assert_close(branch.run(BranchState(tokens, (4, 5)), 0, 3).tokens, expected, atol=1e-4, rtol=1e-4)
+    expected = branch(BranchState(tokens, (4, 5)), 0, 3).tokens
+    for twin in (lean(branch), in_place(branch)):
+        torch.testing.assert_close(twin(BranchState(tokens, (4, 5)), 0, 3).tokens, expected, atol=1e-4, rtol=1e-4)

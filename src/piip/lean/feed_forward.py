@@ -15,7 +15,8 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from piip.ops.normalised_linear import norm_dtype, pieces, recomputes
+from piip.lean.normalised_linear import norm_dtype
+from piip.lean.situation import pieces, recomputes
 
 
 def can_be_cut(norm: nn.Module, mlp: nn.Module, tokens: Tensor) -> bool:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from piip.ops.windows import from_window_order, regions, to_window_order
+from piip.lean.window_order import from_window_order, regions, to_window_order
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (7, 2), (8, 9), (6, 3)])

@@ -1,0 +1,113 @@
+"""The one place that decides what runs instead of the paper's modules, by mode and device.
+
+`backbone/`, `heads/` and `ops/` are the paper in plain PyTorch. For many of their modules there are twins, subclasses
+with the same parameters and the same numbers (but for rounding) that take less time or memory in one situation. A row
+of `TABLE` is such a situation; what has no twin in it stays as it is.
+
+Plain modules call modules, which is what hooks, FSDP and `torch.export` need; twins may read the weights of the parts
+they are made of.
+
+What only a call shows (gradients wanted or not, autocast, a tracer, another device) each twin asks `lean.situation` or
+looks at its inputs, and runs as the plain module where it was not made for them. So a model in the wrong mode is slow,
+not wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from timm.layers import PatchEmbed
+from torch import nn
+
+from piip.backbone.block import Blocks, WindowBlock
+from piip.backbone.feature_maps import Halve, Upsample, UpsampleTwice
+from piip.backbone.interaction import Injector
+from piip.backbone.vit import ResizedPositions
+from piip.heads.mask_rcnn.fpn import FPN
+from piip.heads.mask_rcnn.roi import RoIAlign
+from piip.inference.block_in_place import BlocksInPlace
+from piip.inference.exchange_in_pieces import InjectorInPieces
+from piip.inference.fold_interactions import FoldedInjector
+from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces
+from piip.inference.roi_products import RoIAlignByProducts
+from piip.lean.blocks import LeanBlock, LeanBlocks
+from piip.lean.embedding import LeanPatchEmbed, LeanPositions
+from piip.lean.interaction import LeanInjector
+from piip.lean.maps import LeanUpsample, LeanUpsampleTwice
+from piip.lean.neck import ChannelsLastFPN
+from piip.lean.sampling import RowSampling
+from piip.ops.deformable_attention import DeformableSampling
+
+Mode = Literal["train", "predict", "compile", "export"]
+Winograd = Literal["everywhere", "head", "nowhere"]
+"""where 3x3 convolutions take fewer multiply-adds, in float32 on a CPU"""
+WINOGRAD: Mapping[Mode, Winograd] = {"predict": "everywhere", "compile": "head", "export": "nowhere"}
+"""of a folded copy; a compiled backbone makes no use of it"""
+Twins = Mapping[type[nn.Module], type[nn.Module]]
+"""plain class -> the class that stands for it"""
+
+LEAN: Twins = {
+    PatchEmbed: LeanPatchEmbed,
+    Blocks: LeanBlocks,
+    WindowBlock: LeanBlock,
+    Upsample: LeanUpsample,
+    UpsampleTwice: LeanUpsampleTwice,
+}
+"""fewer multiply-adds and copies, on any device, with gradients"""
+LEAN_ON_CPU: Twins = {
+    ResizedPositions: LeanPositions,
+    DeformableSampling: RowSampling,
+    FPN: ChannelsLastFPN,
+}
+TRAINED_ON_CPU: Twins = {Injector: LeanInjector}
+PREDICTED_ON_CPU: Twins = {
+    Blocks: BlocksInPlace,
+    FoldedInjector: InjectorInPieces,
+    Upsample: UpsampleInPieces,
+    Halve: HalveByMaxima,
+}
+HEAD_PREDICTED_ON_CPU: Twins = {RoIAlign: RoIAlignByProducts}
+"""heads are never compiled"""
+TABLE: Mapping[tuple[Mode, bool], Twins] = {
+    ("train", True): {**LEAN, **LEAN_ON_CPU, **TRAINED_ON_CPU},
+    ("train", False): LEAN,
+    ("predict", True): {**LEAN, **LEAN_ON_CPU, **PREDICTED_ON_CPU, **HEAD_PREDICTED_ON_CPU},
+    ("predict", False): LEAN,
+    ("compile", True): {**LEAN, **LEAN_ON_CPU, **HEAD_PREDICTED_ON_CPU},
+    ("compile", False): LEAN,
+    ("export", True): {},
+    ("export", False): {},
+}
+"""mode, on a CPU in float32 or float64 -> twins"""
+PLAIN_OF: Twins = {twin: plain for twins in TABLE.values() for plain, twin in twins.items()}
+
+
+def choose(model: nn.Module, mode: Mode) -> None:
+    """Put in place of the modules of `model` the twins for `mode` on its device, and the plain ones for all others.
+
+    Nothing but the classes of modules changes, as `torch.distributed.fsdp.fully_shard` does it: parameters, their
+    names and order, buffers, hooks and optimizers stay what they are; so it can be done at any time, more than once.
+    Weights are not folded, see `inference.fuse`.
+
+    Raises:
+        ValueError: another mode.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode {mode!r}: use one of {', '.join(map(repr, get_args(Mode)))}")
+    twins = TABLE[mode, is_for_a_cpu(model)]
+    for module in model.modules():
+        plain = PLAIN_OF.get(type(module), type(module))
+        kind = twins.get(plain, plain)
+        if kind is not type(module):
+            module.__class__ = kind
+
+
+def is_for_a_cpu(model: nn.Module) -> bool:
+    """Whether a model's weights are on a CPU (or, to be counted, on the meta device), in float32 or float64."""
+    weights = list(model.parameters())
+    return {weight.device.type for weight in weights} <= {"cpu", "meta"} and {weight.dtype for weight in weights} <= {
+        torch.float32,
+        torch.float64,
+    }
