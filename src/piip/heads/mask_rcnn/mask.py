@@ -27,7 +27,7 @@ class MaskHead(nn.Module):
         channels = head.channels
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(head.mask_convs))
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-        self.logits = nn.Conv2d(channels, classes, 1)
+        self.logits = ClassMasks(channels, classes, kernel_size=1)
         for layer in (*self.convs, self.upsample, self.logits):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(layer.bias)
@@ -68,20 +68,27 @@ class MaskHead(nn.Module):
     def predict(self, levels: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
         """Per image: probabilities [N, 28, 28] inside `boxes`, which are in pixels of the network's input."""
         label = torch.cat(labels)
-        own_class = self._own_class(self._hidden(levels, boxes), label).sigmoid()
+        own_class = self.logits(self._hidden(levels, boxes), label).sigmoid()
         return list(own_class.split([len(box) for box in boxes]))
-
-    def _own_class(self, hidden: Tensor, label: Tensor) -> Tensor:
-        """[N, 28, 28]: each region needs the mask of its own class `label` [N] only, not those of all of them."""
-        cells = hidden.permute(0, 2, 3, 1).flatten(1, 2)  # [N, 784, C]
-        weight, bias = self.logits.weight[label, :, 0, 0].to(hidden.dtype), self.logits.bias[label]  # type: ignore[index]
-        logits = torch.bmm(cells, weight[:, :, None])[:, :, 0].float() + bias[:, None]
-        return logits.unflatten(1, hidden.shape[-2:])
 
     def dry_run(self, count: int) -> None:
         """What the masks of `count` boxes cost, on the meta device."""
         region = torch.empty(count, self.upsample.in_channels, RESOLUTION, RESOLUTION, device="meta")
-        self._own_class(self._upsampled(region), torch.zeros(count, dtype=torch.long, device="meta"))
+        self.logits(self._upsampled(region), torch.zeros(count, dtype=torch.long, device="meta"))
+
+
+class ClassMasks(nn.Conv2d):
+    """A 1x1 convolution to one mask per class, of which on request only one is computed."""
+
+    def forward(self, hidden: Tensor, label: Tensor | None = None) -> Tensor:
+        """Regions [N, C, h, w] -> [N, classes, h, w], or [N, h, w] float32 for the class `label` [N] of each."""
+        if label is None:
+            return super().forward(hidden)
+        assert self.bias is not None
+        cells = hidden.permute(0, 2, 3, 1).flatten(1, 2)  # [N, h * w, C]
+        weight, bias = self.weight[label, :, 0, 0].to(hidden.dtype), self.bias[label]
+        logits = torch.bmm(cells, weight[:, :, None])[:, :, 0].float() + bias[:, None]
+        return logits.unflatten(1, hidden.shape[-2:])
 
 
 def mask_targets(boxes: Tensor, objects: Tensor, target: Instances) -> Tensor:
