@@ -1,0 +1,53 @@
+"""Where `piip predict` and `piip val` put their files, and that they are nobody else's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests import tiny
+from typer.testing import CliRunner, Result
+
+import piip
+from piip.cli import app
+from piip.data.synthetic import make_scenes
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return piip.PIIP(tiny.model(classes=("disc", "triangle", "cross")), device="cpu").save(tmp_path / "model")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_each_prediction_gets_a_folder_of_its_own(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save("x.png")
+    for folder in ("predict", "predict2", "predict3"):
+        done = run("predict", "x.png", "--weights", weights)
+        assert done.exit_code == 0, done.output
+        assert str(Path("runs") / folder) in done.output
+        names = {path.name for path in (tmp_path / "runs" / folder).iterdir()}
+        assert names == {"x.jpg", "predictions.json", "predictions.jsonl", "coco_results.json", "coco_results.jsonl"}
+    assert run("predict", "x.png", "--weights", weights, "--output", "mine").exit_code == 0
+    before = (tmp_path / "mine" / "predictions.json").stat().st_mtime_ns
+    again = run("predict", "x.png", "--weights", weights, "--output", "mine")
+    assert "choose another folder" in str(again.exception)
+    assert (tmp_path / "mine" / "predictions.json").stat().st_mtime_ns == before
+    assert not (tmp_path / "runs" / "predict4").exists()
+
+
+def test_evaluations_stay_apart_and_replace_nothing(weights: Path, tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "scenes", train=1, val=1, seed=0, size=(64, 64))
+    common = ("val", "--weights", weights, "--data", data, "--workers", 0)
+    for _ in range(2):
+        done = run(*common)
+        assert done.exit_code == 0, str(done.exception)
+    home = weights if weights.is_dir() else weights.parent
+    folders = sorted(path.name for path in home.iterdir() if path.is_dir() and path.name.startswith("val-"))
+    assert folders == ["val-scenes", "val-scenes-2"]
+    assert "would be overwritten" in str(run(*common, "--output", home / "val-scenes").exception)
