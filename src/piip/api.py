@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-import PIL.Image
 import torch
-from torch import Tensor
 
 from piip import config, devices, tasks, zoo
 from piip.data.decode import ImageError
@@ -20,7 +17,7 @@ from piip.model import PIIPModel
 from piip.prediction.files import REMEDY, Writer, paths_among, saving
 from piip.prediction.predictor import Precision, PredictionReport, Predictor
 from piip.prediction.results import RESULTS, AnyResult
-from piip.prediction.sources import Source, images_of, is_one_image
+from piip.prediction.sources import Files, Input, Many, Pixels, images_of, is_one_image
 from piip.weights import hub
 from piip.weights.files import load_model, save_model
 from piip.weights.names import is_path
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
 
 BRANCHES = ("backbone.branches.", *BRANCH_HEADS)
 """where pretrained branches are, and the heads that came with them"""
+Folder = str | Path | None
 
 
 class PIIP:
@@ -121,41 +119,21 @@ class PIIP:
 
     @overload
     def predict(  # type: ignore[overload-overlap] # an array is also a collection of arrays
-        self,
-        source: bytes | PIL.Image.Image | np.ndarray | Tensor,
-        conf: float = ...,
-        save: str | Path | None = ...,
-        batch_size: int = ...,
-        precision: Precision = ...,
+        self, source: Pixels, conf: float = ..., save: Folder = ..., batch_size: int = ..., precision: Precision = ...
     ) -> AnyResult: ...
 
     @overload
     def predict(  # type: ignore[overload-overlap] # a text is also a collection of texts
-        self,
-        source: str | Path,
-        conf: float = ...,
-        save: str | Path | None = ...,
-        batch_size: int = ...,
-        precision: Precision = ...,
+        self, source: Files, conf: float = ..., save: Folder = ..., batch_size: int = ..., precision: Precision = ...
     ) -> AnyResult | list[AnyResult]: ...
 
     @overload
     def predict(
-        self,
-        source: Iterable[Source],
-        conf: float = ...,
-        save: str | Path | None = ...,
-        batch_size: int = ...,
-        precision: Precision = ...,
+        self, source: Many, conf: float = ..., save: Folder = ..., batch_size: int = ..., precision: Precision = ...
     ) -> list[AnyResult]: ...
 
     def predict(
-        self,
-        source: Source | Iterable[Source],
-        conf: float = 0.25,
-        save: str | Path | None = None,
-        batch_size: int = 1,
-        precision: Precision = "fp32",
+        self, source: Input, conf: float = 0.25, save: Folder = None, batch_size: int = 1, precision: Precision = "fp32"
     ) -> AnyResult | list[AnyResult]:
         """The result of one image, or a list of results for several.
 
@@ -184,12 +162,7 @@ class PIIP:
         return report.results[0] if single else report.results
 
     def predict_report(
-        self,
-        source: Source | Iterable[Source],
-        conf: float = 0.25,
-        save: str | Path | None = None,
-        batch_size: int = 1,
-        precision: Precision = "fp32",
+        self, source: Input, conf: float = 0.25, save: Folder = None, batch_size: int = 1, precision: Precision = "fp32"
     ) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
         images = images_of(source)

@@ -45,14 +45,14 @@ class SegmentationResult:
     def of(
         cls,
         prediction: Prediction,
-        model: config.Model,
+        described: config.Model,
         image: np.ndarray,
         path: Path | None = None,
         threshold: float = 0.0,
     ) -> SegmentationResult:
         """The label map of one image (uint8 [H, W, 3], upright); no `threshold`: every pixel has its best class."""
         labels, scores = prediction["labels"].to(torch.int32).numpy(), prediction["scores"].float().numpy()
-        return cls(labels, scores, model.classes, image, model.category_ids, path)
+        return cls(labels, scores, described.classes, image, described.category_ids, path)
 
     @property
     def orig_size(self) -> Size:

@@ -55,7 +55,7 @@ class Result:
     def of(
         cls,
         prediction: Prediction,
-        model: config.Model,
+        described: config.Model,
         image: np.ndarray,
         path: Path | None = None,
         threshold: float = 0.0,
@@ -67,7 +67,7 @@ class Result:
         boxes, labels, masks = prediction["boxes"].float(), prediction["labels"], prediction.get("masks")
         masks = None if masks is None else masks[order]
         found = (boxes[order], scores[order], labels[order])
-        return cls(*found, model.classes, image, masks, path, model.category_ids)
+        return cls(*found, described.classes, image, masks, path, described.category_ids)
 
     @property
     def orig_size(self) -> Size:

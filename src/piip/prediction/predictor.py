@@ -215,8 +215,8 @@ def _finished(waiting: deque[_Waiting]) -> Iterator[AnyResult | Failure]:
         yield outcome
 
 
-def input_transform(model: config.Model) -> Callable[[Tensor], Tensor]:
+def input_transform(described: config.Model) -> Callable[[Tensor], Tensor]:
     """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
-    if model.task == "classification":
-        return ClassTestTransform(model.preprocess)
-    return TestTransform(model.preprocess).image
+    if described.task == "classification":
+        return ClassTestTransform(described.preprocess)
+    return TestTransform(described.preprocess).image

@@ -38,13 +38,13 @@ class ClassificationResult:
     def of(
         cls,
         prediction: Prediction,
-        model: config.Model,
+        described: config.Model,
         image: np.ndarray,
         path: Path | None = None,
         threshold: float = 0.0,
     ) -> ClassificationResult:
         """The classes of one image (uint8 [H, W, 3], upright); no `threshold`: there always is a most probable one."""
-        return cls(prediction["probs"], model.classes, image, path)
+        return cls(prediction["probs"], described.classes, image, path)
 
     @property
     def orig_size(self) -> Size:

@@ -15,9 +15,17 @@ from torch import Tensor
 
 from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
 
-Source = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
+Files = str | Path
+"""a file, a folder or a pattern: one image or several, which a type cannot tell"""
+Pixels = bytes | PIL.Image.Image | np.ndarray | Tensor
+"""one image, whatever its values"""
+Source = Files | Pixels
 """An image: a file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a tensor
 [3, H, W] uint8 or float from 0 to 1. A folder or a glob pattern stands for the images it holds, sorted by name."""
+
+Many = Iterable[Source]
+Input = Source | Many
+"""what a prediction takes"""
 
 TOLERANCE = 1e-3
 """how far float pixels may leave 0..1, as they do after an interpolation"""

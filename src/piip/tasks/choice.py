@@ -38,9 +38,9 @@ SUGGESTED = {
 """a model for each kind of data"""
 
 
-def of(model: config.Model) -> Task:
+def of(described: config.Model) -> Task:
     """The task of a model."""
-    return named(model.task)
+    return named(described.task)
 
 
 def named(task: config.Task) -> Task:
@@ -48,12 +48,13 @@ def named(task: config.Task) -> Task:
     return TASKS[task]
 
 
-def require_pairing(model: config.Model, path: str | Path) -> None:
-    """Raise DataError, naming a model that fits, unless the data set at `path` is of the kind that `model` takes."""
+def require_pairing(described: config.Model, path: str | Path) -> None:
+    """Raise DataError, naming a model that fits, unless the data at `path` is of the kind that `described` takes."""
     kind = kind_of_data(path)
-    if kind != model.task:
+    if kind != described.task:
         raise DataError(
-            f"{path}: holds {WHAT[kind]}, but {model.name} is a {model.task} model and needs {WHAT[model.task]}; "
+            f"{path}: holds {WHAT[kind]}, but {described.name} is a {described.task} model and needs "
+            f"{WHAT[described.task]}; "
             f"for this data use a {kind} model, for example {SUGGESTED[kind]} (`piip models` lists all)"
         )
 

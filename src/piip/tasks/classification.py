@@ -24,6 +24,7 @@ from piip.files import write_json
 from piip.pictures.probabilities import draw_class_batch
 from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
+from piip.tasks.task import ClassWeights
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -50,7 +51,7 @@ changes with every step; and there a step has 1024 images"""
 open_split = open_class_split
 
 
-def defaults(model: config.Model) -> Mapping[str, Any]:
+def defaults(described: config.Model) -> Mapping[str, Any]:
     """For a model of any kind."""
     return FINE_TUNING
 
@@ -66,9 +67,9 @@ def validation_split(path: str | Path) -> ClassData | None:
     return None if split is None else open_split(path, split)
 
 
-def in_label_order(model: config.Model, data: ClassData) -> ClassData:
+def in_label_order(described: config.Model, data: ClassData) -> ClassData:
     """`data` with the model's labels; DataError where it has classes that the model does not know."""
-    return data if data.classes == model.classes else data.with_classes(model.classes)
+    return data if data.classes == described.classes else data.with_classes(described.classes)
 
 
 def image_paths(data: ClassData, count: int) -> list[Path]:
@@ -77,26 +78,26 @@ def image_paths(data: ClassData, count: int) -> list[Path]:
     return [image.path for image in data.images[::step][:count]]
 
 
-def adapted(model: config.Model, data: ClassData, class_weights: Any = None) -> config.Model:
-    """`model` for the classes of `data`; DataError if there are not at least two."""
+def adapted(described: config.Model, data: ClassData, class_weights: ClassWeights = None) -> config.Model:
+    """`described` for the classes of `data`; DataError if there are not at least two."""
     if class_weights is not None:
         raise ValueError("class_weights are for segmentation; classifiers have none")
     if len(data.classes) < 2:
         raise DataError(f"{data.source}: has only the class {data.classes[0]!r}; there is nothing to tell apart")
-    return model.model_copy(update={"classes": data.classes, "category_ids": None})
+    return described.model_copy(update={"classes": data.classes, "category_ids": None})
 
 
 def training_set(
-    model: config.Model, data: ClassData, augmentation: ClassAugmentation, seed: int, keep_empty: bool = True
+    described: config.Model, data: ClassData, augmentation: ClassAugmentation, seed: int, keep_empty: bool = True
 ) -> ClassificationDataset:
     """`data` as augmented training samples, mixed batch by batch."""
-    transform = ClassTrainTransform(model.preprocess, augmentation)
-    return ClassificationDataset(in_label_order(model, data), transform, seed, augmentation)
+    transform = ClassTrainTransform(described.preprocess, augmentation)
+    return ClassificationDataset(in_label_order(described, data), transform, seed, augmentation)
 
 
-def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
+def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
     """A mosaic of images with the classes in their targets, [H, W, 3] uint8."""
-    return draw_class_batch(batch, model.preprocess, model.classes)
+    return draw_class_batch(batch, described.preprocess, described.classes)
 
 
 def predict_all(predictor: Predictor, data: ClassData, batch_size: int, workers: int) -> Iterator[Prediction]:

@@ -29,6 +29,7 @@ from piip.pictures.objects import draw_object_batch
 from piip.prediction.coco import CocoResult
 from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
+from piip.tasks.task import ClassWeights
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -37,9 +38,9 @@ BEST_METRIC = "box_AP"
 DINO_GRAD_CLIP = 0.1
 
 
-def defaults(model: config.Model) -> Mapping[str, Any]:
+def defaults(described: config.Model) -> Mapping[str, Any]:
     """A DINO's gradients are clipped, as in all of the reference's."""
-    return {"grad_clip": DINO_GRAD_CLIP} if isinstance(model.head, config.DINO) else {}
+    return {"grad_clip": DINO_GRAD_CLIP} if isinstance(described.head, config.DINO) else {}
 
 
 def check(path: str | Path) -> Mapping[str, CheckReport]:
@@ -59,27 +60,27 @@ def validation_split(path: str | Path) -> CocoData | None:
     return None if split is None else open_split(path, split)
 
 
-def adapted(model: config.Model, data: CocoData, class_weights: Any = None) -> config.Model:
-    """`model` for the classes of `data`, without a mask head where the data has no masks."""
+def adapted(described: config.Model, data: CocoData, class_weights: ClassWeights = None) -> config.Model:
+    """`described` for the classes of `data`, without a mask head where the data has no masks."""
     if class_weights is not None:
         raise ValueError("class_weights are for segmentation; detectors have none")
     update: dict[str, Any] = {"classes": data.classes, "category_ids": data.category_ids}
-    if _predicts_masks(model) and not data.has_masks:
-        update["head"] = model.head.model_copy(update={"masks": False})
-    return model.model_copy(update=update)
+    if _predicts_masks(described) and not data.has_masks:
+        update["head"] = described.head.model_copy(update={"masks": False})
+    return described.model_copy(update=update)
 
 
 def training_set(
-    model: config.Model, data: CocoData, augmentation: Augmentation, seed: int, keep_empty: bool = True
+    described: config.Model, data: CocoData, augmentation: Augmentation, seed: int, keep_empty: bool = True
 ) -> DetectionDataset:
     """`data` as augmented training samples, with or without the images that have no annotations.
 
     Raises DataError where no image is left.
     """
-    _check_kind(model, data)
-    _note_crowded(model, data)
-    transform = TrainTransform(model.preprocess, augmentation)
-    dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(model))
+    _check_kind(described, data)
+    _note_crowded(described, data)
+    transform = TrainTransform(described.preprocess, augmentation)
+    dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(described))
     left_out = len(data.images) - len(dataset)
     if left_out:
         say(Console(stderr=True), f"{left_out} of {len(data.images)} training images have no annotations and are left "
@@ -149,20 +150,20 @@ def tables(metrics: CocoMetrics) -> list[RenderableType]:
     return [metrics.summary_table(), metrics.class_table()]
 
 
-def in_label_order(model: config.Model, data: CocoData) -> CocoData:
+def in_label_order(described: config.Model, data: CocoData) -> CocoData:
     """`data` with the model's labels and its own category ids; DataError for classes that the model does not know."""
-    return data if data.classes == model.classes else data.with_classes(model.classes)
+    return data if data.classes == described.classes else data.with_classes(described.classes)
 
 
-def _check_kind(model: config.Model, data: CocoData) -> None:
-    if _predicts_masks(model) and not data.has_masks:
+def _check_kind(described: config.Model, data: CocoData) -> None:
+    if _predicts_masks(described) and not data.has_masks:
         raise DataError("the model has a mask head, but the data has no masks; use tasks.detection.adapted")
 
 
-def _note_crowded(model: config.Model, data: CocoData) -> None:
-    if not isinstance(model.head, config.DINO):
+def _note_crowded(described: config.Model, data: CocoData) -> None:
+    if not isinstance(described.head, config.DINO):
         return
-    most = min(model.head.queries, model.head.detections)
+    most = min(described.head.queries, described.head.detections)
     crowded = sum(len(training_objects(image)) > most for image in data.images)
     if crowded:
         say(
@@ -183,11 +184,11 @@ def image_paths(data: CocoData, count: int) -> list[Path]:
     return [image.path for image in data.images[:count]]
 
 
-def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
+def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
     """A mosaic of images with their boxes, masks and names, [H, W, 3] uint8."""
-    return draw_object_batch(batch, model.preprocess, model.classes)
+    return draw_object_batch(batch, described.preprocess, described.classes)
 
 
-def _predicts_masks(model: config.Model) -> bool:
+def _predicts_masks(described: config.Model) -> bool:
     """Whether the model says which pixels are an object's, not only its box."""
-    return isinstance(model.head, config.MaskRCNN) and model.head.masks
+    return isinstance(described.head, config.MaskRCNN) and described.head.masks

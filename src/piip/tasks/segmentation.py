@@ -27,6 +27,7 @@ from piip.pictures.label_map import draw_label_batch
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.predictor import Precision, Predictor
 from piip.structures import Batch, Prediction
+from piip.tasks.task import ClassWeights
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -38,7 +39,7 @@ BALANCED_RANGE = (0.5, 5.0)
 open_split = open_masks
 
 
-def defaults(model: config.Model) -> Mapping[str, Any]:
+def defaults(described: config.Model) -> Mapping[str, Any]:
     """For a model of any kind."""
     return {"augmentation": {"kind": "segmentation"}, "schedule": "poly"}
 
@@ -54,9 +55,9 @@ def validation_split(path: str | Path) -> MaskData | None:
     return None if split is None else open_split(path, split)
 
 
-def in_label_order(model: config.Model, data: MaskData) -> MaskData:
+def in_label_order(described: config.Model, data: MaskData) -> MaskData:
     """`data` with the model's labels; DataError where it has classes that the model does not know."""
-    return data.with_classes(model.classes)
+    return data.with_classes(described.classes)
 
 
 def image_paths(data: MaskData, count: int) -> list[Path]:
@@ -68,16 +69,16 @@ def image_paths(data: MaskData, count: int) -> list[Path]:
 # -- training
 
 
-def adapted(model: config.Model, data: MaskData, class_weights: Any = None) -> config.Model:
-    """`model` for the classes of `data`; `class_weights`: None, one number per class, or "balanced"."""
-    assert isinstance(model.head, config.UperNet)
+def adapted(described: config.Model, data: MaskData, class_weights: ClassWeights = None) -> config.Model:
+    """`described` for the classes of `data`; `class_weights`: None, one number per class, or "balanced"."""
+    assert isinstance(described.head, config.UperNet)
     if class_weights == "balanced":
         class_weights = balanced_weights(data)
     if class_weights is not None and len(class_weights) != len(data.classes):
         raise ValueError(f"{len(class_weights)} class_weights for the {len(data.classes)} classes of the data")
-    head = model.head.model_copy(update={"class_weights": class_weights and tuple(class_weights)})
+    head = described.head.model_copy(update={"class_weights": class_weights and tuple(class_weights)})
     update = {"head": head, "classes": data.classes, "category_ids": data.description.values}
-    return model.model_copy(update=update)
+    return described.model_copy(update=update)
 
 
 def balanced_weights(data: MaskData) -> tuple[float, ...]:
@@ -93,15 +94,15 @@ def balanced_weights(data: MaskData) -> tuple[float, ...]:
 
 
 def training_set(
-    model: config.Model, data: MaskData, augmentation: CropAugmentation, seed: int, keep_empty: bool = True
+    described: config.Model, data: MaskData, augmentation: CropAugmentation, seed: int, keep_empty: bool = True
 ) -> SegmentationDataset:
     """`data` as augmented training samples."""
-    return SegmentationDataset(data, MaskTrainTransform(model.preprocess, augmentation), seed)
+    return SegmentationDataset(data, MaskTrainTransform(described.preprocess, augmentation), seed)
 
 
-def draw_training_batch(batch: Batch, model: config.Model) -> np.ndarray:
+def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
     """A mosaic of images with their labels and a legend, [H, W, 3] uint8."""
-    return draw_label_batch(batch, model.preprocess, model.classes)
+    return draw_label_batch(batch, described.preprocess, described.classes)
 
 
 # -- evaluation

@@ -6,9 +6,9 @@ what the task's own `open_split` returns and the others take; nothing else looks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from rich.console import RenderableType
@@ -18,9 +18,12 @@ from piip.structures import Batch
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
+    from piip.prediction.predictor import Precision
 
 Data = Any
 """one opened split of a data set of the task's kind"""
+ClassWeights = Sequence[float] | Literal["balanced"] | None
+"""one number per class, or larger ones for rare classes"""
 
 
 class Metrics(Protocol):
@@ -29,7 +32,7 @@ class Metrics(Protocol):
     def scalars(self) -> dict[str, float]:
         """Named numbers for results.csv, `BEST_METRIC` among them if it is defined; larger is better."""
 
-    def save(self, path: Path) -> Any:
+    def save(self, path: Path) -> object:
         """Write all that was measured as JSON."""
 
 
@@ -54,8 +57,8 @@ class Task(Protocol):
     def BEST_METRIC(self) -> str:  # noqa: N802 - a constant of the module
         """The metric that decides which epoch's weights are the best."""
 
-    def defaults(self, model: config.Model) -> Mapping[str, Any]:
-        """Where training a model like `model` differs from the defaults of `Settings`, unless its recipe says more."""
+    def defaults(self, described: config.Model) -> Mapping[str, Any]:
+        """Where training such a model differs from the defaults of `Settings`, unless its recipe says more."""
 
     # -- data
 
@@ -68,19 +71,19 @@ class Task(Protocol):
     def check(self, path: str | Path) -> Mapping[str, Report]:
         """A report per split; DataError where no data set is found."""
 
-    def in_label_order(self, model: config.Model, data: Data) -> Data:
-        """`data` with the labels of `model`; DataError where it has classes that the model does not know."""
+    def in_label_order(self, described: config.Model, data: Data) -> Data:
+        """`data` with the labels of `described`; DataError where it has classes that the model does not know."""
 
     def image_paths(self, data: Data, count: int) -> list[Path]:
         """Some images of `data`, to draw predictions on."""
 
     # -- training
 
-    def adapted(self, model: config.Model, data: Data, class_weights: Any = None) -> config.Model:
-        """`model` for the classes of `data`; `class_weights` as in `Settings`."""
+    def adapted(self, described: config.Model, data: Data, class_weights: ClassWeights = None) -> config.Model:
+        """`described` for the classes of `data`; `class_weights` as in `Settings`."""
 
     def training_set(
-        self, model: config.Model, data: Data, augmentation: Any, seed: int, keep_empty: bool = True
+        self, described: config.Model, data: Data, augmentation: Any, seed: int, keep_empty: bool = True
     ) -> Any:
         """A data set of augmented samples by (epoch, index), each with `image`, `target`, `original_size`, `index`.
 
@@ -88,13 +91,13 @@ class Task(Protocol):
         `keep_empty`: images without objects, too, in detection.
         """
 
-    def draw_training_batch(self, batch: Batch, model: config.Model) -> np.ndarray:
+    def draw_training_batch(self, batch: Batch, described: config.Model) -> np.ndarray:
         """What the network is trained on: a mosaic of images with their targets, [H, W, 3] uint8."""
 
     # -- evaluation
 
     def evaluate(
-        self, model: PIIPModel, data: Data, batch_size: int = 1, workers: int = 2, precision: Any = "fp32"
+        self, model: PIIPModel, data: Data, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
     ) -> Metrics:
         """Measure `model` on `data`, on the model's device."""
 
@@ -105,7 +108,7 @@ class Task(Protocol):
         output: Path,
         batch_size: int = 1,
         workers: int = 2,
-        precision: Any = "fp32",
+        precision: Precision = "fp32",
     ) -> Metrics:
         """Evaluate and write metrics, predictions and pictures into `output`."""
 

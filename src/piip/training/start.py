@@ -158,7 +158,7 @@ def run(
         return {task.BEST_METRIC: math.nan} | metrics.scalars()  # undefined without anything to find
 
     measure = evaluate if val_data is not None else None
-    draw_batch = partial(task.draw_training_batch, model=model.config)
+    draw_batch = partial(task.draw_training_batch, described=model.config)
     with explained(RunFolder(folder), settings):
         result = train(model, train_data, settings, folder, measure, task.BEST_METRIC, resume, draw_batch)
     with explained(RunFolder(folder), settings), stop_on_signal() as stop:
