@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+
+class Terminal(Console):
+    """A console on which what a file says is text and nothing else.
+
+    Names of classes, files and weights may hold escape sequences, which set a terminal's title, hide what was printed
+    or worse. Here they are written out, wherever they stand: in lines, tables and bars.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does, without characters that a terminal would act upon."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control or text.isprintable():
+                yield segment
+            else:
+                yield Segment(_written_out(text), segment.style)
+
+
+def _written_out(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def printable(text: str) -> str:
+    """`text` without the lone surrogates and control characters that break terminals and JSON files."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in encodable(text))
+
+
+def encodable(text: str) -> str:
+    """`text` without the lone surrogates that stand for undecodable bytes of file names, and that no file takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from piip import tasks
 from piip.api import PIIP
-from piip.console import say
+from piip.console import Terminal, say
 from piip.data.synthetic import make_scenes
 
 MODEL = "piip_nano_mask_rcnn"
@@ -19,7 +17,7 @@ EPOCHS = 4
 
 def run_demo(output: Path, epochs: int | None = None) -> None:
     """Everything below `output`: the data in `scenes`, the run in `detection/demo`."""
-    console = Console()
+    console = Terminal()
     say(console, f"[1/3] drawing {TRAIN_IMAGES + VAL_IMAGES} scenes into {output / 'scenes'}")
     data = make_scenes(output / "scenes", train=TRAIN_IMAGES, val=VAL_IMAGES, seed=0, size=(IMAGE_SIZE, IMAGE_SIZE))
     say(console, f"[2/3] training {MODEL} on them")

@@ -2,7 +2,8 @@
 
 A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
 1 some images could not be read, 2 wrong use or wrong input (one line says what), 3 a training ended by something
-unforeseen, such as too little memory (one line says what to change), 128 + n ended by signal n.
+unforeseen, such as too little memory (one line says what to change), 4 anything else unforeseen (one line, and a log
+file with the details), 128 + n ended by signal n.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import typer
 
 from piip.cli import benchmark, convert, data, demo, info, models, predict, train, val
 from piip.cli.options import err
+from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
+from piip.cli.unforeseen import explained
 from piip.console import say
 from piip.training.failures import EXIT_CODE, TrainingFailure
 
@@ -48,7 +51,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def main() -> None:
-    """The `piip` command: wrong input is one line on standard error and exit code 2, not a traceback."""
+    """The `piip` command: whatever goes wrong is one line on standard error and an exit code, not a traceback."""
     try:
         app()
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -57,6 +60,9 @@ def main() -> None:
     except TrainingFailure as error:
         say(err, f"Error: {error}", "bold red")
         sys.exit(EXIT_CODE)
+    except Exception as error:
+        say(err, f"Error: {explained(error)}", "bold red")
+        sys.exit(UNFORESEEN)
 
 
 def _text(error: Exception) -> str:

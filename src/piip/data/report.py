@@ -8,6 +8,8 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
+from piip.console import encodable, printable
+
 Severity = Literal["error", "repaired", "left out", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "left out", "repaired", "note")
 """worst first. "error": must be mended by hand before training means anything; "left out": an image, an object or
@@ -123,16 +125,6 @@ class CheckReport(Findings):
         return self.findings_table(title, caption)
 
 
-def printable(text: str) -> str:
-    """`text` without the lone surrogates and control characters that break terminals and JSON files."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in encodable(text))
-
-
 def encodable_keys(counts: dict[str, int]) -> dict[str, int]:
     """The same counts under names that a JSON file takes."""
     return {encodable(name): count for name, count in counts.items()}
-
-
-def encodable(text: str) -> str:
-    """`text` without the lone surrogates that stand for undecodable bytes of file names, and that no file takes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from piip import config
-from piip.console import say
+from piip.console import Terminal, say
 from piip.data.batches import eval_loader
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
@@ -83,7 +83,7 @@ def training_set(
     dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(described))
     left_out = len(data.images) - len(dataset)
     if left_out:
-        say(Console(stderr=True), f"{left_out} of {len(data.images)} training images have no annotations and are left "
+        say(Terminal(stderr=True), f"{left_out} of {len(data.images)} training images have no annotations and are left "
             "out; --set drop_empty=false trains on them, too")  # fmt: skip
     if not len(dataset):
         raise DataError("no training image has annotations; with drop_empty=false all would be trained on")
@@ -167,7 +167,7 @@ def _note_crowded(described: config.Model, data: CocoData) -> None:
     crowded = sum(len(training_objects(image)) > most for image in data.images)
     if crowded:
         say(
-            Console(stderr=True),
+            Terminal(stderr=True),
             f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
             " more are found with --set head.queries=N --set head.detections=N",
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from piip.console import say
+from piip.console import Terminal, say
 from piip.files import atomic_write
 from piip.structures import Batch
 from piip.training.curves import headline, plot_curves
@@ -43,7 +42,7 @@ class Report:
         self.epochs = epochs
         self.active = active
         self.drawn = time.monotonic()
-        self.console = Console(stderr=True, quiet=not active)
+        self.console = Terminal(stderr=True, quiet=not active)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),

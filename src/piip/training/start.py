@@ -12,11 +12,10 @@ from typing import Any
 import pydantic
 import torch
 import yaml
-from rich.console import Console
 
 from piip import config, tasks
 from piip.config.errors import problems
-from piip.console import say
+from piip.console import Terminal, say
 from piip.model import PIIPModel
 from piip.prediction.files import Writer
 from piip.prediction.predictor import Predictor
@@ -63,7 +62,7 @@ def note_random_branches(entry: Entry, branches: Collection[int], data: str | Pa
     began = "; ".join(f"branch {index} as {entry.began_as(index)}" for index in sorted(branches))
     command = f"piip train --model {entry.name} --data {shlex.quote(str(data))}"
     say(
-        Console(stderr=True),
+        Terminal(stderr=True),
         f"WARNING: {entry.name} starts from random weights in {len(branches)} of its {len(entry.pretraining)} "
         "branches, which its recipe is not made for: expect results far below the published ones. They began "
         f"pretrained, {began}. As published: {command} --branch-weights {entry.published_start()}",
@@ -169,7 +168,7 @@ def run(
                 with stop.at_once():
                     last_look(best, val_data, settings, folder / VAL_FOLDER)
             except Interrupted:
-                say(Console(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
+                say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
     return result, best
 

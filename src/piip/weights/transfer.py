@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from piip import config
-from piip.console import say, shortened
+from piip.console import Terminal, say, shortened
 from piip.heads import build_head
 from piip.model import PIIPModel
 
@@ -54,7 +53,7 @@ def transfer(model: PIIPModel, weights: PIIPModel, part: tuple[str, ...] = ("",)
 def note_transfer(model: PIIPModel, weights: PIIPModel, part: tuple[str, ...] = ("",)) -> None:
     """`transfer`, and say what starts fresh."""
     fresh = transfer(model, weights, part)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     if fresh.classes:
         unknown = shortened(fresh.classes, LISTED)
         say(console, f"starting with fresh weights for classes that the weights do not know: {unknown}")

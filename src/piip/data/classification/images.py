@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from piip.console import encodable
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
 from piip.data.layout import SplitName
 from piip.data.opening import check_each, chosen
-from piip.data.report import DataError, Findings, encodable, encodable_keys
+from piip.data.report import DataError, Findings, encodable_keys
 
 THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from piip.console import Terminal
 from piip.data.detection.annotations import CocoData
 from piip.data.detection.coco import read_coco
 from piip.data.detection.splits import find_splits
@@ -34,7 +35,7 @@ def check(path: str | Path) -> dict[SplitName, CheckReport]:
 
 def print_reports(reports: Mapping[SplitName, CheckReport], console: Console | None = None) -> None:
     """One table per split, as text for people."""
-    console = console or Console()
+    console = console or Terminal()
     for name, report in reports.items():
         console.print(report.table(f"{name}: {report.file}"))
 

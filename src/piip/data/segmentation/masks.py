@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from piip.console import encodable
 from piip.data.decode import ImageError, decode_image, decode_values, read_header, upright_size
 from piip.data.layout import SplitName, images_below
 from piip.data.opening import chosen
-from piip.data.report import DataError, Finding, Findings, encodable, encodable_keys
+from piip.data.report import DataError, Finding, Findings, encodable_keys
 from piip.data.segmentation.folders import (
     Description,
     MaskSplit,
