@@ -14,6 +14,8 @@ WORD = 8
 PIECE = 2**16
 """words that one sum is over: what they need stays in a CPU's cache"""
 GPU_PIECE = 2**22
+LARGE = 2**13
+"""words of a tensor that is looked at alone; smaller ones are joined first, since there are hundreds"""
 
 Fingerprint = tuple[int, ...]
 
@@ -41,7 +43,7 @@ def _joined(tensors: Iterable[Tensor]) -> list[Tensor]:
     small: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for tensor in tensors:
         flat = tensor.detach().reshape(-1)
-        if flat.nbytes >= PIECE * WORD:
+        if flat.nbytes >= LARGE * WORD:
             large.append(flat)
         elif len(flat):
             small.setdefault((flat.dtype, flat.device), []).append(flat)
