@@ -9,7 +9,16 @@ import pytest
 
 from piip.data import text_files
 from piip.data.report import DataError
-from piip.data.text_files import read_json, read_lines, read_table, read_text, read_yaml, table_titles
+from piip.data.text_files import (
+    read_json,
+    read_lines,
+    read_table,
+    read_text,
+    read_typed_yaml,
+    read_yaml,
+    table_titles,
+    typed_yaml,
+)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -113,3 +122,29 @@ def test_empty_files(tmp_path: Path) -> None:
         read_json(tmp_path / "a")
     (tmp_path / "a").write_text(json.dumps({"a": 1}))
     assert read_json(tmp_path / "a") == {"a": 1}
+
+
+def test_settings_keep_their_types(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("lr: 1.0e-4\nepochs: 5\nname: null\nuse: true\nboth: &a [1]\nagain: *a\n")
+    values = {"lr": 1e-4, "epochs": 5, "name": None, "use": True, "both": [1], "again": [1]}
+    assert read_typed_yaml(tmp_path / "a.yaml") == values
+    assert typed_yaml("", "x") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 5000, "x: not readable as YAML .nested too deeply"),
+        ("&a [*a]", "nested too deeply|more than"),
+        ("[", "x: not readable as YAML"),
+        ("2024-99-99", "x: not readable as YAML"),
+        ("!!python/object/apply:os.system [echo]", "x: not readable as YAML"),
+        ("9" * 5000, "x: not readable as YAML"),
+        ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+        ), "more than 1000000 values"),
+    ],
+)  # fmt: skip
+def test_settings_beyond_limits(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        typed_yaml(text, "x")

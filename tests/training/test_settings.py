@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from toy_training import toy_config
 
 from piip import config
-from piip.training.settings import BEFORE, Settings, check_resumable, read_settings, write_run_config
+from piip.cli.settings import key_values
+from piip.training.settings import BEFORE, Settings, check_resumable, read_model, read_settings, write_run_config
 
 
 def test_config_yaml_holds_model_and_settings(tmp_path: Path) -> None:
@@ -82,3 +83,19 @@ def test_runs_from_before_a_setting_was_there_go_on_without_it(tmp_path: Path) -
     check_resumable(old, settings, Path("last.ckpt"))
     with pytest.raises(ValueError, match=r"whole_layers \(was False, now True\)"):
         check_resumable(old, Settings(), Path("last.ckpt"))
+
+
+@pytest.mark.parametrize("text", ["training: {}", "", "[]", "model: 1", "model: {name: x}"])
+def test_run_configs_without_a_model(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml: (not the config of a run|its model is not valid)"):
+        read_model(tmp_path / "config.yaml")
+
+
+def test_settings_nested_deeply(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("[" * 5000)
+    for read in (read_settings, read_model):
+        with pytest.raises(ValueError, match=r"config\.yaml: not readable as YAML \(nested too deeply"):
+            read(tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match="--set lr=.*nested too deeply"):
+        key_values(["lr=" + "[" * 3000])

@@ -10,17 +10,14 @@ OPTIONS = ("data", "device", "epochs", "image_size", "name", "output")
 
 def key_values(pairs: list[str]) -> dict[str, Any]:
     """KEY=VALUE with the value read as YAML; KEY.PART=VALUE sets a part of `augmentation` or of the model's `head`."""
-    import yaml
+    from piip.data.text_files import typed_yaml
 
     values: dict[str, Any] = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not text:
             raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9 (null is none)")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {pair}: the value is not readable as YAML") from error
+        value = typed_yaml(text, f"--set {pair:.80}: the value")
         key, _, part = key.replace("-", "_").partition(".")
         if key in OPTIONS:
             raise ValueError(f"--set {pair}: use the option --{key.replace('_', '-')}")

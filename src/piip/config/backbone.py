@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from piip.config.branch import Branch, Frozen, Rate
+from piip.config.limits import MOST_PARAMETERS, Ratio, Width
 
 Stride = Literal[4, 8, 16, 32]
 
 GROUP_NORM_GROUPS = 32
 """groups of every GroupNorm in the merge and the maps, as in the released models"""
+
+MOST_BRANCHES = 16
 
 MAP_STRIDES = (4, 8, 16, 32)
 
@@ -20,15 +23,15 @@ class Interaction(Frozen):
     """The exchange between neighbouring branches after each group of blocks (paper, section 3.2)."""
 
     attention: Literal["deformable", "cross"] = "deformable"
-    heads: PositiveInt = 16
-    points: PositiveInt = 4
+    heads: Width = 16
+    points: Width = 4
     """sampling points per query and head (deformable attention only)"""
-    value_ratio: PositiveFloat = 0.5
+    value_ratio: Ratio = 0.5
     """width of the values over the receiver's width (deformable attention only)"""
     projection: bool = True
     """project the other branch's features to the receiver's width first"""
     norm: Literal["layernorm", "none"] = "layernorm"
-    ffn_ratio: PositiveFloat | None = 0.25
+    ffn_ratio: Ratio | None = 0.25
     """hidden width of the convolutional FFN over the receiver's width; None for no FFN"""
     drop_path: Rate = 0.4
 
@@ -65,7 +68,7 @@ class FeatureMaps(Frozen):
 class Backbone(Frozen):
     """Branches finest first: the smallest model on the largest image comes first."""
 
-    branches: tuple[Branch, ...] = Field(min_length=1)
+    branches: tuple[Branch, ...] = Field(min_length=1, max_length=MOST_BRANCHES)
     interaction: Interaction | None = None
     """None for a single branch only"""
     maps: FeatureMaps | None = FeatureMaps()
@@ -114,6 +117,9 @@ class Backbone(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Backbone:
+        parameters = sum(branch.about_parameters for branch in self.branches)
+        if parameters > MOST_PARAMETERS:
+            raise ValueError(f"branches of about {parameters:.0e} weights; at most {MOST_PARAMETERS:.0e} are built")
         sizes = [branch.size for branch in self.branches]
         if sizes != sorted(sizes, reverse=True):
             raise ValueError(f"branch sizes {sizes} must not grow: list the finest branch (the smallest model on the "

@@ -9,17 +9,19 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
+
+from piip.config.limits import MOST_LAYERS, Layers, Pixels, Ratio, Rows, Width
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Group = tuple[int, int]
 
 CONVNEXT_STAGES = 4
 """stages of every ConvNeXt: timm builds no others"""
+LARGEST_BEIT_WINDOW = 64
+"""cells of a side; the index of its biases has the fourth power of this"""
 
 
 class Frozen(BaseModel):
@@ -31,8 +33,8 @@ class Frozen(BaseModel):
 class Stage(NamedTuple):
     """One stage of a ConvNeXt."""
 
-    blocks: PositiveInt
-    width: PositiveInt
+    blocks: Layers
+    width: Width
 
 
 class Branch(Frozen):
@@ -42,7 +44,7 @@ class Branch(Frozen):
     describe a member of `family`.
     """
 
-    size: PositiveInt
+    size: Pixels
     """side, in pixels, that this branch sees when the finest branch sees its own `size`; only the ratio counts"""
     family: Literal["vit", "beit", "uni_perceiver", "intern_vit", "convnext", "clip"] = "vit"
     """"vit": plain pre-norm ViT (or any of timm's, by `model`); "beit": no positions, but a relative position bias
@@ -53,28 +55,28 @@ class Branch(Frozen):
     """timm name, e.g. "deit3_small_patch16_224.fb_in22k_ft_in1k" or "convnext_tiny" """
     pretrained: bool = False
     """start from timm's weights of `model` (downloaded by timm)"""
-    depth: PositiveInt
+    depth: Layers
     """blocks; in a ConvNeXt the downsampling layers between its stages count as blocks"""
-    width: PositiveInt
+    width: Width
     """channels (of the last stage in a ConvNeXt)"""
-    heads: PositiveInt
+    heads: Width
     """attention heads (1 in a ConvNeXt, which has no attention)"""
-    mlp_ratio: PositiveFloat = 4.0
-    patch: PositiveInt = 16
+    mlp_ratio: Ratio = 4.0
+    patch: Pixels = 16
     """side of a patch in pixels (4 in a ConvNeXt, the stride of its stem)"""
     stages: tuple[Stage, ...] | None = None
     """(blocks, width) of each stage of a ConvNeXt, e.g. ((3, 96), (3, 192), (9, 384), (3, 768))"""
     groups: tuple[Group, ...]
     """first and last block of each group; after each group all branches interact. A number is that many groups of
     about equal length"""
-    windows: tuple[PositiveInt | None, ...]
+    windows: tuple[Pixels | None, ...]
     """per block: side of its attention windows in cells, or None for global attention. One value is for all blocks"""
-    position_grid: PositiveInt | None
+    position_grid: Pixels | None
     """side, in cells, of the stored position embedding, which is resized to the grid at hand; None where the branch
     has none (rotary or relative positions, convolutions)"""
-    position_prefix: NonNegativeInt = 0
+    position_prefix: Rows = 0
     """rows of the stored position embedding before those of the patches: one per class and register token"""
-    prefix_tokens: NonNegativeInt = 0
+    prefix_tokens: Rows = 0
     """class and register tokens that run through the blocks beside the patches, the class token first. By `model`:
     all that the model has, or 0 to leave them out"""
     prefix_positions: bool = True
@@ -87,7 +89,7 @@ class Branch(Frozen):
     """initial value of LayerScale; None for a branch without it"""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
     qkv_bias: bool = True
-    classifier_width: PositiveInt | None = None
+    classifier_width: Width | None = None
     """of a hidden layer in a ConvNeXt's classifier, which is stored and not used; None without one"""
     checkpointing: bool = False
     """recompute each block in the backward pass: less memory, more time"""
@@ -112,6 +114,13 @@ class Branch(Frozen):
         for index, stage in enumerate(stages[1:], start=1):
             stage_of_block += [index] * (1 + stage.blocks)  # a downsampling layer begins the stage
         return [stage_of_block[last] for _, last in self.groups]
+
+    @property
+    def about_parameters(self) -> float:
+        """Weights of the blocks, roughly: what a limit can be held against before anything is built."""
+        if self.stages is not None:
+            return sum(8.0 * blocks * width**2 for blocks, width in self.stages)
+        return self.depth * self.width**2 * (4.0 + 2.0 * self.mlp_ratio)
 
     @model_validator(mode="before")
     @classmethod
@@ -157,10 +166,14 @@ def even_groups(depth: int, count: int) -> tuple[Group, ...]:
 
 def _convnext_architecture(stages: Any) -> dict[str, Any]:
     pairs = isinstance(stages, list | tuple) and all(isinstance(stage, list | tuple) for stage in stages)
-    if not pairs or [len(stage) for stage in stages] != [2] * CONVNEXT_STAGES:
+    if (
+        not pairs
+        or [len(stage) for stage in stages] != [2] * CONVNEXT_STAGES
+        or not all(isinstance(number, int) for stage in stages for number in stage)
+    ):
         raise ValueError(f"a ConvNeXt branch needs `stages`, (blocks, width) of each of its {CONVNEXT_STAGES} stages, "
                          "such as ConvNeXt-T's ((3, 96), (3, 192), (9, 384), (3, 768)), or a timm name as `model`; "
-                         f"given: {stages!r}")  # fmt: skip
+                         f"given: {stages!r:.200}")  # fmt: skip
     counts = [blocks for blocks, _ in stages]
     return {
         "depth": sum(counts) + len(counts) - 1,
@@ -176,8 +189,8 @@ def _convnext_architecture(stages: Any) -> dict[str, Any]:
 def _expand(values: dict[str, Any]) -> dict[str, Any]:
     """One number for `windows` and `groups` written out."""
     depth = values.get("depth")
-    if not isinstance(depth, int):
-        return values
+    if not isinstance(depth, int) or depth > MOST_LAYERS:
+        return values  # pydantic says what is wrong
     windows, groups = values.get("windows"), values.get("groups")
     if windows is None or isinstance(windows, int):
         values["windows"] = (windows,) * depth
@@ -206,6 +219,9 @@ def _check_windows(branch: Branch) -> None:
     used = {window for window in branch.windows if window is not None}
     if used and branch.family == "convnext":
         raise ValueError("a ConvNeXt branch has no attention: leave `windows` out")
+    if branch.family == "beit" and max(used, default=0) > LARGEST_BEIT_WINDOW:
+        raise ValueError(f"windows of {max(used)} cells with a bias for each pair of cells; use at most "
+                         f"{LARGEST_BEIT_WINDOW}")  # fmt: skip
     if branch.family == "beit" and None in branch.windows:
         raise ValueError("a BEiT branch stores a relative position bias per window: every block needs a window")
     too_large = sorted(window for window in used if window > grid)

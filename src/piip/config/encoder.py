@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, model_validator
 
 from piip.config.backbone import GROUP_NORM_GROUPS, Backbone
 from piip.config.branch import Frozen
+from piip.config.limits import Width
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -16,7 +17,7 @@ class Encoder(Frozen):
 
     name: str
     backbone: Backbone
-    width: PositiveInt = 4096
+    width: Width = 4096
     """channels of the tokens that come out: the language model's hidden size (4096 of a 7B Vicuna, 5120 of a 13B)"""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """of RGB values in 0..1; ImageNet's, though the branches began as CLIP's"""

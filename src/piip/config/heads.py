@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from piip.config.backbone import GROUP_NORM_GROUPS
 from piip.config.branch import Frozen, Rate
+from piip.config.limits import Kept, Layers, Pixels, Width
 
 
 class MaskRCNN(Frozen):
@@ -16,24 +17,24 @@ class MaskRCNN(Frozen):
 
     kind: Literal["mask_rcnn"] = "mask_rcnn"
     masks: bool = True
-    channels: PositiveInt = 256
-    fc_channels: PositiveInt = 1024
+    channels: Width = 256
+    fc_channels: Width = 1024
     anchor_scale: PositiveFloat = 8.0
     """side of the square anchor over the stride of its level"""
-    anchor_ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0)
+    anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(max_length=64)] = (0.5, 1.0, 2.0)
     """height over width"""
-    mask_convs: PositiveInt = 4
-    proposals: PositiveInt = 1000
+    mask_convs: Layers = 4
+    proposals: Kept = 1000
     """kept per image, in training and test"""
-    proposals_per_level_train: PositiveInt = 2000
-    proposals_per_level_test: PositiveInt = 1000
-    rpn_batch: PositiveInt = 256
+    proposals_per_level_train: Kept = 2000
+    proposals_per_level_test: Kept = 1000
+    rpn_batch: Kept = 256
     """anchors sampled per image for the RPN losses"""
-    roi_batch: PositiveInt = 512
+    roi_batch: Kept = 512
     """regions sampled per image for the box and mask losses"""
     score_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     nms_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    detections: PositiveInt = 100
+    detections: Kept = 100
     """kept per image"""
 
 
@@ -41,29 +42,29 @@ class DINO(Frozen):
     """DINO head (Zhang et al. 2023) with the reference's settings: boxes without anchors and suppression."""
 
     kind: Literal["dino"] = "dino"
-    channels: PositiveInt = 256
-    heads: PositiveInt = 8
-    points: PositiveInt = 4
+    channels: Width = 256
+    heads: Width = 8
+    points: Width = 4
     """sampling points per query, head and level of the deformable attention"""
-    levels: PositiveInt = 4
+    levels: Annotated[int, Field(gt=0, le=16)] = 4
     """maps that are attended to; those beyond the backbone's are made from its coarsest"""
-    encoder_layers: PositiveInt = 6
-    decoder_layers: PositiveInt = 6
-    ffn_channels: PositiveInt = 2048
-    queries: PositiveInt = 900
+    encoder_layers: Layers = 6
+    decoder_layers: Layers = 6
+    ffn_channels: Width = 2048
+    queries: Kept = 900
     """the most objects per image that can be found, if `detections` are no fewer"""
-    denoising_queries: NonNegativeInt = 100
+    denoising_queries: Annotated[int, Field(ge=0, le=100_000)] = 100
     """pairs of noisy objects per image that training adds, shared out over groups; 0: none"""
     label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """twice the share of them with a random class"""
     box_noise: NonNegativeFloat = 1.0
     """how far their sides are moved, as a part of half the box"""
-    encoder_matches: PositiveInt = 1
+    encoder_matches: Width = 1
     """proposals of the encoder that are trained to be each object; the decoder gives every object one query in any
     case. More than the reference's 1 learnt more slowly where both were tried, see `docs/dino.md`"""
     temperature: PositiveFloat = 20.0
     """ratio of the longest to the shortest wave of the position embedding"""
-    detections: PositiveInt = 300
+    detections: Kept = 300
     """pairs of query and class that are kept per image, best first"""
 
     @model_validator(mode="after")
@@ -81,21 +82,21 @@ class UperNet(Frozen):
     """UperNet head (Xiao et al. 2018) with an auxiliary FCN head, as in the reference: semantic segmentation."""
 
     kind: Literal["upernet"] = "upernet"
-    channels: PositiveInt = 512
-    pool_bins: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3, 6)
+    channels: Width = 512
+    pool_bins: Annotated[tuple[Pixels, ...], Field(min_length=1, max_length=64)] = (1, 2, 3, 6)
     """sides, in cells, to which the coarsest map is pooled"""
     dropout: Rate = 0.1
     """of whole channels before each classifier"""
-    auxiliary_channels: PositiveInt | None = 256
+    auxiliary_channels: Width | None = 256
     """of the head that helps in training only; None: no such head"""
     auxiliary_map: Annotated[int, Field(ge=0, le=3)] = 2
     """which feature map it reads, the finest is 0; 2 is stride 16 where all four maps are there"""
     auxiliary_weight: PositiveFloat = 0.4
     class_weights: tuple[PositiveFloat, ...] | None = None
     """one per class, in the losses"""
-    window: PositiveInt | None = None
+    window: Pixels | None = None
     """side of the square windows that a test image is predicted in; None: the whole image at once"""
-    stride: PositiveInt | None = None
+    stride: Pixels | None = None
     """from one window to the next; None: two thirds of the window"""
 
     def scaled(self, factor: float) -> UperNet:

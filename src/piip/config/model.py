@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from piip.config.backbone import GROUP_NORM_GROUPS, Backbone
 from piip.config.branch import Frozen
 from piip.config.heads import DINO, TASKS, Classifier, Head, MaskRCNN, Task, UperNet
+from piip.config.limits import Pixels
+
+MOST_CLASSES = 200_000
 
 
 class Preprocess(Frozen):
     """How an image becomes the network's input: keep-ratio resize, normalise, pad right and below."""
 
-    long_side: PositiveInt
+    long_side: Pixels
     """limit of the longer side after the resize, in pixels"""
     long_side_in_tests: bool = True
     """whether that limit holds in evaluation and prediction; without, the shorter side becomes `short_side` always, as
     in the released segmentors, which look through sliding windows"""
-    short_side: PositiveInt
+    short_side: Pixels
     """limit of the shorter side after the resize, in pixels"""
-    pad_multiple: PositiveInt = 32
+    pad_multiple: Pixels = 32
     """both sides are padded with zeros (after normalising) to a multiple of this"""
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     """of RGB values in 0..255"""
@@ -46,7 +49,7 @@ class Model(Frozen):
     """zoo name, or a name of your own"""
     backbone: Backbone
     head: Head = MaskRCNN()
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: tuple[str, ...] = Field(min_length=1, max_length=MOST_CLASSES)
     """names, in label order (label 0 is the first)"""
     category_ids: tuple[int, ...] | None = None
     """the training data's own ids of the classes, for COCO results; None: labels + 1"""

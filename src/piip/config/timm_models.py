@@ -39,6 +39,8 @@ def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 @lru_cache(maxsize=64)
 def _architecture(name: str) -> dict[str, Any]:
+    if ":" in name:  # timm would fetch these, or read them from the disk, because a config says so
+        raise ValueError(f"{name!r:.80} is no name of timm's own models")
     try:
         with torch.device("meta"):
             model = timm.create_model(name, num_classes=0)

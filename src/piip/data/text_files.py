@@ -108,6 +108,28 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
 
 
+def read_typed_yaml(path: Path) -> Any:
+    """What a YAML file holds, numbers as numbers and `null` as None: for settings, which are ours."""
+    return typed_yaml(read_text(path, LARGEST_DESCRIPTION), str(path))
+
+
+def typed_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text; DataError, naming `source`, for what is none or stands for more than limits allow."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _Plain().value(node)  # counts
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise DataError(f"{source}: not readable as YAML (nested too deeply)") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that are none
+        raise DataError(f"{source}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    finally:
+        loader.dispose()
+
+
 class _Plain:
     """Turns YAML's nodes into lists, dicts and texts, and counts them: a few aliases can stand for billions."""
 

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from piip.config import Frozen, Model
 from piip.config.errors import problems
 from piip.data.augmentation import AnyAugmentation, Augmentation
+from piip.data.text_files import read_typed_yaml
 from piip.files import atomic_write
 
 DEVICE_NAMES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
@@ -182,13 +183,21 @@ def read_settings(path: str | Path) -> Settings:
 
     Raises ValueError naming the file for unreadable YAML, unknown fields and invalid values.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    content = read_typed_yaml(Path(path))
     if isinstance(content, dict) and isinstance(content.get("training"), dict):
         content = BEFORE | content["training"]
     try:
         return Settings.model_validate({} if content is None else content)
     except pydantic.ValidationError as error:
         raise ValueError(f"{path}: {problems(error, Settings.model_fields)}") from error
+
+
+def read_model(path: Path) -> Model:
+    """The model of a run, from its `config.yaml`; ValueError naming the file where it describes none."""
+    content = read_typed_yaml(path)
+    if not isinstance(content, dict) or "model" not in content:
+        raise ValueError(f"{path}: not the config of a run, which describes its `model`; was it written by a training?")
+    try:
+        return Model.model_validate(content["model"])
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{path}: its model is not valid: {problems(error)}") from error

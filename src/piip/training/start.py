@@ -11,7 +11,6 @@ from typing import Any
 
 import pydantic
 import torch
-import yaml
 
 from piip import config, tasks
 from piip.config.errors import problems
@@ -26,7 +25,7 @@ from piip.training.interrupt import Interrupted, stop_on_signal
 from piip.training.loop import RunResult, train
 from piip.training.nonfinite import free_afterwards
 from piip.training.restart import begun_before, mark_as_begun
-from piip.training.settings import FREE_ON_RESUME, Settings, read_settings
+from piip.training.settings import FREE_ON_RESUME, Settings, read_model, read_settings
 from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
@@ -120,8 +119,7 @@ def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> 
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no run to resume here (there is no {path.name})")
     settings = build_settings(read_settings(path).model_dump(), changes or {})
-    described = config.Model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
-    return run(_without_downloading(described), settings, Path(folder), resume=True)
+    return run(_without_downloading(read_model(path)), settings, Path(folder), resume=True)
 
 
 def _without_downloading(described: config.Model) -> PIIPModel:

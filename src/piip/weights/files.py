@@ -20,8 +20,12 @@ from torch import Tensor, nn
 from piip import config
 from piip.config.errors import problems
 from piip.console import shortened
+from piip.data.report import DataError
+from piip.data.text_files import LARGEST_DESCRIPTION, read_bytes
 from piip.files import atomic_write, write_json
 from piip.version import __version__
+from piip.weights.errors import WeightsError as WeightsError
+from piip.weights.header import check_header
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -38,12 +42,10 @@ MAPPED_AT_ONCE = 64 << 20
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
 """types that a model's tensors keep when they are read"""
 
+TYPES = (torch.float64, *PRECISIONS, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+"""types that are read at all"""
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """types by safetensors' names"""
-
-
-class WeightsError(ValueError):
-    """A file of weights that cannot be used: what is wrong with it, and with which file."""
 
 
 def nonfinite_keys(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -114,7 +116,7 @@ def read_config(path: str | Path) -> config.Model:
     with _opened(file) as opened:
         text = (opened.metadata() or {}).get(CONFIG_KEY)
     if text is None and beside.is_file():
-        file, text = beside, beside.read_text(encoding="utf-8", errors="replace")
+        file, text = beside, _text_beside(beside)
     if text is None:
         raise WeightsError(
             f"{file}: holds no config of a PIIP model, and there is no {FOLDER_CONFIG} beside it; "
@@ -124,6 +126,13 @@ def read_config(path: str | Path) -> config.Model:
         return config.Model.model_validate_json(text)
     except pydantic.ValidationError as error:
         raise WeightsError(f"{file}: its config is not valid: {problems(error)}") from error
+
+
+def _text_beside(file: Path) -> str:
+    try:
+        return read_bytes(file, LARGEST_DESCRIPTION).decode("utf-8", "replace")
+    except DataError as error:
+        raise WeightsError(str(error)) from error
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -240,11 +249,20 @@ def _get(opened: safe_open, name: str, file: Path) -> Tensor:
         tensor: Tensor = opened.get_tensor(name)
     except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise WeightsError(f"{file}: damaged: {error}") from error
+    return usable(name, tensor, file)
+
+
+def usable(name: str, tensor: Tensor, file: Path) -> Tensor:
+    """`tensor`, if it is of a type that weights can have; WeightsError for complex and 8-bit floating-point numbers."""
+    if tensor.dtype not in TYPES:
+        raise WeightsError(f"{file}: {name} is of type {tensor.dtype}, which is not read here; save it as float32, "
+                           "float16 or bfloat16")  # fmt: skip
     return tensor
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[safe_open]:
+    check_header(file)
     try:
         opened = safe_open(file, framework="pt")
     except (SafetensorError, OSError, ValueError, MemoryError) as error:

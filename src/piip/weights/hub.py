@@ -19,7 +19,7 @@ from piip import zoo
 from piip.files import atomic_write, write_json
 from piip.weights import files
 from piip.weights.card import model_card
-from piip.weights.files import WeightsError
+from piip.weights.errors import WeightsError
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel

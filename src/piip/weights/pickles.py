@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from piip.weights.files import WeightsError
+from piip.weights.errors import WeightsError
 from piip.weights.untrusted.errors import Damaged, Refused
 from piip.weights.untrusted.layouts import is_archive, read_file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from piip.weights.files import WeightsError
+from piip.weights.errors import WeightsError
+from piip.weights.files import usable
+from piip.weights.header import check_header
 from piip.weights.pickles import read_state_dict
 
 Rules = list[tuple[str, str]]
+
+LARGEST_RATIO = 20
+"""an archive of weights may be so many times larger than the file; weights shrink by a few percent"""
+ALWAYS_ALLOWED = 1 << 20
+MOST_ARRAYS = 10_000
 
 VIT: Rules = [
     (r"(blocks\.\d+)\.gamma_(\d)", r"vit.\1.ls\2.gamma"),  # DeiT III and BEiT; DINOv2 and InternViT have timm's names
@@ -83,7 +91,9 @@ def read_branch_file(path: Path) -> dict[str, Tensor]:
         if not path.is_file():
             raise WeightsError(f"{path}: no such file")
         try:
-            return normalised(load_file(path), str(path))
+            check_header(path)
+            found = {name: usable(name, tensor, path) for name, tensor in load_file(path).items()}
+            return normalised(found, str(path))
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{path}: cut off or damaged ({error})") from error
     return normalised(read_state_dict(path), str(path))
@@ -131,15 +141,30 @@ def _shared_bias_expanded(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 def read_augreg(path: Path) -> dict[str, Tensor]:
     """The arrays of a JAX vision transformer (`.npz`) under timm's names. Pickled objects are refused."""
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(np.array(file[name], dtype=np.float32)) for name in file.files}
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
+    except WeightsError:
+        raise
     except Exception as error:  # whatever a damaged archive makes the reader trip over
         raise WeightsError(f"{path}: cut off, damaged, or not plain arrays ({error})") from None
     if "embedding/kernel" not in arrays:
         raise WeightsError(f"{path}: not AugReg's weights: there is no array embedding/kernel")
     return _augreg_names(arrays)
+
+
+def check_archive(path: Path) -> None:
+    """WeightsError for an archive that grows when it is unpacked as no weights do, or is no regular file."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    if len(entries) > MOST_ARRAYS or unpacked > max(ALWAYS_ALLOWED, LARGEST_RATIO * path.stat().st_size):
+        raise WeightsError(f"{path}: refused: {len(entries)} arrays that would grow from {path.stat().st_size} to "
+                           f"{unpacked} bytes")  # fmt: skip
 
 
 def _augreg_names(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from piip import config
 from piip.console import shortened
 from piip.model import PIIPModel
 from piip.weights.branches.formats import normalised, read_branch_file
-from piip.weights.files import WeightsError, nonfinite_keys
+from piip.weights.errors import WeightsError
+from piip.weights.files import nonfinite_keys
 
 TIMM_PREFIX = "timm:"
 PUBLISHED = "published"
@@ -212,6 +213,8 @@ def fit_tensor(name: str, theirs: Tensor, ours: Tensor, branch: Any) -> Tensor |
     """A tensor of a pretrained file in the shape that the branch needs, resized the official way; None if it cannot."""
     if theirs.shape == ours.shape:
         return theirs
+    if theirs.ndim < 2:
+        return None
     if name in ("vit.pos_embed", "spatial_pos_embed"):
         return _resize_positions(theirs, ours, branch.position_prefix)
     if name == "vit.patch_embed.proj.weight" and theirs.shape[:2] == ours.shape[:2]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from piip.weights.files import WeightsError
+from piip.weights.errors import WeightsError
 from piip.weights.official.config_values import ConfigError, evaluate, is_true, plain
 
 Values = dict[str, Any]

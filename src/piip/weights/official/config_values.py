@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from piip.weights.files import WeightsError
+from piip.weights.errors import WeightsError
 
 LARGEST_NUMBER = 1 << 256
 LONGEST = 100_000

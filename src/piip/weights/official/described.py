@@ -13,6 +13,8 @@ from torch import Tensor
 
 from piip import config, zoo
 from piip.config.errors import problems
+from piip.data.report import DataError
+from piip.data.text_files import LARGEST_DESCRIPTION, read_json
 from piip.model import PIIPModel
 from piip.weights import files, opengvlab
 from piip.weights.official.config_files import read_config_file, read_config_text
@@ -62,11 +64,9 @@ def read_official(path: Path) -> dict[str, Any]:
     if path.suffix == ".py":
         return _official(read_config_file(path), name)
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise files.WeightsError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise files.WeightsError(f"{path}: not readable as JSON ({error})") from None
+        described = read_json(path, LARGEST_DESCRIPTION)
+    except DataError as error:
+        raise files.WeightsError(str(error)) from None
     if not isinstance(described, dict):
         raise files.WeightsError(f"{path}: not an official config: a JSON object with `model` or `backbone` is needed")
     return {"name": name} | described
