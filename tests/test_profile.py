@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import piip
 from piip import config, zoo
 from piip.backbone import PIIPBackbone
+from piip.inference import choose
 from piip.profile import model_info
 from piip.profile.facts import info
 from piip.profile.measured import Meter, _sampling_flops, measured_counts
@@ -58,6 +59,7 @@ def whole_forward(backbone: config.Backbone, image: tuple[int, int]) -> int:
     """Multiply-adds of one ordinary forward pass on the meta device."""
     with torch.device("meta"):
         built = PIIPBackbone(backbone).eval()
+        choose(built, "train")  # without the padding of windows
         images = torch.empty(1, 3, *image)
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.grid_sampler_2d: _sampling_flops})
     with torch.no_grad(), counter:

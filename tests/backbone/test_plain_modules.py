@@ -10,6 +10,7 @@ from tests.devices.steps import batch_for
 from tests.inference.test_fold import BACKBONES, BY_NAME, HEADS, build
 from timm.models.eva import EvaAttention
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import piip
 from piip import config
@@ -90,6 +91,15 @@ def test_a_backbone_is_exported_with_equal_outputs(kind: str) -> None:
     exported = torch.export.export(backbone, (images,)).module()
     for actual, expected in zip(exported(images), backbone(images), strict=True):
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["augreg", "uni_perceiver"])
+@torch.no_grad()
+def test_torch_counts_the_flops_of_a_backbone(kind: str) -> None:
+    backbone = PIIPBackbone(BACKBONES[kind])
+    with FlopCounterMode(display=False) as counter:
+        backbone(torch.randn(1, 3, 96, 64))
+    assert counter.get_total_flops() > 0
 
 
 @pytest.mark.parametrize("path", READERS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -34,4 +34,4 @@ class UniPerceiverBranch(ViTBranch):
 
     def positions(self, size: Size) -> Tensor:
         """The spatial embedding of a grid of `size` and that of the first frame: [1, H*W, C]."""
-        return self.resize_positions(self.spatial_pos_embed[None], size) + self.temporal_pos_embed[:1].float()
+        return self.resized(self.spatial_pos_embed[None], size) + self.temporal_pos_embed[:1].float()

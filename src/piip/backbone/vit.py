@@ -77,7 +77,11 @@ class ViTBranch(nn.Module):
         """The position embedding of a grid of `size`: [1, H*W, C], or None."""
         if self.vit.pos_embed is None:
             return None
-        resized: Tensor = self.resize_positions(self.vit.pos_embed[:, self.config.position_prefix :], size)
+        return self.resized(self.vit.pos_embed[:, self.config.position_prefix :], size)
+
+    def resized(self, stored: Tensor, size: Size) -> Tensor:
+        """See `ResizedPositions`; a copy, as a parameter's view for an input would stop torch's counters of FLOPs."""
+        resized: Tensor = self.resize_positions(stored.to(torch.float32, copy=True), size)
         return resized
 
     def _prefix(self, batch: int) -> Tensor | None:
