@@ -19,6 +19,13 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds or leaves anything in the user's own cache."""
+    if "PIIP_HOME" not in os.environ:
+        monkeypatch.setenv("PIIP_HOME", str(tmp_path_factory.getbasetemp() / "piip-home"))
+
+
 def shared_folder(*parts: str) -> Path:
     """A folder of reference or real data; skips the calling test where it is missing."""
     folder = SHARED.joinpath(*parts)
@@ -40,3 +47,8 @@ def coco100() -> Path:
 @pytest.fixture
 def bccd() -> Path:
     return shared_folder("data", "bccd")
+
+
+@pytest.fixture
+def reliability_cases() -> Path:
+    return shared_folder("cases", "reliability")

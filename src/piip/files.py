@@ -97,6 +97,13 @@ def numbered(names: Iterable[str]) -> list[str]:
     return result
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `$PIIP_HOME`, by default `~/.cache/piip`."""
+    if home := os.environ.get("PIIP_HOME"):
+        return Path(home)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "piip"
+
+
 def taken(path: Path) -> bool:
     """Whether something has this name, be it a link to nowhere; never follows a link."""
     return os.path.lexists(path)

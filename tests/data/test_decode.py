@@ -1,12 +1,14 @@
 """Whatever an image file holds, it becomes the right RGB pixels or an ImageError that names the file."""
 
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from piip.data.decode import ImageError, decode_image, decode_values, read_header, rgb_from_pil
 
@@ -251,3 +253,46 @@ def test_a_jpeg_is_no_mask(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "a.png", format="JPEG")
     with pytest.raises(ImageError, match="a mask in JPEG, which changes values"):
         decode_values(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("make", ["pipe", "device"])
+def test_nothing_waits_at_pipes_and_devices(tmp_path: Path, make: str) -> None:
+    file = tmp_path / "a.png"
+    if make == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    for read in (decode_image, decode_values, read_header):
+        with pytest.raises(ImageError, match=r"a\.png: a pipe, socket or device, not an image file"):
+            read(file)
+
+
+def test_a_file_beyond_all_images(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate((1 << 31) + 1)  # sparse
+    with pytest.raises(ImageError, match=r"a\.png: 2147 MB, of at most 2147"):
+        decode_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I"])
+def test_strips_give_the_same_pixels(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (37, 23, 4), dtype=np.uint8)
+    if mode in ("I;16", "I"):
+        image = Image.fromarray(noise[..., 0].astype(np.uint16 if mode == "I;16" else np.int32) * 7)
+    elif mode == "RGBA":
+        image = Image.fromarray(noise)
+    else:
+        image = Image.fromarray(noise[..., :3]).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 7
+    whole = rgb_from_pil(image)
+    monkeypatch.setattr("piip.data.decode.AT_ONCE", 100)
+    monkeypatch.setattr("piip.data.decode.STRIP", 23 * 5)
+    assert np.array_equal(rgb_from_pil(image), whole)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turning_is_what_pillow_does(orientation: int) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8))
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    assert np.array_equal(rgb_from_pil(image), np.array(ImageOps.exif_transpose(image)))

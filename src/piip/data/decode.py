@@ -13,12 +13,14 @@ The rules, whatever the file holds:
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from piip.structures import Size
 
@@ -35,8 +37,17 @@ MAX_PIXELS = 89_000_000
 """width x height; just below where Pillow itself begins to warn of decompression bombs"""
 MAX_SIDE = 30_000
 
+LARGEST_FILE = 1 << 31
+"""bytes"""
+AT_ONCE = 16_000_000
+"""pixels up to which an image is converted in one piece"""
+STRIP = 1_000_000
+"""pixels of a strip of rows, in larger ones"""
+
 _TURNING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width"""
+_FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""steps along rows and columns, after that, of each orientation"""
 
 
 class ImageError(ValueError):
@@ -117,22 +128,44 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def _open(source: str | Path | bytes) -> Image.Image:
+    if not isinstance(source, bytes):
+        _check_file(os.stat(source))
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+
+
+def _check_file(found: os.stat_result) -> None:
+    """Nothing waits at a pipe, or reads a device without an end."""
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise ImageError("a pipe, socket or device, not an image file")
+    if found.st_size > LARGEST_FILE:
+        raise ImageError(f"{found.st_size / 1e6:.0f} MB, of at most {LARGEST_FILE / 1e6:.0f}")
 
 
 def _decoded(image: Image.Image, upright: bool) -> np.ndarray:
     _check_size(image.size)
     image.load()
     orientation = exif_orientation(image) if upright else 1
-    pixels = np.array(_to_rgb(image))
+    pixels = _in_strips(image) if image.width * image.height > AT_ONCE else np.array(_to_rgb(image))
     return pixels if orientation == 1 else _turned(pixels, orientation)
 
 
+def _in_strips(image: Image.Image) -> np.ndarray:
+    """The same pixels with less memory: what is converted on the way is there for one strip of rows at a time."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return np.array(_to_rgb(image))  # the range of all values counts
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom))))
+    return pixels
+
+
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pillow's own turning, of the pixels alone: other metadata may be damaged."""
-    bare = Image.fromarray(pixels)
-    bare.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.array(ImageOps.exif_transpose(bare))
+    """Pixels [H, W, 3] as EXIF's `orientation` means them."""
+    turned = pixels.transpose(1, 0, 2) if orientation in _TURNING else pixels
+    down, across = _FLIPS[orientation]
+    return np.array(turned[::down, ::across], order="C")
 
 
 def _name(source: str | Path | bytes | None) -> str:

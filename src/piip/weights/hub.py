@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piip import zoo
-from piip.files import atomic_write, write_json
+from piip.files import atomic_write, cache_folder, write_json
 from piip.weights import files
 from piip.weights.card import model_card
 from piip.weights.errors import WeightsError
@@ -69,13 +69,6 @@ def resolve(weights: str | Path, model: str | None) -> Path:
     if model is None:
         raise WeightsError(f"--weights {OFFICIAL} needs --model NAME, see `piip models`")
     return official_weights(model)
-
-
-def cache_folder() -> Path:
-    """Where converted weights are kept."""
-    if home := os.environ.get("PIIP_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "piip"
 
 
 def file_sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from piip.data.detection.splits import find_splits
 from piip.data.layout import SplitName
 from piip.data.opening import check_each
 from piip.data.report import CheckReport, DataError, Finding
+from piip.data.whole_images import undecodable
 
 __all__ = ["CheckReport", "DataError", "Finding", "check", "print_reports"]
 
@@ -29,6 +30,8 @@ def check(path: str | Path) -> dict[SplitName, CheckReport]:
         lambda split: read_coco(*split),
         lambda split: CheckReport(file=str(split.annotation_file)),
     )
+    for name, data in usable.items():
+        _leave_out_undecodable(data, reports[name])
     _compare_splits(usable, reports)
     return reports
 
@@ -38,6 +41,21 @@ def print_reports(reports: Mapping[SplitName, CheckReport], console: Console | N
     console = console or Terminal()
     for name, report in reports.items():
         console.print(report.table(f"{name}: {report.file}"))
+
+
+def _leave_out_undecodable(data: CocoData, report: CheckReport) -> None:
+    """What training will meet and pass over."""
+    broken = undecodable(image.path for image in data.images)
+    for image in data.images:
+        if image.path not in broken:
+            continue
+        report.add("left out", "image file that cannot be decoded", f"image {image.id}: {broken[image.path]}")
+        report.images -= 1
+        report.crowds -= sum(obj.crowd for obj in image.objects)
+        for obj in image.objects:
+            if not obj.crowd:
+                report.objects -= 1
+                report.class_counts[data.classes[obj.label]] -= 1
 
 
 def _compare_splits(usable: dict[SplitName, CocoData], reports: Mapping[SplitName, CheckReport]) -> None:

@@ -28,6 +28,7 @@ from piip.data.segmentation.folders import (
     read_description,
 )
 from piip.data.segmentation.pairs import paired
+from piip.data.whole_images import undecodable
 from piip.structures import IGNORED, Size
 
 READERS = 4
@@ -112,8 +113,14 @@ def open_masks(root: str | Path, split: str) -> MaskData:
 
 
 def check_masks(root: str | Path) -> dict[SplitName, MaskReport]:
-    """A report per split; DataError where the classes are not described."""
-    return {name: read_masks(root, split)[1] for name, split in find_mask_splits(root).items()}
+    """A report per split; DataError where the classes are not described. Every image is decoded."""
+    reports: dict[SplitName, MaskReport] = {}
+    for name, split in find_mask_splits(root).items():
+        data, reports[name] = read_masks(root, split)
+        for reason in undecodable(image.path for image in data.images).values():
+            reports[name].add("left out", "image file that cannot be decoded", reason)
+            reports[name].images -= 1
+    return reports
 
 
 def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport]:
