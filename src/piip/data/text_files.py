@@ -24,7 +24,7 @@ LARGEST_DESCRIPTION = 1 << 24
 """bytes of a YAML or JSON file that describes classes"""
 LARGEST_ANNOTATIONS = 1 << 33
 """bytes of a JSON file of annotations"""
-MOST_NODES = 1_000_000
+MOST_NODES = 200_000
 """values in a YAML file, each counted as often as it is referred to"""
 DELIMITERS = ",;\t"
 
