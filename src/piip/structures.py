@@ -80,6 +80,8 @@ class Batch:
     """each image with the padding that it would have alone, but not that of larger images in the batch; H and W"""
     unreadable: tuple[str, ...] = ()
     """files that could not be read, with other images in their places, and what is wrong with them"""
+    least_score: float = 0.0
+    """detections below it are not wanted: a head may leave them out, and the work on their masks"""
 
     def __post_init__(self) -> None:
         count = len(self.images)

@@ -241,9 +241,26 @@ def test_a_tiff_of_other_pixels_is_not_called_another_format(tmp_path):
             read(tmp_path / "a.tif")
 
 
-def test_too_much_metadata_is_said(tmp_path):
+@pytest.mark.parametrize("what", ["packed", "plain", "international", "profile"])
+def test_metadata_of_some_megabytes_is_no_hindrance(tmp_path: Path, what: str) -> None:
+    """Editors write that much: histories of a picture's layers, profiles of printers."""
     info = PngImagePlugin.PngInfo()
-    info.add_text("note", "x" * 2_000_000, zip=True)
+    more: dict[str, bytes] = {"icc_profile": bytes(3_000_000)} if what == "profile" else {}
+    if what == "international":
+        info.add_itxt("XML:com.adobe.xmp", "x" * 3_000_000, zip=True)
+    elif not more:
+        info.add_text("note", "x" * 3_000_000, zip=what == "packed")
+    Image.new("RGB", (4, 5), (200, 30, 60)).save(tmp_path / "a.png", pnginfo=info, **more)
+    assert read_header(tmp_path / "a.png")[0] == (5, 4)
+    assert (decode_image(tmp_path / "a.png") == (200, 30, 60)).all()
+
+
+@pytest.mark.parametrize("texts", [1, 3])
+def test_too_much_metadata_is_said(tmp_path: Path, texts: int) -> None:
+    """One text that unpacks to 40 MB, or three of 30 MB."""
+    info = PngImagePlugin.PngInfo()
+    for number in range(texts):
+        info.add_text(f"note {number}", "x" * (40_000_000 if texts == 1 else 30_000_000), zip=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
     with pytest.raises(ImageError, match="its metadata .* is too large"):
         decode_image(tmp_path / "a.png")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from piip import config
 from piip.heads.mask_rcnn import MaskRCNNHead, box, matching, rpn
+from piip.heads.mask_rcnn.mask import paste_masks
 from piip.structures import Batch, Instances, Prediction, Size
 
 SIZE = (96, 128)
@@ -312,3 +314,24 @@ def test_a_few_steps_on_one_image_lower_the_loss() -> None:
         optimizer.step()
         history.append(loss.item())
     assert sum(history[-3:]) < 0.6 * sum(history[:3]), history
+
+
+@pytest.mark.parametrize("rank", [0, 4, None])
+def test_masks_are_made_for_wanted_detections_only(rank: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask takes a byte for each pixel of its image, so those that nobody wants are never pasted."""
+    head, maps, originals = build(), features(), [(48, 64), (180, 200)]
+    every = detect(head, maps, SIZES, originals)
+    least = 1.0 if rank is None else float(every[0]["scores"][rank])
+    pasted: list[int] = []
+
+    def paste(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        pasted.append(len(boxes))
+        return paste_masks(probabilities, boxes, size)
+
+    monkeypatch.setattr("piip.heads.mask_rcnn.head.paste_masks", paste)
+    wanted_batch = replace(batch(SIZES, originals), least_score=least)
+    wanted = head.predict(lambda _: maps, wanted_batch)
+    assert pasted == [int((result["scores"] >= least).sum()) for result in every]
+    for found, whole in zip(wanted, every, strict=True):
+        for name, value in found.items():
+            torch.testing.assert_close(value, whole[name][: len(value)])

@@ -1,6 +1,7 @@
 """What detection adds to training: defaults of a kind of head, a word on crowded images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,27 @@ def test_gradients_of_a_dino_are_clipped_under_any_name() -> None:
 @pytest.mark.parametrize(
     ("limits", "most"), [({"queries": 4}, 4), ({"queries": 9, "detections": 3}, 3), ({"detections": 5}, None)]
 )
+@pytest.mark.parametrize("kind", ["dino", "mask_rcnn"])
 def test_more_objects_than_can_be_found_are_noted(
-    data: detection.CocoData, limits: dict[str, int], most: int | None, capsys: Any
+    data: detection.CocoData, limits: dict[str, int], most: int | None, kind: str, capsys: Any
 ) -> None:
-    detection.training_set(described(head_config(**limits)), data, Augmentation(), seed=0)
+    head: config.Head = head_config(**limits)
+    if kind == "mask_rcnn":
+        head = config.MaskRCNN(masks=False, detections=min(limits.values()))
+    detection.training_set(described(head), data, Augmentation(), seed=0)
     message = " ".join(capsys.readouterr().err.split())
     if most is None:
         assert message == ""
     else:
         assert f"1 of 2 images have more objects than the {most} that" in message
+        assert "--set head.detections=N" in message
+        assert "COCO" not in message
+
+
+def test_coco_counts_a_hundred_detections(data: detection.CocoData, capsys: Any) -> None:
+    first = data.images[0]
+    many = replace(data, images=[replace(first, objects=first.objects[:1] * 101)])
+    detection.training_set(described(config.MaskRCNN(masks=False)), many, Augmentation(), seed=0)
+    message = " ".join(capsys.readouterr().err.split())
+    assert "1 of 1 images have more objects than the 100 that this model can find" in message
+    assert "COCO's AP counts the best 100 of an image" in message

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from piip.structures import Size
 
@@ -32,11 +32,15 @@ SUFFIXES = (
 """lower-case file endings of these formats, for listing a folder"""
 LOSSY = ("JPEG", "MPO")
 """formats that do not keep the values of a mask"""
+TOO_MUCH_TEXT = ("Decompressed data too large", "Too much memory used in text chunks")
+"""how Pillow's errors about metadata begin"""
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PIXELS = 89_000_000
 """width x height; just below where Pillow itself begins to warn of decompression bombs"""
 MAX_SIDE = 30_000
 
+LARGEST_TEXT = 32 << 20
+"""bytes that a text or colour profile of a PNG may take when unpacked; all texts together 64 MiB, as Pillow has it"""
 LARGEST_FILE = 1 << 31
 """bytes"""
 AT_ONCE = 16_000_000
@@ -48,6 +52,10 @@ _TURNING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width"""
 _FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 """steps along rows and columns, after that, of each orientation"""
+
+
+# Pillow's own limit of 1 MiB refuses what image editors write. It knows no other way to set it than for the process.
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, LARGEST_TEXT)
 
 
 class ImageError(ValueError):
@@ -197,7 +205,7 @@ def _reason(error: Exception, source: str | Path | bytes | None) -> str:
         if _beginning(source) in TIFF_MARKS:
             return "a TIFF whose kind of pixels is not supported; use 1, 3 or 4 channels of 8 bits, or 1 of 16 or 32"
         return f"not an image in one of the formats {', '.join(FORMATS)}"
-    if isinstance(error, ValueError) and str(error).startswith("Decompressed data too large"):
+    if isinstance(error, ValueError) and str(error).startswith(TOO_MUCH_TEXT):
         return "its metadata (texts or a colour profile) is too large when unpacked; save the image without it"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"too large to be decoded safely; the limit is {MAX_PIXELS // 10**6} megapixels"

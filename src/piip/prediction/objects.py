@@ -65,7 +65,8 @@ class Result:
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] >= threshold]
         boxes, labels, masks = prediction["boxes"].float(), prediction["labels"], prediction.get("masks")
-        masks = None if masks is None else masks[order]
+        if masks is not None and order.tolist() != list(range(len(masks))):
+            masks = masks[order]  # a copy, of as many bytes as the image has pixels times the objects
         found = (boxes[order], scores[order], labels[order])
         return cls(*found, described.classes, image, masks, path, described.category_ids)
 

@@ -168,10 +168,13 @@ class Predictor:
         found = (image for image in waiting if image.outcome is None and image.size == size)
         images = list(islice(found, batch_size))
         samples = [image.sample for image in images if image.sample is not None]
-        predictions = self.run(collate(samples, *self.padding)) if samples else []
+        predictions = self._run_samples(samples, score_threshold) if samples else []
         for image, prediction in zip(images, predictions, strict=True):
             image.outcome = self._result(prediction, image.pixels, image.path, score_threshold)
             image.sample = None
+
+    def _run_samples(self, samples: list[Sample], score_threshold: float) -> list[Prediction]:
+        return self.run(replace(collate(samples, *self.padding), least_score=score_threshold))
 
     def _prepared(self, source: Source) -> _Waiting:
         found = opened(source)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 BEST_METRIC = "box_AP"
 DINO_GRAD_CLIP = 0.1
+COUNTED_BY_COCO = 100
+"""detections of an image, by their scores"""
 
 
 def defaults(described: config.Model) -> Mapping[str, Any]:
@@ -161,16 +163,21 @@ def _check_kind(described: config.Model, data: CocoData) -> None:
 
 
 def _note_crowded(described: config.Model, data: CocoData) -> None:
-    if not isinstance(described.head, config.DINO):
+    head = described.head
+    assert isinstance(head, config.DINO | config.MaskRCNN)
+    most, remedy = head.detections, "--set head.detections=N"
+    if isinstance(head, config.DINO):
+        most, remedy = min(head.queries, most), f"--set head.queries=N {remedy}"
+    counts = [len(training_objects(image)) for image in data.images]
+    crowded = sum(count > most for count in counts)
+    if not crowded:
         return
-    most = min(described.head.queries, described.head.detections)
-    crowded = sum(len(training_objects(image)) > most for image in data.images)
-    if crowded:
-        say(
-            Terminal(stderr=True),
-            f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
-            " more are found with --set head.queries=N --set head.detections=N",
-        )
+    counted = "; COCO's AP counts the best 100 of an image only" if max(counts) > COUNTED_BY_COCO else ""
+    say(
+        Terminal(stderr=True),
+        f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
+        f" more are found with {remedy}{counted}",
+    )
 
 
 def summary(data: CocoData) -> dict[str, Any]:

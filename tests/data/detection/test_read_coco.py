@@ -264,6 +264,61 @@ def test_which_way_up_the_annotations_are(write, tmp_path, orientation, frame):
     assert has(report, "note", "cannot confirm") == (orientation == 3)
 
 
+def rotated(write: Any, boxes: dict[int, list[list[int]]], **outlines: Any) -> tuple[Any, Any]:
+    """Photos stored on their side, 40 x 30, with these boxes by image, and the sizes that are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    placed = [(image_id, box) for image_id, group in boxes.items() for box in group]
+    path, folder = write(
+        [
+            annotation(number, image_id=image_id, bbox=box, **{"segmentation": [], **outlines})
+            for number, (image_id, box) in enumerate(placed, start=1)
+        ],
+        images=[image(image_id, file_name=f"{image_id}.jpg") for image_id in boxes],
+        files=(),
+    )
+    for image_id in boxes:
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / f"{image_id}.jpg", exif=exif)
+    return read_coco(path, folder)
+
+
+LOW, RIGHT, ANYWHERE = [4, 32, 10, 6], [32, 4, 6, 10], [4, 6, 12, 10]
+"""boxes that fit only in an upright photo, only in a stored one, and in both"""
+
+
+def test_boxes_tell_which_way_up_a_photo_with_a_stored_size_is(write):
+    data, report = rotated(write, {1: [LOW, ANYWHERE], 2: [ANYWHERE]})
+    assert [(item.size, item.upright) for item in data.images] == [((WIDTH, HEIGHT), True)] * 2
+    assert [obj.box for obj in data.images[0].objects] == [(4, 32, 14, 38), (4, 6, 16, 16)]
+    assert has(report, "repaired", "size of a rotated image as stored, with boxes of the upright one")
+    assert not has(report, "note", "stored frame")
+    assert not has(report, "left out", "outside")
+
+
+@pytest.mark.parametrize("first", [[RIGHT], [ANYWHERE], [RIGHT, LOW], []])
+def test_without_such_boxes_the_stored_size_is_believed(write, first):
+    data, report = rotated(write, {1: first, 2: [ANYWHERE]})
+    assert [(item.size, item.upright) for item in data.images] == [((HEIGHT, WIDTH), False)] * 2
+    assert has(report, "note", "stored frame")
+
+
+def test_where_photos_disagree_each_is_taken_by_its_own_boxes(write):
+    data, _ = rotated(write, {1: [LOW], 2: [RIGHT], 3: [ANYWHERE]})
+    assert [item.upright for item in data.images] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("outline", "upright"),
+    [([[4, 6, 14, 6, 14, 38]], True), ([[4, 6, 38, 6, 14, 12]], False),
+     ({"size": [WIDTH, HEIGHT], "counts": [100, 20, 1080]}, True),
+     ([{"size": [HEIGHT, WIDTH], "counts": [100, 20, 1080]}], False)],
+)  # fmt: skip
+def test_outlines_tell_it_too(write, outline, upright):
+    data, _ = rotated(write, {1: [ANYWHERE]}, segmentation=outline)
+    assert data.images[0].upright == upright
+    assert data.images[0].objects[0].segmentation is not None
+
+
 def test_categories(write):
     categories = [{"id": 9, "name": "z"}, {"id": 3, "name": "a"}, {"id": 3, "name": "a"}, {"id": 4}, {"name": "x"}, 5]
     data, report = read_coco(*write(categories=categories))

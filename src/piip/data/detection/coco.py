@@ -12,6 +12,7 @@ from typing import Any
 
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.categories import read_categories
+from piip.data.detection.frames import in_their_frames
 from piip.data.detection.images import read_images
 from piip.data.detection.objects import read_objects
 from piip.data.detection.outlines import rectangle
@@ -50,6 +51,7 @@ def read_coco(annotation_file: str | Path, image_folder: str | Source) -> tuple[
     if not images:
         raise DataError(f"{path}: none of its {len(content['images'])} images can be used; looked in {folder}"
                         f"{report.first_reason()}")  # fmt: skip
+    images = in_their_frames(images, content["annotations"], image_ids, report)
     unusable = {image_ids(record.get("id")) for record in content["images"] if isinstance(record, dict)}
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     known = {i for i in unusable if i is not None} - images.keys()

@@ -111,8 +111,8 @@ def _frame(
     """Size of the frame that the annotations are in, and whether it is the upright one; None if neither fits.
 
     Where the EXIF orientation turns an image by 90 degrees, the record's width and height tell which way the
-    annotation tool saw it. Where they cannot tell (a square image, a half turn), upright is assumed, since that
-    is what today's tools show.
+    annotation tool saw it, unless the objects say otherwise (`frames`). Where they cannot tell (a square image, a
+    half turn), upright is assumed, since that is what today's tools show.
     """
     upright = upright_size(stored, orientation)
     given = (as_number(record.get("height")), as_number(record.get("width")))
@@ -124,7 +124,6 @@ def _frame(
             report.add("note", "EXIF orientation that the record cannot confirm (upright assumed)", where)
         return upright, True
     if given == stored:
-        report.add("note", "annotations in the stored frame of a rotated image (EXIF is not applied)", where)
         return stored, False
     example = f"{where}: {_text(given[::-1])} in the annotations, {_text(upright[::-1])} in the file"
     report.add("left out", "image whose size disagrees with its file", example)

@@ -73,7 +73,7 @@ class MaskRCNNHead(Head[Tensor]):
         logits, deltas = self.rpn(levels)
         found = self.rpn.proposals(logits, deltas, self.rpn.anchors(levels), batch.image_sizes, per_level)
         detections = self.box.predict(levels, [box for box, _ in found], batch.image_sizes, batch.original_sizes)
-        results = [{"boxes": boxes, "scores": scores, "labels": labels} for boxes, scores, labels in detections]
+        results = [_wanted(*found, batch.least_score) for found in detections]
         if self.mask is None:
             return results
         inputs = [
@@ -105,3 +105,11 @@ class MaskRCNNHead(Head[Tensor]):
     def as_if_trained(self) -> None:
         """Give one class a score: with fresh weights none reaches the threshold, and no mask is computed."""
         self.box.scores.bias[0] += 5
+
+
+def _wanted(boxes: Tensor, scores: Tensor, labels: Tensor, least: float) -> Prediction:
+    """The detections with a score of at least `least`: each mask takes as much memory as its image has pixels."""
+    if least <= 0:
+        return {"boxes": boxes, "scores": scores, "labels": labels}
+    kept = scores.float() >= least
+    return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
