@@ -85,7 +85,7 @@ def test_stochastic_depth_is_a_rate(value: float) -> None:
 
 
 def test_choices_are_listed() -> None:
-    refused(config.Branch, branch(activation="relu"), "'gelu' or 'gelu_tanh'")
+    refused(config.Branch, branch(activation="relu"), "'gelu', 'gelu_tanh' or 'quick_gelu'")
     refused(config.Interaction, {"attention": "linear"}, "'deformable' or 'cross'")
     refused(config.FeatureMaps, {"strides": (4, 8)}, "valid are (4, 8, 16, 32), (8, 16, 32) and (16, 32)")
 

@@ -18,6 +18,7 @@ from piip.weights import files, header
 from piip.weights.branches.formats import read_branch_file
 from piip.weights.branches.pretrained import fit_tensor
 from piip.weights.files import WeightsError
+from piip.weights.official.described import read_official
 
 
 def write(path: Path, text: str, data: bytes = b"") -> Path:
@@ -127,3 +128,11 @@ def test_a_config_in_weights_is_refused_before_a_model_is_built(tmp_path: Path) 
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {files.CONFIG_KEY: json.dumps(described)})
     with pytest.raises(WeightsError, match=r"its config is not valid: .*depth: Input should be less than or equal"):
         files.load_model(tmp_path / "a.safetensors")
+
+
+def test_official_configs_nested_deeply(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    (tmp_path / "a.py").write_text("model = " + "[" * 100_000)
+    for name in ("a.json", "a.py"):
+        with pytest.raises(WeightsError, match=f"{name}.*(nested too deeply|not Python|not readable)"):
+            read_official(tmp_path / name)
