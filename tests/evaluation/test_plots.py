@@ -114,3 +114,10 @@ def test_names_with_an_underscore_in_front_are_in_the_legend(tmp_path, monkeypat
     monkeypatch.setattr(Axes, "legend", watched)
     plot_precision_recall(averages(2), ("_background_", "dog"), tmp_path / "a.png")
     assert [text.split()[0] for text in texts] == ["_background_", "dog", "mean"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_control_characters_in_names_are_written_out(tmp_path: Path) -> None:
+    """matplotlib's warnings of glyphs that it lacks would carry them to the terminal."""
+    plot_confusion(np.eye(2, dtype=np.int64), ["\x1b]0;pwned\x07"], tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()

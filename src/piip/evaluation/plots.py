@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from piip.console import printable
 from piip.evaluation.coco import Averages, CocoResult
 from piip.files import atomic_write
 from piip.pictures.colours import class_colour
@@ -181,6 +182,6 @@ def _save(figure: Any, path: str | Path) -> Path:
 
 
 def _short(name: str) -> str:
-    """A class name for an axis: not too long, and no dollar sign that would begin a formula."""
-    name = " ".join(name.split()).replace("$", r"\$")
+    """A class name for an axis: not too long, no dollar sign that would begin a formula, nothing that is not drawn."""
+    name = printable(" ".join(name.split())).replace("$", r"\$")
     return name if len(name) <= 24 else name[:23] + "…"
