@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 
 from piip import config, devices, tasks, zoo
+from piip.console import Terminal, say
 from piip.data.decode import ImageError
 from piip.devices import Device
 from piip.files import refuse_taken
@@ -276,7 +277,7 @@ class PIIP:
         The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size.
 
         Raises:
-            DataError: no data set, or one that the model is not for.
+            DataError: no data set, or one that the model is not for, or most of whose images are missing.
             ValueError: `output` holds files that would be written over.
         """
         tasks.require_pairing(self.config, data)
@@ -284,9 +285,17 @@ class PIIP:
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
         task = tasks.of(self.config)
         opened = task.open_split(data, split)
+        if split != "train":
+            tasks.require_enough(split, opened)
+        line = tasks.in_a_line({split: opened})
+        if line is not None:
+            say(Terminal(stderr=True), line)
         if output is None:
             return task.evaluate(self.model, opened, batch_size, workers, precision)
-        return task.evaluate_to_folder(self.model, opened, Path(output), batch_size, workers, precision)
+        metrics = task.evaluate_to_folder(self.model, opened, Path(output), batch_size, workers, precision)
+        if line is not None:
+            tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
+        return metrics
 
     evaluate = val
 

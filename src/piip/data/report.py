@@ -15,6 +15,10 @@ SEVERITIES: tuple[Severity, ...] = ("error", "left out", "repaired", "note")
 """worst first. "error": must be mended by hand before training means anything; "left out": an image, an object or
 an outline that is not used; "repaired": used, after a change; "note": used as it is, worth knowing"""
 
+NO_OBJECTS = "no objects at all"
+"""the finding of a split on which no detector can be trained"""
+OF_LEFT_OUT = "object of an image that is left out"
+"""the finding that follows from one about an image"""
 EXAMPLES = 5
 """kept per finding"""
 
@@ -46,6 +50,8 @@ class Findings:
     class_counts: dict[str, int] = field(default_factory=dict)
     """objects (crowds not counted), pixels or images per class, in label order"""
     findings: list[Finding] = field(default_factory=list)
+    listed: int = 0
+    """images that the annotations speak of, usable or not"""
 
     def add(self, severity: Severity, kind: str, example: str) -> None:
         """Count one more case of `kind`; `example` says where."""
@@ -69,14 +75,23 @@ class Findings:
         return sorted(self.findings, key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.kind))
 
     def first_reason(self) -> str:
-        """The worst finding with an example, to end a message with; nothing if there is none."""
-        findings = self.sorted_findings()
+        """The worst finding that follows from no other, with an example, to end a message with; else nothing."""
+        findings = [finding for finding in self.sorted_findings() if finding.kind != OF_LEFT_OUT]
         return f"; first: {findings[0].kind}, {findings[0].examples[0]}" if findings else ""
 
     @property
     def errors(self) -> int:
         """Number of cases with severity "error"."""
         return sum(finding.count for finding in self.findings if finding.severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `json.dump`."""
+        return {
+            "file": encodable(self.file),
+            "images": self.images,
+            "class_counts": encodable_keys(self.class_counts),
+            "findings": self.findings_json(),
+        }
 
     def findings_json(self) -> list[dict[str, Any]]:
         """Plain values for `json.dump`."""
@@ -94,6 +109,11 @@ class Findings:
         if not self.findings:
             table.add_row(Text("good", "green"), "nothing to remark", "", "")
         return table
+
+
+def nothing_found() -> Findings:
+    """For data that was not read from files."""
+    return Findings(file="")
 
 
 @dataclass

@@ -6,19 +6,24 @@ do not agree.
 
 from piip.data.kinds import kind_of_data
 from piip.tasks.choice import EVALUATION_FILES, SUGGESTED, check_data, named, of, open_data, require_pairing
+from piip.tasks.findings import FINDINGS_FILE, in_a_line, require_enough, write_findings
 from piip.tasks.task import Data, Metrics, Report, Task
 
 __all__ = [
     "EVALUATION_FILES",
+    "FINDINGS_FILE",
     "SUGGESTED",
     "Data",
     "Metrics",
     "Report",
     "Task",
     "check_data",
+    "in_a_line",
     "kind_of_data",
     "named",
     "of",
     "open_data",
+    "require_enough",
     "require_pairing",
+    "write_findings",
 ]

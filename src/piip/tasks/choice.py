@@ -8,6 +8,7 @@ from piip import config
 from piip.data.kinds import kind_of_data
 from piip.data.report import DataError
 from piip.tasks import classification, detection, segmentation
+from piip.tasks.findings import FINDINGS_FILE
 from piip.tasks.task import Data, Report, Task
 
 TASKS: dict[config.Task, Task] = {
@@ -28,8 +29,9 @@ EVALUATION_FILES = (
     "box_precision_recall.png",
     "mask_precision_recall.png",
     "masks",
+    FINDINGS_FILE,
 )
-"""what `evaluate_to_folder` of the tasks writes"""
+"""what an evaluation writes"""
 SUGGESTED = {
     "detection": "piip_nano_mask_rcnn",
     "segmentation": "piip_nano_upernet",
@@ -69,7 +71,7 @@ def open_data(path: str | Path, split: str) -> Data:
 
     What comes depends on the kind: `data.detection.annotations.CocoData` for objects,
     `data.segmentation.masks.MaskData` for label masks, `data.classification.images.ClassData` for classified images.
-    All have `images` and `classes`.
+    All have `images`, `classes` and `report`, which says what was left out or repaired.
 
     Raises:
         DataError: no data set, no such split (it names those there are), or nothing in it that can be used.

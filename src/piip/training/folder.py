@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piip.files import remove_temporary_files
+from piip.tasks import FINDINGS_FILE
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Everything a training needs to go on."""
         return self.path / "weights" / "last.ckpt"
+
+    @property
+    def findings(self) -> Path:
+        """What reading the data found, where it found anything."""
+        return self.path / FINDINGS_FILE
 
     @property
     def skipped(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -91,7 +92,7 @@ def start_run(
     check_name(name or base.name)
     tasks.require_pairing(base, settings.data)
     task = tasks.of(base)
-    data = task.open_split(settings.data, "train")
+    data, val_data = _opened(task, settings.data)
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
     if weights is None:
@@ -101,7 +102,7 @@ def start_run(
         note_transfer(model, weights, part)
     place = (output, adapted.task, name or adapted.name)
     folder = _agreed(lambda: begun_before(*place) or mark_as_begun(new_run_folder(*place)), settings)
-    return run(model, settings, folder, RunFolder(folder).checkpoint.exists(), data)
+    return run(model, settings, folder, RunFolder(folder).checkpoint.exists(), (data, val_data))
 
 
 def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[RunResult, PIIPModel]:
@@ -130,22 +131,28 @@ def _without_downloading(described: config.Model) -> PIIPModel:
 
 
 def run(
-    model: PIIPModel, settings: Settings, folder: Path, resume: bool, data: tasks.Data | None = None
+    model: PIIPModel,
+    settings: Settings,
+    folder: Path,
+    resume: bool,
+    opened: tuple[tasks.Data, tasks.Data | None] | None = None,
 ) -> tuple[RunResult, PIIPModel]:
     """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`.
 
-    `data` is the training split where it was opened before, as it is for a new model's classes; else it is opened here.
+    `opened` are the training data and those of the evaluation (None: none) where they were opened before, as they are
+    for a new model's classes; else they are opened here. What was found in them is said, and listed in the folder.
 
     Of several processes, each evaluates all of the validation data after an epoch (which keeps them in step without a
     limit on how long it may take), and the main one alone has the last look and writes.
     """
     assert settings.data is not None
     task = tasks.of(model.config)
-    if data is None:
-        data = task.in_label_order(model.config, task.open_split(settings.data, "train"))
+    data, val_data = opened or _opened(task, settings.data)
+    if opened is None:
+        data = task.in_label_order(model.config, data)
     keep_empty = not settings.drop_empty
     train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, keep_empty)
-    val_data = task.validation_split(settings.data)
+    _tell_findings(data, val_data, RunFolder(folder), resume)
     if val_data is not None:
         val_data = task.in_label_order(model.config, val_data)
 
@@ -169,6 +176,27 @@ def run(
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
     return result, best
+
+
+def _opened(task: tasks.Task, path: str | Path) -> tuple[tasks.Data, tasks.Data | None]:
+    """The training data and those of the evaluation; DataError where nothing sensible can come of them."""
+    data = task.open_split(path, "train")
+    tasks.require_enough("train", data)
+    val_data = task.validation_split(path)
+    if val_data is not None:
+        tasks.require_enough("val", val_data)
+    return data, val_data
+
+
+def _tell_findings(data: tasks.Data, val_data: tasks.Data | None, folder: RunFolder, resume: bool) -> None:
+    """One line, and the whole in the run's folder."""
+    opened = {"train": data} if val_data is None else {"train": data, "val": val_data}
+    line = tasks.in_a_line(opened)
+    if line is None or int(os.environ.get("RANK", "0")) > 0:
+        return
+    if resume or not folder.findings.exists():  # else it is another run's folder, which is refused soon
+        tasks.write_findings(opened, folder.findings)
+    say(Terminal(stderr=True), f"{line} (all in {folder.findings})")
 
 
 def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) -> None:

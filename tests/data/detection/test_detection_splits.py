@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from piip.data.detection.coco import read_coco
 from piip.data.detection.splits import Split, find_splits
 from piip.data.report import DataError
+from piip.data.synthetic import make_scenes
 
 
 def put(root: Path, *files: str, name: str = "a.jpg") -> None:
@@ -120,3 +122,15 @@ def test_addresses_instead_of_names(tmp_path):
     (tmp_path / "annotations/lvis_v1_train.json").write_text(json.dumps({"images": [record], "annotations": []}))
     data, report = find_splits(tmp_path)["train"]
     assert (data.name, report) == ("lvis_v1_train.json", tmp_path)
+
+
+def test_one_missing_image_does_not_hide_the_others(tmp_path: Path) -> None:
+    make_scenes(tmp_path, train=3, val=0, size=(32, 32))
+    first = min((tmp_path / "train").iterdir())
+    first.unlink()
+    assert find_splits(tmp_path)["train"].image_folder == tmp_path / "train"
+    data, report = read_coco(*find_splits(tmp_path)["train"])
+    assert len(data.images) == 2
+    assert [(item.count, first.name in item.examples[0]) for item in report.findings if "missing" in item.kind] == [
+        (1, True)
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from piip.data.detection.glimpse import PEEK_BYTES, an_image_name, is_coco
+from piip.data.detection.glimpse import PEEK_BYTES, image_names, is_coco
 
 RECORD = {"id": 1, "file_name": "train/1.jpg", "width": 4, "height": 4}
 PLACED = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}
@@ -71,4 +71,4 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     ],
 )
 def test_the_name_of_an_image(tmp_path: Path, record: dict[str, Any], name: str | None) -> None:
-    assert an_image_name(put(tmp_path, {"images": [record]})) == name
+    assert image_names(put(tmp_path, {"images": [record] * 9}), 3) == ([] if name is None else [name] * 3)

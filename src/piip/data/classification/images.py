@@ -6,18 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.table import Table
 
-from piip.console import encodable
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
 from piip.data.layout import SplitName
 from piip.data.opening import check_each, chosen
-from piip.data.report import DataError, Findings, encodable_keys
+from piip.data.report import DataError, Findings, nothing_found
 
 THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""
@@ -40,6 +39,8 @@ class ClassData:
     images: tuple[ClassImage, ...]
     classes: tuple[str, ...]
     """names, in label order"""
+    report: Findings = field(default_factory=nothing_found, compare=False, repr=False)
+    """what was left out and why"""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -55,20 +56,11 @@ class ClassData:
             raise DataError(f"{self.source}: holds classes that the model does not know: {', '.join(unknown[:8])}; "
                             f"it knows {', '.join(list(classes)[:8])}")  # fmt: skip
         images = tuple(ClassImage(path, label_of[self.classes[label]]) for path, label in self.images)
-        return ClassData(self.source, images, tuple(classes))
+        return replace(self, images=images, classes=tuple(classes))
 
 
 class ClassReport(Findings):
     """All findings of one split of classified images."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `json.dump`."""
-        return {
-            "file": encodable(self.file),
-            "images": self.images,
-            "class_counts": encodable_keys(self.class_counts),
-            "findings": self.findings_json(),
-        }
 
     def table(self, title: str) -> Table:
         """The findings for `rich.print`."""
@@ -128,11 +120,12 @@ def _read(split: ClassSplit, whole: bool) -> tuple[ClassData, ClassReport, list[
             report.add("left out", "class without images", name)
     classes = tuple(name for name in listing.classes if counts[name])
     label_of = {name: label for label, name in enumerate(classes)}
+    report.listed = len(listing.entries)
     report.images, report.class_counts = len(kept), {name: counts[name] for name in classes}
     if len(classes) == 1:
         report.add("error", "only one class, nothing to tell apart", classes[0])
     images = tuple(ClassImage(path, label_of[name]) for path, name in kept)
-    return ClassData(split.source, images, classes), report, digests
+    return ClassData(split.source, images, classes, report), report, digests
 
 
 def _open(path: Path) -> str | ImageError:

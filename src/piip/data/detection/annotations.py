@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from piip.console import shortened
-from piip.data.report import DataError
+from piip.data.report import DataError, Findings, nothing_found
 from piip.structures import Size
 
 LISTED = 8
@@ -63,6 +63,8 @@ class CocoData:
     """then every object that is not a crowd has a segmentation"""
     source: str = ""
     """the annotation file, for messages"""
+    report: Findings = field(default_factory=nothing_found, compare=False, repr=False)
+    """what was left out or repaired, and why"""
 
     def with_classes(self, classes: tuple[str, ...], category_ids: tuple[int, ...] | None = None) -> CocoData:
         """The same data with labels that follow `classes`, matched by name: what a trained model needs.

@@ -17,7 +17,7 @@ from piip.data.detection.images import read_images
 from piip.data.detection.objects import read_objects
 from piip.data.detection.outlines import rectangle
 from piip.data.detection.yolo import YAML_SUFFIXES, Source, read_yolo
-from piip.data.report import CheckReport, DataError
+from piip.data.report import NO_OBJECTS, CheckReport, DataError
 from piip.data.text_files import read_json
 from piip.data.values import Ids
 
@@ -61,7 +61,8 @@ def read_coco(annotation_file: str | Path, image_folder: str | Source) -> tuple[
         replace(image, objects=tuple(_with_outlines(objects.get(image.id, []), has_masks, image, report)))
         for image in images.values()
     ]
-    data = CocoData(complete, classes, category_ids, has_masks, str(path))
+    data = CocoData(complete, classes, category_ids, has_masks, str(path), report)
+    report.listed = len(content["images"])
     _summarise(data, report)
     return data, report
 
@@ -145,5 +146,18 @@ def _summarise(data: CocoData, report: CheckReport) -> None:
             report.add("note", "image without objects", where)
         if len(image.objects) > MANY_OBJECTS:
             report.add("note", f"image with more than {MANY_OBJECTS} objects", f"{where}: {len(image.objects)}")
+    _note_crowds(data, report)
     if not report.objects:
-        report.add("error", "no objects at all", f"{len(data.images)} images, nothing to learn from")
+        why = f", all {report.crowds} annotations are crowd regions (iscrowd = 1)" if report.crowds else ""
+        report.add("error", NO_OBJECTS, f"{len(data.images)} images{why}, nothing to learn from")
+
+
+def _note_crowds(data: CocoData, report: CheckReport) -> None:
+    """A few crowd regions are COCO's own; where they outnumber the objects, an export may not have meant them so."""
+    if report.crowds <= report.objects:
+        return
+    for image in data.images:
+        for obj in image.objects:
+            if obj.crowd:
+                where = f"annotation {obj.annotation_id} of image {image.id} ({image.path.name})"
+                report.add("left out", "crowd region (iscrowd = 1), which is not trained on", where)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,18 +41,23 @@ def is_coco(file: Path) -> bool:
     return len(found) > 1 or bool(named) or bool(placed)
 
 
-def an_image_name(file: Path) -> str | None:
-    """One image's name as the annotation file writes it, or None if its beginning does not tell."""
+def image_names(file: Path, most: int = 8) -> list[str]:
+    """The first images' names as the annotation file writes them, as far as its beginning tells."""
     beginning, _ = _ends(file)
     for key in ("file_name", "coco_url"):
-        match = re.search(rf'"{key}"\s*:\s*("(?:[^"\\]|\\.)+")', beginning)
-        if match:
-            try:
-                name: str = json.loads(match[1], strict=False)
-            except ValueError:
-                return None
-            return name_in_url(name) if key == "coco_url" else name
-    return None
+        found = re.finditer(rf'"{key}"\s*:\s*("(?:[^"\\]|\\.)+")', beginning)
+        names = [name for match in islice(found, most) if (name := _text(match[1])) is not None]
+        if names:
+            return [name_in_url(name) if key == "coco_url" else name for name in names]
+    return []
+
+
+def _text(literal: str) -> str | None:
+    """What a JSON text says; None for what is none."""
+    try:
+        return str(json.loads(literal, strict=False))
+    except ValueError:
+        return None
 
 
 def name_in_url(url: str) -> str:

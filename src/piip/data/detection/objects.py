@@ -8,7 +8,7 @@ from typing import Any
 
 from piip.data.detection.annotations import Box, CocoImage, CocoObject, Segmentation
 from piip.data.detection.outlines import checked_outline, outline_area, outline_bounds
-from piip.data.report import CheckReport
+from piip.data.report import OF_LEFT_OUT, CheckReport
 from piip.data.values import Ids, as_id, as_number
 from piip.structures import Size
 
@@ -43,7 +43,7 @@ def read_objects(
         where = f"annotation {record.get('id')!r:.40} of image {record.get('image_id')!r:.40}"
         if image is None:
             known = image_id in unusable
-            kind = "object of an image that is left out" if known else "annotation of an unknown image"
+            kind = OF_LEFT_OUT if known else "annotation of an unknown image"
             report.add("left out", kind, where)
             continue
         category_id = category_ids(record.get("category_id"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from piip.data.decode import ImageError
-from piip.data.detection.glimpse import an_image_name, is_coco
+from piip.data.detection.glimpse import image_names, is_coco
 from piip.data.detection.yolo import YAML_SUFFIXES, Source, find_yaml, yolo_splits
 from piip.data.find_image import ImageFinder
 from piip.data.layout import (
@@ -130,7 +130,7 @@ def _coco_files(folder: Path) -> list[Path]:
 
 
 def _image_folder(annotation_file: Path, root: Path) -> Path:
-    """Where the images of an annotation file are: the first likely folder that has one of them."""
+    """Where the images of an annotation file are: the likely folder that has most of the first ones."""
     own = annotation_file.stem.lower().removeprefix("instances_")
     split = split_of(annotation_file.stem)
     folders: list[Path | None] = []
@@ -141,17 +141,20 @@ def _image_folder(annotation_file: Path, root: Path) -> Path:
                 folders += [child_folder(place, (own,)), *(split_folders(place, split) if split else ())]
         folders += [*images, child_folder(base, ("data",)), base]
     there = list(dict.fromkeys(folder for folder in folders if folder is not None and folder.is_dir()))
-    example = an_image_name(annotation_file)
-    if example is not None:
-        exact = (folder for folder in there if _has(folder, example, exact=True))
-        loose = (folder for folder in there if _has(folder, example, exact=False))
-        return next(exact, None) or next(loose, None) or there[-1]
-    return next((folder for folder in there if holds_images(folder, deep=False)), there[-1])
+    names = image_names(annotation_file)
+    if not names:
+        return next((folder for folder in there if holds_images(folder, deep=False)), there[-1])
+    finders = {folder: ImageFinder(folder) for folder in there}
+    for exact in (True, False):
+        count = {folder: sum(_has(finder, folder, name, exact) for name in names) for folder, finder in finders.items()}
+        if any(count.values()):
+            return max(there, key=count.__getitem__)
+    return there[-1]
 
 
-def _has(folder: Path, name: str, exact: bool) -> bool:
+def _has(finder: ImageFinder, folder: Path, name: str, exact: bool) -> bool:
     try:
-        found = ImageFinder(folder)(name)
+        found = finder(name)
     except ImageError:
         return False
     return not exact or found == folder / name

@@ -8,7 +8,7 @@ or as bad figures.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from piip.console import encodable
 from piip.data.decode import ImageError, decode_image, decode_values, read_header, upright_size
 from piip.data.layout import SplitName, images_below
 from piip.data.opening import chosen
-from piip.data.report import DataError, Finding, Findings, encodable_keys
+from piip.data.report import DataError, Finding, Findings, encodable_keys, nothing_found
 from piip.data.segmentation.folders import (
     Description,
     MaskSplit,
@@ -57,6 +57,8 @@ class MaskData:
     """annotated pixels of each class, in label order"""
     containing: tuple[int, ...]
     """pixels of the images that have the class at all, in label order"""
+    report: Findings = field(default_factory=nothing_found, compare=False, repr=False)
+    """what was left out and why"""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -152,14 +154,14 @@ def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport
         containing += np.where(present > 0, counts.sum(), 0)
         in_images += present > 0
     pixels = _take(totals, description.values)
-    report.images = len(images)
+    report.images, report.listed = len(images), len(pairs)
     report.class_counts = dict(zip(description.classes, pixels.tolist(), strict=True))
     report.classes_in_images = dict(zip(description.classes, in_images.tolist(), strict=True))
     report.ignored_pixels = int(_take(totals, tuple(description.ignored)).sum())
     _note_absent(report)
     if images and not pixels.any():
         report.add("error", "no annotated pixel", f"all pixels of {len(images)} masks are ignored")
-    return MaskData(tuple(images), description, tuple(pixels.tolist()), tuple(containing.tolist())), report
+    return MaskData(tuple(images), description, tuple(pixels.tolist()), tuple(containing.tolist()), report), report
 
 
 def load_pair(image: LabelledImage, description: Description) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +202,7 @@ def relabelled(data: MaskData, classes: tuple[str, ...]) -> MaskData:
         pixels.append(0 if label is None else data.pixels[label])
         containing.append(0 if label is None else data.containing[label])
     description = Description(classes=classes, values=tuple(values), ignored=data.description.ignored)
-    return MaskData(data.images, description, tuple(pixels), tuple(containing))
+    return replace(data, description=description, pixels=tuple(pixels), containing=tuple(containing))
 
 
 def _look(pair: tuple[Path, Path]) -> str | tuple[np.ndarray, tuple[Size, Size, Size]]:

@@ -1,0 +1,58 @@
+"""What reading the data found goes with it into training and evaluation: a line, a file, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from piip.console import shortened
+from piip.data.report import NO_OBJECTS, DataError, Findings, Severity
+from piip.files import write_json
+from piip.tasks.task import Data
+
+FINDINGS_FILE = "data_findings.json"
+KINDS = 3
+"""of one severity, that the line names"""
+LEAST_USABLE = 0.5
+"""share of the listed images; the figure of an evaluation over fewer would pass for that of all"""
+_TOLD: Mapping[Severity, str] = {"error": "wrong", "left out": "left out", "repaired": "repaired"}
+
+
+def require_enough(split: str, data: Data) -> None:
+    """DataError where nothing sensible can come of a training or evaluation on `data`."""
+    report: Findings = data.report
+    if split == "train":
+        nothing = report.find(NO_OBJECTS)
+        if nothing is not None:
+            raise DataError(f"{report.file}: {NO_OBJECTS}: {nothing.examples[0]} "
+                            "(`piip data check` lists what was found)")  # fmt: skip
+    elif report.images < LEAST_USABLE * report.listed:
+        missing = report.listed - report.images
+        raise DataError(f"{report.file}: {missing} of its {report.listed} images are left out, and figures over the "
+                        f"rest would not be those of the data{report.first_reason()}. Bring the images, or list only "
+                        "those that are there (`piip data check` lists what was found)")  # fmt: skip
+
+
+def in_a_line(opened: Mapping[str, Data]) -> str | None:
+    """What was left out, repaired and found wrong in each split, shortly; None where nothing was."""
+    told = {split: _of_one(data.report) for split, data in opened.items()}
+    parts = [f"{split}: {text}" for split, text in told.items() if text]
+    return "data: " + ". ".join(parts) if parts else None
+
+
+def write_findings(opened: Mapping[str, Data], path: Path) -> None:
+    """All findings of each split with their examples, as `piip data check --json` writes them."""
+    write_json(path, {split: data.report.to_dict() for split, data in opened.items()}, indent=2)
+
+
+def _of_one(report: Findings) -> str:
+    parts = []
+    missing = report.listed - report.images
+    if missing > 0:
+        parts.append(f"{missing} of {report.listed} images are left out")
+    for severity, word in _TOLD.items():
+        kinds = [f"{finding.kind} ({finding.count})" for finding in report.sorted_findings()
+                 if finding.severity == severity]  # fmt: skip
+        if kinds:
+            parts.append(f"{word}: {shortened(kinds, KINDS)}")
+    return "; ".join(parts)
