@@ -107,7 +107,7 @@ def test_no_forward_reads_the_weights_of_a_part(path: Path) -> None:
     assert list(weights_read(ast.parse(path.read_text()))) == []
 
 
-BEFORE_THE_FIRST_CALL = ("__init__", "reset_parameters", "build", "as_if_trained")
+BEFORE_THE_FIRST_CALL = ("__init__", "reset_parameters", "set_initial_values", "build", "as_if_trained")
 
 
 def weights_read(node: ast.AST) -> Iterator[str]:
