@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from piip.inference.compiling import compile_backbone
 from piip.model import PIIPModel
 from piip.profile.facts import image_size
 from piip.profile.measured import counts_of_parts
+from piip.profile.published import Count
 from piip.structures import Batch
 from piip.weights.names import open_model
 
@@ -77,8 +78,6 @@ def benchmark(
     if not compile:
         watch.watch(model)
     times, roofs, parts = _measure(lambda: step(watch), watch, Roof(where), where, rounds)
-    seconds, roof = statistics.median(times), statistics.median(roofs)
-    gmacs = sum(count.macs for count in counts.values()) / 1e9 * batch * (PASSES if train else 1)
     return {
         "name": described.name,
         "task": described.task,
@@ -87,17 +86,25 @@ def benchmark(
         "mode": "training" if train else "inference",
         "folded": fold,
         "compiled": compile,
+        **_rates(counts, batch * (PASSES if train else 1), statistics.median(times), statistics.median(roofs)),
+        "images_per_second": batch / statistics.median(times),
+        "peak_memory_gb": memory,
+        "weights_gb": sum(p.numel() * p.element_size() for p in model.parameters()) / 1e9,
+        "parts": [] if compile else _parts(parts, times),
+        "machine": describe(where),
+    }
+
+
+def _rates(counts: Mapping[str, Count], forwards: int, seconds: float, roof: float) -> dict[str, Any]:
+    """Multiply-adds of so many forwards of one image in so many seconds."""
+    gmacs = sum(count.macs for count in counts.values()) / 1e9 * forwards
+    return {
         "seconds": seconds,
-        "images_per_second": batch / seconds,
         "gmacs": gmacs,
         "gmacs_by_part": {part: count.macs / 1e9 for part, count in counts.items()},
         "rate": gmacs / seconds,
         "roof": roof,
         "share_of_roof": gmacs / seconds / roof,
-        "peak_memory_gb": memory,
-        "weights_gb": sum(p.numel() * p.element_size() for p in model.parameters()) / 1e9,
-        "parts": [] if compile else _parts(parts, times),
-        "machine": describe(where),
     }
 
 

@@ -49,7 +49,6 @@ def train(
     ] = None,
 ) -> None:
     """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
-    from piip import tasks
     from piip.api import PIIP
 
     settings: dict[str, Any] = {
@@ -73,12 +72,19 @@ def train(
             raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
         settings |= used(data=None if data is None else str(data), device=device)
         trained, result = PIIP.resume(resume, epochs, **settings)
+    _say_end(trained, result)
+    if result.signal is not None:
+        raise typer.Exit(128 + result.signal)
+
+
+def _say_end(trained: PIIP, result: RunResult) -> None:
+    """One line on how a run ended, from one process of several."""
+    from piip import tasks
+
     metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
     if result.main_process:
         say(out, f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
-    if result.signal is not None:
-        raise typer.Exit(128 + result.signal)
 
 
 def _begin(

@@ -17,8 +17,6 @@ from piip.files import write_json
 from piip.structures import Prediction
 
 TOP = 5
-CONFUSIONS = 10
-"""pairs of classes that the summary names at most"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +58,6 @@ class ClassMetrics:
     def scalars(self) -> dict[str, float]:
         """The figures for results.csv."""
         return {"top1": self.top1, "top5": self.top5, "mean_class_accuracy": self.mean_class_accuracy}
-
-    def confusions(self) -> list[tuple[str, str, int]]:
-        """(annotated, predicted, images) of the most frequent mistakes."""
-        wrong = self.confusion - np.diag(np.diagonal(self.confusion))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
-        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-        return [(self.classes[i], self.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
 
     def to_dict(self) -> dict[str, Any]:
         """What `metrics.json` holds."""

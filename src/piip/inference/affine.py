@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-LINEAR = (nn.Linear, nn.Conv2d)
 WITH_FLOAT64 = ("cpu", "cuda", "xpu", "meta")
 
 
