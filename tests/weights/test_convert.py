@@ -272,7 +272,7 @@ def test_wrong_config_for_a_checkpoint(goldens: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "not readable as JSON"),
+        ("{", "not a whole JSON file"),
         ("[]", "not an official config"),
         ('{"model": {"type": "MaskRCNN"}}', "lacks or misnames 'backbone'"),
         ('{"model": {"type": "YOLO", "backbone": {}}}', "'YOLO' is not supported"),
