@@ -60,7 +60,6 @@ class PIIP:
     ) -> None:
         self.device = str(devices.find(device))
         self._given_device = None if device is None else devices.named(device)
-        self.recipe: dict[str, Any] = {}
         self.compile = compile
         self._model: PIIPModel | None = None
         self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
@@ -80,7 +79,7 @@ class PIIP:
         else:
             self.config = zoo.entry(str(model)).config()
             self._random_branches = set(range(len(zoo.entry(str(model)).pretraining)))
-        self.recipe = dict(tasks.of(self.config).defaults(self.config))
+        self.recipe: dict[str, Any] = dict(tasks.of(self.config).defaults(self.config))
         if self.config.name in zoo.MODELS:
             self.recipe |= zoo.entry(self.config.name).recipe
 
@@ -226,19 +225,12 @@ class PIIP:
 
     def training_settings(self, data: str | Path, image_size: int | None = None, **settings: Any) -> Settings:
         """What `train` would train with: the model's recipe and over it what is given; ValueError names a wrong one."""
-        from piip.training.start import build_settings
+        from piip.training.start import build_settings, image_scale
 
         # "auto" lets a run go on on another machine, but would take a Mac's GPU, on which nothing was ever run.
         usual = "auto" if torch.cuda.is_available() else "cpu"
         given = {"data": str(data), "device": self._given_device or usual} | settings
-        return build_settings(self.recipe, given, self._image_scale(image_size))
-
-    def _image_scale(self, image_size: int | None) -> float:
-        """How many times as large as the recipe's the images are."""
-        if self.config.name not in zoo.MODELS:
-            return 1.0
-        usual = zoo.entry(self.config.name).config().preprocess.long_side
-        return (image_size or self.config.preprocess.long_side) / usual
+        return build_settings(self.recipe, given, image_scale(self.config, image_size))
 
     @classmethod
     def resume(

@@ -13,7 +13,7 @@ from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
 from piip.data.synthetic import make_scenes
 from piip.tasks import detection
 from piip.training.settings import Settings, write_run_config
-from piip.training.start import build_settings, resume_run, start_run, with_head, with_image_size
+from piip.training.start import build_settings, image_scale, resume_run, start_run, with_head, with_image_size
 
 
 def test_the_kind_of_augmentation_follows_from_the_recipe():
@@ -59,10 +59,10 @@ def test_none_switches_a_part_of_a_recipe_off():
 
 def test_the_scale_of_a_recipe_is_that_of_its_own_size():
     fresh = piip.PIIP("piip_nano_upernet")
-    assert (fresh._image_scale(None), fresh._image_scale(192)) == (1.0, 0.5)
+    assert (image_scale(fresh.config, None), image_scale(fresh.config, 192)) == (1.0, 0.5)
     again = piip.PIIP(with_image_size(fresh.config, 192))
-    assert (again._image_scale(None), again._image_scale(384)) == (0.5, 1.0)
-    assert piip.PIIP(tiny.model())._image_scale(64) == 1.0
+    assert (image_scale(again.config, None), image_scale(again.config, 384)) == (0.5, 1.0)
+    assert image_scale(piip.PIIP(tiny.model()).config, 64) == 1.0
 
 
 def test_windows_follow_the_size_of_images_too():

@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 import torch
 
-from piip import config, tasks
+from piip import config, tasks, zoo
 from piip.config.errors import problems
 from piip.console import Terminal, say
 from piip.model import PIIPModel
@@ -55,6 +55,14 @@ def build_settings(recipe: Mapping[str, Any], given: Mapping[str, Any], image_sc
     except pydantic.ValidationError as error:
         known = [*Settings.model_fields, *(f"augmentation.{name}" for name in type(usual).model_fields)]
         raise ValueError(f"training settings: {problems(error, known)}") from error
+
+
+def image_scale(described: config.Model, image_size: int | None) -> float:
+    """How many times as large as its recipe's the images of a model are, with another longer side or its own (None)."""
+    if described.name not in zoo.MODELS:
+        return 1.0
+    usual = zoo.entry(described.name).config().preprocess.long_side
+    return (image_size or described.preprocess.long_side) / usual
 
 
 def note_random_branches(entry: Entry, branches: Collection[int], data: str | Path) -> None:
