@@ -1,0 +1,56 @@
+"""Evaluate: how good a model is on a split of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from piip import tasks
+from piip.api.held import Held
+from piip.console import Terminal, say
+from piip.files import refuse_taken
+from piip.prediction.files import REMEDY
+from piip.prediction.predictor import Precision
+
+if TYPE_CHECKING:
+    from piip.tasks import Metrics
+
+
+class Evaluating(Held):
+    """A model that is judged."""
+
+    def val(
+        self,
+        data: str | Path,
+        split: str = "val",
+        output: str | Path | None = None,
+        batch_size: int = 1,
+        workers: int = 2,
+        precision: Precision = "fp32",
+    ) -> Metrics:
+        """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
+
+        The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size.
+
+        Raises:
+            DataError: no data set, or one that the model is not for, or most of whose images are missing.
+            ValueError: `output` holds files that would be written over.
+        """
+        tasks.require_pairing(self.config, data)
+        if output is not None:
+            refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
+        task = tasks.of(self.config)
+        opened = task.open_split(data, split)
+        if split != "train":
+            tasks.require_enough(split, opened)
+        line = tasks.in_a_line({split: opened})
+        if line is not None:
+            say(Terminal(stderr=True), line)
+        if output is None:
+            return task.evaluate(self.model, opened, batch_size, workers, precision)
+        metrics = task.evaluate_to_folder(self.model, opened, Path(output), batch_size, workers, precision)
+        if line is not None:
+            tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
+        return metrics
+
+    evaluate = val

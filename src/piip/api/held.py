@@ -1,0 +1,85 @@
+"""The model that a `PIIP` holds: named, saved or described, built on first use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from piip import config, devices, tasks, zoo
+from piip.devices import Device
+from piip.model import PIIPModel
+from piip.weights import hub
+from piip.weights.files import load_model
+from piip.weights.names import is_path
+
+if TYPE_CHECKING:
+    from piip.prediction.predictor import Predictor
+
+
+class Held:
+    """A model with its device and its recipe: what predicting, training, evaluating and sharing have in common."""
+
+    def __init__(
+        self,
+        model: str | Path | config.Model | PIIPModel,
+        device: Device | None = None,
+        pretrained: bool = False,
+        compile: bool = False,
+    ) -> None:
+        self.device = str(devices.find(device))
+        self._given_device = None if device is None else devices.named(device)
+        self.compile = compile
+        self._model: PIIPModel | None = None
+        self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
+        self._random_branches: set[int] = set()  # of a published model, those that were to begin pretrained
+        self._predictor: Predictor | None = None
+        if pretrained:
+            if not isinstance(model, str):
+                raise ValueError("pretrained=True needs the name of a published model, see piip.list_models()")
+            model = hub.official_weights(model)
+        if isinstance(model, PIIPModel):
+            self._model, self.config = model, model.config
+        elif isinstance(model, config.Model):
+            self.config = model
+        elif is_path(model):
+            self._model = load_model(model)
+            self.config = self._model.config
+        else:
+            self.config = zoo.entry(str(model)).config()
+            self._random_branches = set(range(len(zoo.entry(str(model)).pretraining)))
+        self.recipe: dict[str, Any] = dict(tasks.of(self.config).defaults(self.config))
+        if self.config.name in zoo.MODELS:
+            self.recipe |= zoo.entry(self.config.name).recipe
+
+    @property
+    def model(self) -> PIIPModel:
+        """The module; built with fresh weights on first use unless weights were loaded."""
+        model = self._built().to(self.device)
+        self._only_branches = False  # whoever holds it may change any weight
+        self._random_branches = set()
+        return model
+
+    def _built(self) -> PIIPModel:
+        """The module wherever it is: a training that several processes share must not begin with all on one GPU."""
+        if self._model is None:
+            self._model = PIIPModel(self.config)
+        return self._model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: all but the predictor, which is made again when it is needed."""
+        return self.__dict__ | {"_predictor": None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return self.config.classes
+
+    def info(self) -> dict[str, Any]:
+        """Branches, resolutions and parameters, as `piip info --json` prints them."""
+        from piip.profile import model_info
+
+        return model_info(self.config)
+
+    def __repr__(self) -> str:
+        sizes = "/".join(str(branch.size) for branch in self.config.backbone.branches)
+        return f"PIIP({self.config.name}: {self.config.task}, {sizes}, {len(self.names)} classes)"

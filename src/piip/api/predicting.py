@@ -1,0 +1,115 @@
+"""Predict: images in almost any form in, results out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import overload
+
+import torch
+from typing_extensions import Self, TypedDict, Unpack
+
+from piip.api.held import Held
+from piip.data.decode import ImageError
+from piip.prediction.files import Writer, paths_among, saving
+from piip.prediction.predictor import Precision, PredictionReport, Predictor
+from piip.prediction.results import RESULTS, AnyResult
+from piip.prediction.sources import Files, Input, Many, Pixels, images_of, is_one_image
+
+
+class PredictOptions(TypedDict, total=False):
+    """What `predict` may be told beside its source; see there."""
+
+    conf: float
+    save: str | Path | None
+    batch_size: int
+    precision: Precision
+
+
+class Predicting(Held):
+    """A model that predicts."""
+
+    @overload
+    def predict(  # type: ignore[overload-overlap] # an array is also a collection of arrays
+        self, source: Pixels, **options: Unpack[PredictOptions]
+    ) -> AnyResult: ...
+
+    @overload
+    def predict(  # type: ignore[overload-overlap] # a text is also a collection of texts
+        self, source: Files, **options: Unpack[PredictOptions]
+    ) -> AnyResult | list[AnyResult]: ...
+
+    @overload
+    def predict(self, source: Many, **options: Unpack[PredictOptions]) -> list[AnyResult]: ...
+
+    def predict(
+        self,
+        source: Input,
+        conf: float = 0.25,
+        save: str | Path | None = None,
+        batch_size: int = 1,
+        precision: Precision = "fp32",
+    ) -> AnyResult | list[AnyResult]:
+        """The result of one image, or a list of results for several.
+
+        A result is a `piip.prediction.objects.Result` (objects), a `SegmentationResult` (a class for every pixel) or a
+        `ClassificationResult` (probabilities), by the model's task.
+
+        Args:
+            source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a collection of these; a
+                folder or a glob pattern also gives a list.
+            conf: lowest score of an object that counts, 0 to 1; the other tasks have no use for it.
+            save: a folder for annotated pictures, not that of the images. A picture is written as soon as it is
+                predicted; what is in the folder stays, and where a name is taken the new picture gets a number.
+            batch_size: images per forward pass, of one padded size, so that results do not depend on it.
+            precision: "fp32", "bf16" or "fp16".
+
+        Raises:
+            ImageError: an image cannot be read (in a folder or list: after the others were done).
+            FileNotFoundError: there is no such file, or no image in the folder.
+            ValueError: `save` is the folder of an image.
+        """
+        single = is_one_image(source)
+        report = self.predict_report(source, conf, save, batch_size, precision)
+        if report.failures:
+            failed = "; ".join(f"{path}: {reason}" for path, reason in report.failures[:5])
+            raise ImageError(f"{len(report.failures)} unreadable images: {failed}")
+        return report.results[0] if single else report.results
+
+    def predict_report(
+        self,
+        source: Input,
+        conf: float = 0.25,
+        save: str | Path | None = None,
+        batch_size: int = 1,
+        precision: Precision = "fp32",
+    ) -> PredictionReport:
+        """As `predict`, but broken files are listed beside the results instead of raising."""
+        images = images_of(source)
+        kind = RESULTS[self.config.task]
+        writer = None if save is None else Writer(Path(save), kind, paths_among(images), lists=False)
+        outcomes = self.predictor(precision).stream(images, conf, batch_size)
+        return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
+
+    def predictor(self, precision: Precision = "fp32") -> Predictor:
+        """What `predict` runs, kept for the next call: it holds a folded copy of the model."""
+        model, kept = self.model, self._predictor
+        wanted = (model, model.config, precision, torch.device(self.device))
+        if kept is None or (kept.model, kept.config, kept.precision, kept.device) != wanted:
+            kept = self._predictor = Predictor(model, self.device, precision, compile=self.compile)
+        return kept
+
+    def use_windows(self, window: int | None, stride: int | None = None) -> Self:
+        """Segment images in square windows of `window` pixels of the network's input; None: whole images.
+
+        Args:
+            window: a model trained on crops often does best with windows of the crops' size; None or 0: none.
+            stride: from one window to the next; None: two thirds of the window.
+
+        Raises:
+            ValueError: the model is no segmentor, or the stride is larger than the window.
+        """
+        from piip.tasks import segmentation
+
+        segmentation.set_windows(self.model, window or None, stride)
+        self.config = self.model.config
+        return self

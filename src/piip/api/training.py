@@ -1,0 +1,114 @@
+"""Train: on a data set from the start, or on with a run that was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from typing_extensions import Self
+
+from piip import devices, zoo
+from piip.api.held import Held
+from piip.devices import Device
+from piip.heads.classification.logits import BRANCH_HEADS
+
+if TYPE_CHECKING:
+    from piip.training.loop import RunResult
+    from piip.training.settings import Settings
+    from piip.weights.branches.pretrained import BranchReport
+
+BRANCHES = ("backbone.branches.", *BRANCH_HEADS)
+"""where pretrained branches are, and the heads that came with them"""
+
+
+class Training(Held):
+    """A model that trains."""
+
+    def load_branches(self, sources: Mapping[int, str | Path]) -> list[BranchReport]:
+        """Start branches from pretrained backbones; see `piip.weights.branches.pretrained.load_branches`."""
+        from piip.weights.branches.pretrained import check_sources, load_branches
+
+        check_sources(self.config, sources)  # before much is built or downloaded
+        fresh = self._model is None
+        reports = load_branches(self._built(), sources)
+        self._only_branches |= fresh
+        self._random_branches -= sources.keys()
+        return reports
+
+    def train(
+        self,
+        data: str | Path,
+        epochs: int | None = None,
+        *,
+        output: str | Path = "runs",
+        name: str | None = None,
+        image_size: int | None = None,
+        head: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        **settings: Any,
+    ) -> RunResult:
+        """Train on `data` (its split "train"), evaluate on its "val" after every epoch, and hold the best weights.
+
+        The classes come from the data. Weights that were loaded stay where they fit; a model by name starts fresh.
+
+        Args:
+            data: a data set folder or file, see `piip data check`.
+            epochs: None: as in the model's recipe.
+            output: parent of the run's folder, `<output>/<task>/<name>`.
+            name: of the run; None: the model's.
+            image_size: longer side of the network's input; None: the model's own. The recipe follows: its
+                multi-scale sides and crops change by as much.
+            head: settings of the model's head to change, such as `{"detections": 300}`; see `config.MaskRCNN`, `DINO`,
+                `UperNet` and `Classifier`.
+            device: None: this object's.
+            settings: any field of `piip.training.settings.Settings`.
+
+        Returns:
+            What the run left behind; its `folder` holds results.csv, pictures and weights.
+        """
+        from piip.training.start import note_random_branches, start_run
+
+        named = {"epochs": epochs, "device": None if device is None else devices.named(device)}
+        given = {key: value for key, value in named.items() if value is not None} | settings
+        chosen = self.training_settings(data, image_size, **given)
+        if self._random_branches:
+            note_random_branches(zoo.entry(self.config.name), self._random_branches, data)
+        part = BRANCHES if self._only_branches else ("",)
+        result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head, part)
+        self._only_branches, self._random_branches = False, set()
+        self.config = self._model.config
+        return result
+
+    def training_settings(self, data: str | Path, image_size: int | None = None, **settings: Any) -> Settings:
+        """What `train` would train with: the model's recipe and over it what is given; ValueError names a wrong one."""
+        from piip.training.start import build_settings, image_scale
+
+        # "auto" lets a run go on on another machine, but would take a Mac's GPU, on which nothing was ever run.
+        usual = "auto" if torch.cuda.is_available() else "cpu"
+        given = {"data": str(data), "device": self._given_device or usual} | settings
+        return build_settings(self.recipe, given, image_scale(self.config, image_size))
+
+    @classmethod
+    def resume(
+        cls, folder: str | Path, epochs: int | None = None, device: Device | None = None, **changes: Any
+    ) -> tuple[Self, RunResult]:
+        """Go on with the interrupted run in `folder`, to the same result as if it had not been interrupted.
+
+        Args:
+            folder: of the run.
+            epochs: another number of them.
+            device: another one; None: as the run was told.
+            changes: other settings that do not make it another run, such as `workers` or `data` (if it was moved);
+                see `piip.training.settings.FREE_ON_RESUME`.
+
+        Raises:
+            ValueError: a setting that cannot change.
+        """
+        from piip.training.start import resume_run
+
+        given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+        given |= {} if device is None else {"device": devices.named(device)}
+        result, model = resume_run(folder, given | changes)
+        return cls(model, device), result
