@@ -20,7 +20,8 @@ Prediction = dict[str, Tensor]
 """One image's result, at the size of its (upright) file.
 
 Detection: `boxes` [N, 4] in its pixels, `scores` [N], `labels` [N] int64 and, with a mask head, `masks` [N, H, W] bool,
-the best first. Segmentation: `labels` [H, W] int64, the best class of each pixel, and `scores` [H, W], its probability.
+the best first; for a batch without `paste_masks` `mask_probabilities` [N, 28, 28] inside the boxes in their place.
+Segmentation: `labels` [H, W] int64, the best class of each pixel, and `scores` [H, W], its probability.
 Classification: `probs` [K], summing to 1."""
 
 IGNORED = -1
@@ -82,6 +83,9 @@ class Batch:
     """files that could not be read, with other images in their places, and what is wrong with them"""
     least_score: float = 0.0
     """detections below it are not wanted: a head may leave them out, and the work on their masks"""
+    paste_masks: bool = True
+    """masks as large as the original images, a byte a pixel; without, what is inside each box, which whoever keeps
+    results of large images pastes one by one"""
 
     def __post_init__(self) -> None:
         count = len(self.images)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from piip import config
-from piip.heads.mask_rcnn.mask import MaskHead, mask_targets, paste_masks
+from piip.heads.mask_rcnn.mask import MaskHead, kept_masks, mask_targets, paste_masks
 from piip.heads.mask_rcnn.matching import Sample
 from piip.structures import Instances
 
@@ -146,3 +146,13 @@ def test_loss_and_prediction_read_the_objects_own_class() -> None:
     torch.testing.assert_close(first, own[:2].sigmoid())
     torch.testing.assert_close(second, own[2:].sigmoid())
     assert not first.requires_grad
+
+
+def test_kept_masks_are_the_pasted_ones():
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[-5.0, 3, 20.5, 30], [7, 8, 7, 20], [30.2, 30.7, 33.1, 90], [0, 0, 50, 40], [60, 1, 80, 9]])
+    probabilities = torch.rand((len(boxes), 28, 28), generator=generator)
+    kept = kept_masks({"mask_probabilities": probabilities, "boxes": boxes}, (40, 50))
+    assert kept is not None
+    assert torch.equal(kept.dense(), paste_masks(probabilities, boxes, (40, 50)))
+    assert kept_masks({"boxes": boxes}, (40, 50)) is None

@@ -35,10 +35,10 @@ def run_lengths(mask: np.ndarray) -> np.ndarray:
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """A mask [H, W] as compressed run lengths: {"size": [H, W], "counts": text}, as COCO results have them."""
     height, width = mask.shape
-    return {"size": [height, width], "counts": _compressed(run_lengths(mask))}
+    return {"size": [height, width], "counts": text_of_runs(run_lengths(mask))}
 
 
-def _compressed(lengths: np.ndarray) -> str:
+def text_of_runs(lengths: np.ndarray) -> str:
     """COCO's text: each length from the fourth on as its difference to the one two before, in groups of 5 bits,
     lowest first, each in a character from "0" on."""  # fmt: skip
     rest = lengths.copy()

@@ -125,7 +125,7 @@ def evaluate(predictions: Iterable[Prediction], data: CocoData) -> CocoMetrics:
     def watched() -> Iterable[Prediction]:
         nonlocal with_masks
         for prediction in predictions:
-            with_masks = with_masks and prediction.get("masks") is not None
+            with_masks = with_masks and not prediction.keys().isdisjoint(("masks", "mask_probabilities"))
             yield prediction
 
     results = to_coco_results(watched(), data)
@@ -159,7 +159,7 @@ def to_coco_results(predictions: Iterable[Prediction], data: CocoData) -> list[C
         masks = prediction.get("masks")
         if masks is not None and tuple(masks.shape[1:]) != tuple(image.size):
             raise ValueError(f"image {image.id}: masks of {tuple(masks.shape[1:])} pixels on an image of {image.size}")
-        results += detections_to_coco(prediction, image.id, data.category_ids)
+        results += detections_to_coco(prediction, image.id, data.category_ids, image.size)
     if count < len(data.images):
         raise ValueError(f"{count} predictions for {len(data.images)} images")
     return results

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
+from piip.data.object_masks import Crop, Masks
 from piip.pictures.colours import Colour, class_colour
 from piip.pictures.mosaic import mosaic, stretched
 from piip.pictures.tags import Rectangle, Tag, place, texts_of, write
@@ -22,7 +23,7 @@ def draw_detections(
     boxes: Tensor,
     labels: Tensor,
     scores: Tensor | None = None,
-    masks: Tensor | None = None,
+    masks: Tensor | Masks | None = None,
     names: Sequence[str] = (),
 ) -> np.ndarray:
     """A copy of `image` [H, W, 3] uint8 with masks, boxes and labels drawn on it.
@@ -32,7 +33,7 @@ def draw_detections(
         boxes: [N, 4] (x1, y1, x2, y2) in pixels
         labels: [N], 0-based
         scores: [N] 0 to 1, or None for annotated objects; the best are drawn last, on top
-        masks: [N, H, W], any type that is true or false per pixel
+        masks: [N, H, W], any type that is true or false per pixel, or run lengths
         names: class names; a label without a name is drawn as its number
     """
     order = torch.arange(len(boxes)) if scores is None else scores.argsort()
@@ -40,8 +41,9 @@ def draw_detections(
     colours = [class_colour(label) for label in labels.tolist()]
     canvas = np.array(image, copy=True)
     if masks is not None:
-        for i in ranks:
-            _tint(canvas, masks[i].cpu().numpy().astype(bool), colours[i])
+        kept = masks if isinstance(masks, Masks) else Masks.of(masks)
+        for i, crop in zip(ranks, kept[ranks].crops(), strict=True):
+            _tint(canvas, crop, colours[i])
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
     width = _line_width(picture.size)
@@ -74,13 +76,11 @@ def draw_object_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str]
     return mosaic(batch, preprocess, draw)
 
 
-def _tint(canvas: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
+def _tint(canvas: np.ndarray, crop: Crop, colour: Colour) -> None:
     """Blend `colour` into `canvas` where the mask is, in place, with a stronger outline."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return
-    area = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    part, inside = canvas[area], mask[area]
+    inside, top, left = crop
+    height, width = inside.shape
+    part = canvas[top : top + height, left : left + width]
     around = np.pad(inside, 1)
     edge = inside & ~(around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:])
     for where, strength in ((inside & ~edge, 0.4), (edge, 0.85)):

@@ -6,16 +6,25 @@ from typing import Any
 
 import torch
 
-from piip.data.run_lengths import encode_mask
-from piip.structures import Prediction
+from piip.data.object_masks import Masks
+from piip.heads.mask_rcnn.mask import kept_masks
+from piip.structures import Prediction, Size
 
 CocoResult = dict[str, Any]
 """One detection as COCO's result files have it: image_id, category_id, bbox (x, y, width, height), score and,
 with masks, segmentation (compressed run lengths)"""
 
 
-def detections_to_coco(prediction: Prediction, image_id: int, category_ids: tuple[int, ...]) -> list[CocoResult]:
+def detections_to_coco(
+    prediction: Prediction,
+    image_id: int,
+    category_ids: tuple[int, ...],
+    size: Size | None = None,
+    masks: Masks | None = None,
+) -> list[CocoResult]:
     """One image's prediction in COCO's result format; `category_ids[label]` is the id written for a label.
+
+    `size` of the image, which masks that are not pasted need, or `masks` themselves.
 
     Raises:
         ValueError: a label without category id, or a box or score that is not finite
@@ -33,8 +42,9 @@ def detections_to_coco(prediction: Prediction, image_id: int, category_ids: tupl
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
         for box, score, label in zip(sides.tolist(), scores.tolist(), labels, strict=True)
     ]
-    masks = prediction.get("masks")
+    if masks is None and (size is not None or "masks" in prediction):
+        masks = kept_masks(prediction, size or (0, 0))
     if masks is not None:
-        for result, mask in zip(results, masks.detach().cpu().numpy(), strict=True):
-            result["segmentation"] = encode_mask(mask)
+        for result, segmentation in zip(results, masks.to_coco(), strict=True):
+            result["segmentation"] = segmentation
     return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from piip import config
-from piip.data.run_lengths import run_lengths
+from piip.data.object_masks import Masks
 from piip.files import json_text
+from piip.heads.mask_rcnn.mask import kept_masks
 from piip.pictures.objects import draw_detections
 from piip.prediction.coco import CocoResult, detections_to_coco
 from piip.prediction.exports import save_picture, supervision_detections
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from supervision import Detections
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Result:
     """The objects found in one image, best first; everything in pixels of the upright image, on the CPU.
 
@@ -41,15 +43,44 @@ class Result:
     """class names of the model"""
     image: np.ndarray
     """[H, W, 3] uint8 RGB, upright"""
-    masks: Tensor | None = None
-    """[N, H, W] bool; None for a model without masks"""
-    path: Path | None = None
+    run_lengths: Masks | None
+    """the objects' masks as they are kept; None for a model without masks"""
+    path: Path | None
     """the file, where the image came from one"""
-    category_ids: tuple[int, ...] | None = None
+    category_ids: tuple[int, ...] | None
     """the training data's own ids of the classes, in label order; None: labels + 1"""
 
     FURTHER_LISTS: ClassVar[tuple[str, ...]] = ("coco_results",)
     FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        names: tuple[str, ...],
+        image: np.ndarray,
+        masks: Tensor | Masks | None = None,
+        path: Path | None = None,
+        category_ids: tuple[int, ...] | None = None,
+    ) -> None:
+        """`masks`: [N, H, W] bool, or as they are kept."""
+        kept = Masks.of(masks) if isinstance(masks, Tensor) else masks
+        for name, value in zip(
+            ("boxes", "scores", "labels", "names", "image", "run_lengths", "path", "category_ids"),
+            (boxes, scores, labels, names, image, kept, path, category_ids),
+            strict=True,
+        ):
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def masks(self) -> Tensor | None:
+        """[N, H, W] bool, made when it is first asked for; None for a model without masks.
+
+        A byte for each pixel and object: for hundreds in a large image use `run_lengths`, whose `crops()` give one
+        object's pixels after the other.
+        """
+        return None if self.run_lengths is None else self.run_lengths.dense()
 
     @classmethod
     def of(
@@ -64,9 +95,8 @@ class Result:
         scores = prediction["scores"].float()
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] >= threshold]
-        boxes, labels, masks = prediction["boxes"].float(), prediction["labels"], prediction.get("masks")
-        if masks is not None and order.tolist() != list(range(len(masks))):
-            masks = masks[order]  # a copy, of as many bytes as the image has pixels times the objects
+        boxes, labels = prediction["boxes"].float(), prediction["labels"]
+        masks = kept_masks({name: part[order] for name, part in prediction.items()}, image.shape[:2])
         found = (boxes[order], scores[order], labels[order])
         return cls(*found, described.classes, image, masks, path, described.category_ids)
 
@@ -91,7 +121,7 @@ class Result:
     def __getitem__(self, index: int | slice | list[int] | list[bool] | Tensor | np.ndarray) -> Result:
         index = index.numpy() if isinstance(index, Tensor) else index
         chosen = torch.from_numpy(np.atleast_1d(np.arange(len(self))[index]).copy())
-        masks = None if self.masks is None else self.masks[chosen]
+        masks = None if self.run_lengths is None else self.run_lengths[chosen.tolist()]
         kept = (self.boxes[chosen], self.scores[chosen], self.labels[chosen])
         return Result(*kept, self.names, self.image, masks, self.path, self.category_ids)
 
@@ -108,7 +138,7 @@ class Result:
 
     def plot(self) -> np.ndarray:
         """A copy of the image with the objects drawn on it, [H, W, 3] uint8 RGB."""
-        return draw_detections(self.image, self.boxes, self.labels, self.scores, self.masks, self.names)
+        return draw_detections(self.image, self.boxes, self.labels, self.scores, self.run_lengths, self.names)
 
     def save(self, path: str | Path) -> Path:
         """Write `plot()` to an image file; the suffix (.jpg, .png, .webp) says which kind.
@@ -129,9 +159,9 @@ class Result:
             {"label": label, "name": name, "score": round(score, 4), "box": [round(side, 2) for side in box]}
             for label, name, score, box in rows
         ]
-        if self.masks is not None:
-            for entry, mask in zip(objects, self.masks, strict=True):
-                entry["segmentation"] = {"size": [height, width], "counts": run_lengths(mask.numpy()).tolist()}
+        if self.run_lengths is not None:
+            for entry, runs in zip(objects, self.run_lengths.runs, strict=True):
+                entry["segmentation"] = {"size": [height, width], "counts": runs.tolist()}
         path = None if self.path is None else str(self.path)
         return {"path": path, "width": width, "height": height, "objects": objects}
 
@@ -143,9 +173,7 @@ class Result:
         """Entries of a COCO result file; `category_ids[label]` is the id written for a label, None for the result's."""
         ids = category_ids or self.category_ids or tuple(range(1, len(self.names) + 1))
         prediction: Prediction = {"boxes": self.boxes, "scores": self.scores, "labels": self.labels}
-        if self.masks is not None:
-            prediction["masks"] = self.masks
-        return detections_to_coco(prediction, image_id, ids)
+        return detections_to_coco(prediction, image_id, ids, masks=self.run_lengths)
 
     def further_entries(self, number: int) -> dict[str, list[dict[str, Any]]]:
         """What `piip predict` writes into each of `FURTHER_LISTS` for the image of that number, counted from 1."""
@@ -163,7 +191,7 @@ class Result:
         """
         return supervision_detections()(
             xyxy=self.boxes.numpy(),
-            mask=None if self.masks is None else self.masks.numpy(),
+            mask=None if self.run_lengths is None else self.run_lengths.dense().numpy(),
             confidence=self.scores.numpy(),
             class_id=self.labels.numpy(),
             data={"class_name": np.array(self.class_names, dtype=str)},

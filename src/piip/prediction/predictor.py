@@ -174,7 +174,7 @@ class Predictor:
             image.sample = None
 
     def _run_samples(self, samples: list[Sample], score_threshold: float) -> list[Prediction]:
-        return self.run(replace(collate(samples, *self.padding), least_score=score_threshold))
+        return self.run(replace(collate(samples, *self.padding), least_score=score_threshold, paste_masks=False))
 
     def _prepared(self, source: Source) -> _Waiting:
         found = opened(source)

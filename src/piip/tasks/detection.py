@@ -101,7 +101,7 @@ def predict_all(
     sizes = [keep_ratio_size(image.size, preprocess.long_side, preprocess.short_side) for image in data.images]
     multiple, smallest = predictor.padding
     for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
-        yield from zip(batch.indices, predictor.run(batch), strict=True)
+        yield from zip(batch.indices, predictor.run(replace(batch, paste_masks=False)), strict=True)
 
 
 def coco_results(found: Iterable[tuple[int, Prediction]], data: CocoData) -> list[CocoResult]:

@@ -82,7 +82,10 @@ class MaskRCNNHead(Head[Tensor]):
         ]
         probabilities = self.mask.predict(levels, inputs, [result["labels"] for result in results])
         for result, probability, original in zip(results, probabilities, batch.original_sizes, strict=True):
-            result["masks"] = paste_masks(probability, result["boxes"], original)
+            if batch.paste_masks:
+                result["masks"] = paste_masks(probability, result["boxes"], original)
+            else:
+                result["mask_probabilities"] = probability
         return results
 
     @property

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
+from piip.data.object_masks import Crop, Masks
 from piip.heads.mask_rcnn.matching import Sample
 from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, cell_averages
-from piip.structures import Instances, Size
+from piip.structures import Instances, Prediction, Size
 
 RESOLUTION = 14
 MASK_SIDE = 28
@@ -120,15 +121,38 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: Size) -> Tensor:
     Each mask is sampled bilinearly at the centres of the pixels, zero outside its box.
     """
     masks = torch.zeros((len(boxes), *size), dtype=torch.bool, device=boxes.device)
-    with torch.autocast(boxes.device.type, enabled=False):
-        for mask, probability, box in zip(masks, probabilities.float(), boxes.tolist(), strict=True):
-            x1, y1, x2, y2 = box
-            if x2 <= x1 or y2 <= y1:
-                continue
-            rows, columns = _reach(box, size)
-            down, across = _bilinear(rows, y1, y2, boxes.device), _bilinear(columns, x1, x2, boxes.device)
-            mask[rows, columns] = down @ probability @ across.T >= THRESHOLD
+    for mask, (pixels, rows, columns) in zip(masks, pasted(probabilities, boxes, size), strict=True):
+        mask[rows, columns] = pixels
     return masks
+
+
+def pasted(probabilities: Tensor, boxes: Tensor, size: Size) -> Iterator[tuple[Tensor, slice, slice]]:
+    """One mask of `paste_masks` after the other: its pixels [h, w] bool and the rows and columns that they are."""
+    for probability, box in zip(probabilities.float(), boxes.tolist(), strict=True):
+        x1, y1, x2, y2 = box
+        if x2 <= x1 or y2 <= y1:
+            yield torch.zeros((0, 0), dtype=torch.bool, device=boxes.device), slice(0, 0), slice(0, 0)
+            continue
+        rows, columns = _reach(box, size)
+        down, across = _bilinear(rows, y1, y2, boxes.device), _bilinear(columns, x1, x2, boxes.device)
+        with torch.autocast(boxes.device.type, enabled=False):
+            mask = down @ probability @ across.T >= THRESHOLD
+        yield mask, rows, columns
+
+
+def kept_masks(prediction: Prediction, size: Size) -> Masks | None:
+    """The masks of a prediction for an image of `size` as run lengths; None where it has none.
+
+    Where a batch was not to `paste_masks`, no more than one mask is ever in memory with all its pixels.
+    """
+    dense, probabilities = prediction.get("masks"), prediction.get("mask_probabilities")
+    if dense is not None:
+        return Masks.of(dense.detach())
+    if probabilities is None:
+        return None
+    found = pasted(probabilities.detach(), prediction["boxes"].detach(), size)
+    crops = (Crop(pixels.cpu().numpy(), rows.start, columns.start) for pixels, rows, columns in found)
+    return Masks.of_crops(crops, size)
 
 
 def _bilinear(pixels: slice, start: float, end: float, device: torch.device) -> Tensor:
