@@ -39,6 +39,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help='Parts that keep their weights: "2", "branches.2.blocks.0-8", "backbone", ...')
+    ] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many evaluations without a better result.")
@@ -58,6 +61,7 @@ def train(
         "seed": seed,
         "precision": precision,
         "grad_accumulation": accumulate,
+        "freeze": freeze,
         "ema": ema,
         "patience": patience,
     }

@@ -15,6 +15,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from piip.lean.gradients import NormGradients, zeros_where
 from piip.lean.normalised_linear import norm_dtype
 from piip.lean.situation import pieces, recomputes
 
@@ -76,21 +77,24 @@ class _FeedForward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, scale, shift, w1, w2 = ctx.saved_tensors
-        for_x = torch.empty_like(x)
-        for_scale, for_shift, for_w1, for_w2 = (torch.zeros_like(tensor) for tensor in (scale, shift, w1, w2))
-        for_b1, for_b2 = x.new_zeros(len(w1)), x.new_zeros(len(w2))
+        wanted: tuple[bool, ...] = ctx.needs_input_grad
+        norm = NormGradients.where(wanted[:3], x)
+        shapes = w1.shape, w1.shape[:1], w2.shape, w2.shape[:1]
+        for_w1, for_b1, for_w2, for_b2 = zeros_where(wanted[3:7], x, shapes)
         for piece in pieces(len(x)):  # in order, so that the sums are the same every time
             out = gradient[piece]
-            activated = F.gelu(hidden[piece], approximate=ctx.approximate)
-            for_w2.addmm_(out.t(), activated)
-            for_b2 += out.sum(0)
+            if for_w2 is not None:
+                for_w2.addmm_(out.t(), F.gelu(hidden[piece], approximate=ctx.approximate))
+            if for_b2 is not None:
+                for_b2 += out.sum(0)
+            if not any(wanted[:5]):
+                continue
             inner = torch.ops.aten.gelu_backward(out @ w2, hidden[piece], approximate=ctx.approximate)
-            normalised, mean, rstd = torch.native_layer_norm(x[piece], x.shape[1:], scale, shift, ctx.eps)
-            for_w1.addmm_(inner.t(), normalised)
-            for_b1 += inner.sum(0)
-            for_x[piece], part, other = torch.ops.aten.native_layer_norm_backward(
-                inner @ w1, x[piece], x.shape[1:], mean, rstd, scale, shift, [True, True, True]
-            )
-            for_scale += part
-            for_shift += other
-        return for_x, for_scale, for_shift, for_w1, for_b1, for_w2, for_b2, None, None
+            normalised, *moments = torch.native_layer_norm(x[piece], x.shape[1:], scale, shift, ctx.eps)
+            if for_w1 is not None:
+                for_w1.addmm_(inner.t(), normalised)
+            if for_b1 is not None:
+                for_b1 += inner.sum(0)
+            if any(norm.wanted):
+                norm.add(piece, inner @ w1, x[piece], moments, (scale, shift))
+        return *norm, for_w1, for_b1, for_w2, for_b2, None, None

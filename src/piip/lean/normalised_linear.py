@@ -15,6 +15,7 @@ from timm.layers import LayerNorm
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from piip.lean.gradients import NormGradients, zeros_where
 from piip.lean.situation import pieces, recomputes
 
 
@@ -54,14 +55,12 @@ class _NormalisedLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, weight = ctx.saved_tensors
-        for_x = torch.empty_like(x)
-        for_scale, for_shift, for_weight = (torch.zeros_like(tensor) for tensor in (scale, shift, weight))
-        for piece in pieces(len(x)):  # in order, so that the sums are the same every time
-            normalised, mean, rstd = torch.native_layer_norm(x[piece], x.shape[1:], scale, shift, ctx.eps)
-            for_weight.addmm_(gradient[piece].t(), normalised)
-            for_x[piece], part, other = torch.ops.aten.native_layer_norm_backward(
-                gradient[piece] @ weight, x[piece], x.shape[1:], mean, rstd, scale, shift, [True, True, True]
-            )
-            for_scale += part
-            for_shift += other
-        return for_x, for_scale, for_shift, for_weight, gradient.sum(0), None
+        wanted: tuple[bool, ...] = ctx.needs_input_grad
+        norm, (for_weight,) = NormGradients.where(wanted[:3], x), zeros_where(wanted[3:4], x, (weight.shape,))
+        for piece in pieces(len(x) if any(wanted[:4]) else 0):  # in order, so that the sums are the same every time
+            normalised, *moments = torch.native_layer_norm(x[piece], x.shape[1:], scale, shift, ctx.eps)
+            if for_weight is not None:
+                for_weight.addmm_(gradient[piece].t(), normalised)
+            if any(norm.wanted):
+                norm.add(piece, gradient[piece] @ weight, x[piece], moments, (scale, shift))
+        return *norm, for_weight, gradient.sum(0) if wanted[4] else None, None

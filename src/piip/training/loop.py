@@ -27,6 +27,7 @@ from piip.model import PIIPModel
 from piip.structures import Batch
 from piip.training.accelerator import build_accelerator
 from piip.training.folder import RunFolder
+from piip.training.freeze import train_mode
 from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
 from piip.training.lock import locked
 from piip.training.nonfinite import IN_A_ROW, Step, end_of_run, record
@@ -140,7 +141,7 @@ def train_epoch(
 ) -> bool:
     """The rest of the current epoch. Returns whether a request to stop ended it, after an optimizer step."""
     at, settings = run.at, run.settings
-    run.model.train()
+    train_mode(run.model, settings.freeze)
     began = time.monotonic() - at.seconds
     step = Step.after(run.statistics)
     for batch in epoch_loader(run, data):

@@ -36,6 +36,7 @@ def build_optimizer(model: nn.Module, settings: Settings, processes: int = 1) ->
         branch_head_lr_factor=settings.branch_head_lr_factor,
         whole_layers=settings.whole_layers,
         decay_all=settings.decay_all,
+        branch_lr_factors=settings.branch_lr_factors,
     )
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
 
@@ -51,15 +52,18 @@ def parameter_groups(
     branch_head_lr_factor: float | None = None,
     whole_layers: bool = True,
     decay_all: bool = False,
+    branch_lr_factors: tuple[float, ...] | None = None,
 ) -> list[dict[str, Any]]:
     """Every trainable parameter in exactly one group of equal learning rate and weight decay.
 
     The learning rate is lr times `layer_factors`, and times `new_lr_factor` outside the branches (but for the heads of
-    single branches, if `branch_head_lr_factor` is given). Unless `decay_all`, parameters with one dimension and biases
+    single branches, if `branch_head_lr_factor` is given), and times the branch's of `branch_lr_factors`. Unless `decay_all`, parameters with one dimension and biases
     have no weight decay (reference, "Recipes"; single numbers, the weights of the merge, have).
     Each group keeps its learning rate before the schedule as `peak_lr`.
     """
     factors = layer_factors(model, layer_decay, layer_strides, whole_layers)
+    if branch_lr_factors is not None:
+        factors = _by_branch(factors, branch_lr_factors, len(model.backbone.branches))  # type: ignore[union-attr, arg-type]
     head_factor = new_lr_factor if branch_head_lr_factor is None else branch_head_lr_factor
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -102,6 +106,14 @@ def layer_factors(
         for index, (branch, stride) in enumerate(zip(branches, strides, strict=True))
         for name, _ in branch.named_parameters()
     }
+
+
+def _by_branch(factors: dict[str, float], by_branch: tuple[float, ...], branches: int) -> dict[str, float]:
+    """`layer_factors` times those of the branches."""
+    if len(by_branch) != branches:
+        raise ValueError(f"branch_lr_factors {by_branch} for {branches} branches: give one number per branch, "
+                         "finest first")  # fmt: skip
+    return {name: factor * by_branch[int(name.split(".")[2])] for name, factor in factors.items()}
 
 
 def layer_factor(layer: float, deepest: int, layer_decay: float) -> float:
@@ -180,4 +192,8 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel:
         for mean, value in zip(averaged, current, strict=True):
             mean.lerp_(value, 1 - keep)
 
-    return AveragedModel(model, multi_avg_fn=average)
+    averaged = AveragedModel(model, multi_avg_fn=average)
+    for mean, value in zip(averaged.module.parameters(), model.parameters(), strict=True):
+        if not value.requires_grad:
+            mean.data = value.data  # frozen: it never changes, and is held once
+    return averaged

@@ -23,6 +23,7 @@ from piip.structures import Batch
 from piip.training.checkpoint import load_checkpoint, save_checkpoint
 from piip.training.data_record import DataRecord, check_same_data, record_of
 from piip.training.folder import RunFolder
+from piip.training.freeze import freeze
 from piip.training.nonfinite import FREE_AFTERWARDS, IN_A_ROW, statistics_of
 from piip.training.optim import build_average, build_optimizer
 from piip.training.report import Row
@@ -146,6 +147,7 @@ def start(
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         # As in the official configs: a BatchNorm of two images a process would know too little. Keys stay the same.
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    freeze(model, settings.freeze)
     choose(model, "train")
     if settings.checkpointing:
         model.backbone.set_checkpointing(True)

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from piip.config import Frozen, Model
 from piip.config.errors import problems
 from piip.data.augmentation import AnyAugmentation, Augmentation
 from piip.data.text_files import read_typed_yaml
 from piip.files import atomic_write
+from piip.training.freeze import named_parts
 
 DEVICE_NAMES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -60,6 +61,8 @@ class Settings(Frozen):
     """round down a layer that is no whole number, where a block counts for 1.5, say (as the official code does)"""
     new_lr_factor: PositiveFloat = 1.0
     """factor on the learning rate of all that no pretraining covers: interactions, merge, maps, head"""
+    branch_lr_factors: tuple[PositiveFloat, ...] | None = None
+    """factor on the learning rate of each branch, finest first; None: 1 for all"""
     branch_head_lr_factor: PositiveFloat | None = None
     """the same for the norm and linear head that each branch of some classifiers has; None: as all that is new"""
     warmup_iters: NonNegativeInt = 500
@@ -87,6 +90,10 @@ class Settings(Frozen):
     """largest norm of the gradient"""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """decay per step of a running average of the weights, which then is what is evaluated and given away"""
+
+    freeze: Annotated[tuple[str, ...], BeforeValidator(named_parts)] = ()
+    """parts that keep their weights, see `training.freeze`: branches ("2", "branches.2"), their blocks
+    ("branches.2.blocks.0-8"), "backbone", "interactions", "head" and others"""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the backbone, by autocast; heads are trained in float32 in any case"""

@@ -22,6 +22,7 @@ from piip.prediction.predictor import Predictor
 from piip.training.accelerator import build_accelerator
 from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
+from piip.training.freeze import check_parts, note_frozen_at_random
 from piip.training.interrupt import Interrupted, stop_on_signal
 from piip.training.loop import RunResult, train
 from piip.training.nonfinite import free_afterwards
@@ -99,12 +100,14 @@ def start_run(
     base = with_head(with_image_size(base, image_size), {} if head is None else head)
     check_name(name or base.name)
     tasks.require_pairing(base, settings.data)
+    check_parts(base.backbone, settings.freeze)
     task = tasks.of(base)
     data, val_data = _opened(task, settings.data)
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
     if weights is None:
         model = PIIPModel(adapted)
+        note_frozen_at_random(adapted, settings.freeze)
     else:
         model = _without_downloading(adapted)
         note_transfer(model, weights, part)
