@@ -49,8 +49,8 @@ class Steps:
         masks = torch.zeros(OBJECTS, side, side, dtype=torch.uint8)
         for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
             mask[y1:y2, x1:x2] = 1
-        target = Instances(boxes, torch.arange(OBJECTS), masks)
-        self.batch = Batch(torch.randn(1, 3, side, side), [target], [(side, side)], [(side, side)], [0])
+        target = Instances(boxes, torch.zeros(OBJECTS, dtype=torch.long), masks)
+        self.batch = Batch(torch.randn(1, 3, side, side), targets=[target])
 
     def take(self) -> None:
         """One step."""

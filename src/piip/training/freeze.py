@@ -76,9 +76,7 @@ def _recomputes(module: nn.Module) -> bool:
 
 
 def _is_frozen(model: Any, parts: tuple[str, ...], name: str) -> bool:
-    return any(
-        name.startswith(PLACES[part]) if part in PLACES else _is_within(model, part, name) for part in parts
-    )
+    return any(name.startswith(PLACES[part]) if part in PLACES else _is_within(model, part, name) for part in parts)
 
 
 def _is_within(model: Any, part: str, name: str) -> bool:

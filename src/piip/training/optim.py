@@ -56,9 +56,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Every trainable parameter in exactly one group of equal learning rate and weight decay.
 
-    The learning rate is lr times `layer_factors`, and times `new_lr_factor` outside the branches (but for the heads of
-    single branches, if `branch_head_lr_factor` is given), and times the branch's of `branch_lr_factors`. Unless `decay_all`, parameters with one dimension and biases
-    have no weight decay (reference, "Recipes"; single numbers, the weights of the merge, have).
+    The learning rate is lr times `layer_factors`, in a branch times its own of `branch_lr_factors`, and outside the
+    branches times `new_lr_factor` (but for the heads of single branches, if `branch_head_lr_factor` is given). Unless
+    `decay_all`, parameters with one dimension and biases have no weight decay (reference, "Recipes"; single numbers,
+    the weights of the merge, have).
     Each group keeps its learning rate before the schedule as `peak_lr`.
     """
     factors = layer_factors(model, layer_decay, layer_strides, whole_layers)
