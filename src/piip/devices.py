@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 Device = str | int | torch.device
@@ -42,3 +45,21 @@ def find(device: Device | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch's own texts are pages long
         raise ValueError(f"device {name!r} is not available here; use one of {', '.join(available())}") from error
     return found
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Inside the block, or the function that this decorates, new tensors are of float32, whatever the user's default.
+
+    Models are built, run and trained so after `torch.set_default_dtype(torch.float64)`, too; whoever wants a model in
+    float64 calls its `double()`.
+    """
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.backbone import PIIPBackbone
+from piip.devices import float32_by_default
 from piip.heads import Head, build_head
 from piip.heads.precision import loss_in_float32
 from piip.structures import Batch, BranchState, Prediction
@@ -14,6 +15,7 @@ from piip.structures import Batch, BranchState, Prediction
 class PIIPModel(nn.Module):
     """Everything between a normalised batch and its losses or predictions."""
 
+    @float32_by_default()
     def __init__(self, model: config.Model) -> None:
         super().__init__()
         self.config = model
@@ -40,6 +42,7 @@ class PIIPModel(nn.Module):
         maps: list[Tensor] = self.backbone(images)
         return maps
 
+    @float32_by_default()
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses, weights included: their sum is what training minimises.
 
@@ -55,6 +58,7 @@ class PIIPModel(nn.Module):
             self.head.check(batch)
         return loss_in_float32(self.head, self.features(batch.images), batch)
 
+    @float32_by_default()
     def predict(self, batch: Batch) -> list[Prediction]:
         """The prediction for each image of `batch`, none for no images; `batch.targets` play no part."""
         return self.head.predict(self.features, batch) if len(batch.images) else []

@@ -422,8 +422,12 @@ def test_other_architectures_are_refused_with_what_works(name: str) -> None:
 
 
 def test_a_misspelt_name_suggests_near_ones() -> None:
-    with pytest.raises(ValidationError, match="timm has no model"):
+    with pytest.raises(ValidationError, match=r"timm has no model 'convnext_tny'; near names: convnext_tiny"):
         by_name("convnext_tny")
+    with pytest.raises(ValidationError, match=r"no weights 'dinoo' of 'vit_small_patch16_224'; its tags: dino"):
+        by_name("vit_small_patch16_224.dinoo")
+    with pytest.raises(ValidationError, match=r"near names: .*vit_small_patch14_dinov2"):
+        by_name("dinov2_vits14")  # Facebook's name
     with pytest.raises(ValidationError, match=r"near names.*deit3_small_patch16_224"):
         by_name("deit3_small_patch17_224")
 

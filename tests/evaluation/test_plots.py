@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from PIL import Image as PILImage
 
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
+from piip.evaluation import plots
 from piip.evaluation.coco import Averages
 from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
 
@@ -121,3 +122,15 @@ def test_control_characters_in_names_are_written_out(tmp_path: Path) -> None:
     """matplotlib's warnings of glyphs that it lacks would carry them to the terminal."""
     plot_confusion(np.eye(2, dtype=np.int64), ["\x1b]0;pwned\x07"], tmp_path / "a.png")
     assert (tmp_path / "a.png").is_file()
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_no_font_here_has_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else matplotlib would draw boxes, and warn of each of them."""
+    matrix = np.eye(3, dtype=np.int64)
+    plot_confusion(matrix, ["猫", "犬 walked"], tmp_path / "here.png")
+    plot_precision_recall(averages(2), ["猫", "犬 walked"], tmp_path / "curves.png")
+    monkeypatch.setattr(plots, "OTHER_FONTS", ())
+    theirs = plot_confusion(matrix, ["猫", "犬 walked"], tmp_path / "a.png")
+    written = plot_confusion(matrix, ["\\u732b", "\\u72ac walked"], tmp_path / "b.png")
+    assert theirs.read_bytes() == written.read_bytes()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from tests import tiny
+from tests.heads import dino_models
 from torch import Tensor, nn
 
 from piip.config import Preprocess
@@ -330,6 +331,27 @@ def test_a_model_in_double_precision():
     torch.testing.assert_close(double.boxes[0], single.boxes[0], atol=1e-2, rtol=0)
 
 
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("make", [lambda: PIIPModel(tiny.model()), dino_models.tiny_model])
+def test_another_default_of_torch_changes_nothing(make, double_by_default):
+    torch.manual_seed(0)
+    built = make()
+    assert {parameter.dtype for parameter in built.parameters()} == {torch.float32}
+    found = Predictor(built).predict(noise(90, 120), score_threshold=0).results[0]
+    assert torch.get_default_dtype() == torch.float64
+    torch.set_default_dtype(torch.float32)
+    expected = Predictor(built).predict(noise(90, 120), score_threshold=0).results[0]
+    assert len(found)
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.scores, expected.scores)
+
+
 def test_results_are_ordinary_tensors(predictor):
     (result,) = predictor.predict(noise()).results
     result.boxes[:, 0] += 1
@@ -355,3 +377,13 @@ def test_real_images(predictor, coco100):
         with Image.open(result.path) as image:
             assert result.orig_size == (image.height, image.width)
         assert result.plot().shape == result.image.shape
+
+
+def test_hidden_files_of_a_folder_are_no_images(predictor, tmp_path):
+    for name in ("b.png", "._b.png", ".a.png"):
+        png(tmp_path / name, noise())
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    report = predictor.predict(tmp_path)
+    assert [result.path for result in report.results] == [tmp_path / "b.png"]
+    assert not report.failures
+    assert len(predictor.predict(tmp_path / ".a.png").results) == 1  # which somebody asked for

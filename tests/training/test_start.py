@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from tests import tiny
 from tests.heads.dino_models import tiny_model
 
@@ -157,3 +158,15 @@ def test_the_training_split_is_read_once(tmp_path, monkeypatch):
     settings = Settings(data=str(tmp_path / "set"), epochs=1, workers=0)
     start_run(tiny.model(), None, settings, tmp_path / "runs")
     assert opened.count("train") == 1
+
+
+def test_another_default_of_torch_changes_no_training(tmp_path):
+    data, losses = make_scenes(tmp_path / "data", train=2, val=1, size=(64, 64)), []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            run = piip.PIIP(tiny.model()).train(data, epochs=1, output=tmp_path, workers=0, image_size=64)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        losses.append({name: value for name, value in run.history[0].items() if name != "seconds"})
+    assert losses[0] == losses[1]

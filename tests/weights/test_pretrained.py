@@ -349,6 +349,8 @@ def test_other_architectures_are_refused_and_change_nothing(tmp_path: Path) -> N
         load_branches(model, {0: tmp_path / "none.npz"})
     with pytest.raises(WeightsError, match="timm has no model 'deit_tinny'"):
         load_branches(model, {0: "timm:deit_tinny"})
+    with pytest.raises(WeightsError, match="no weights 'fb_in22' of 'deit_tiny_patch16_224'; its tags: fb_in1k"):
+        load_branches(model, {0: "timm:deit_tiny_patch16_224.fb_in22"})
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
 

@@ -361,6 +361,13 @@ def test_compressed_archives_but_not_bombs(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_many_small_records_that_grow(tmp_path: Path) -> None:
+    """Each may, as half a megabyte is nothing; all of them may not."""
+    records = {f"_{number}": bytes(1 << 19) for number in range(8)}
+    with pytest.raises(WeightsError, match=r"its records would grow from \d+ to 41\d+ bytes"):
+        load_untrusted(zip_of(tmp_path / "a.pth", tensor("K\x02\x85", "K\x01\x85"), zipfile.ZIP_DEFLATED, **records))
+
+
 def test_archives_that_are_none(tmp_path: Path) -> None:
     two = io.BytesIO()
     with zipfile.ZipFile(two, "w") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +20,9 @@ WHAT_WORKS = (
     "DINOv3 weights among them) and its ConvNeXts (convnext_*, convnextv2_*) work, for example "
     "vit_small_patch14_dinov2, vit_small_patch16_dinov3, deit3_base_patch16_224, convnext_tiny"
 )
+BRANCHES = ("vit_*", "deit_*", "deit3_*", "eva02_*", "convnext_*", "convnextv2_*")
+NEAR = 5
+"""names in an error"""
 MAP_REDUCTIONS = [4, 8, 16, 32]
 
 
@@ -37,6 +42,24 @@ def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(255 * value for value in pretrained.mean), tuple(255 * value for value in pretrained.std)
 
 
+def unknown(name: str) -> str:
+    """What to say of a name, or of a tag behind its dot, that timm does not know: which ones are near."""
+    model, _, tag = name.partition(".")
+    if timm.is_model(model):
+        tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{model}.*")]
+        near = difflib.get_close_matches(tag, tags, n=len(tags) or 1, cutoff=0.0)[:NEAR]
+        known = f"its tags: {', '.join(near)}" if near else "it has no weights"
+        return f"timm has no weights {tag!r} of {model!r}; {known}"
+    branches = [found for pattern in BRANCHES for found in timm.list_models(pattern)]
+    near = [name for name in branches if name.startswith(model)] + difflib.get_close_matches(model, branches, n=NEAR)
+    if not near:  # perhaps another project's name, which has a word in common with timm's
+        words = sorted((word for word in re.split("[_-]", model) if len(word) > 2), key=len, reverse=True)
+        sharing = ([name for name in branches if word in name] for word in words)
+        near = next((sorted(names, key=len) for names in sharing if names), [])
+    near = list(dict.fromkeys(near))[:NEAR]
+    return f"timm has no model {model!r}; " + (f"near names: {', '.join(near)}" if near else WHAT_WORKS)
+
+
 @lru_cache(maxsize=64)
 def _architecture(name: str) -> dict[str, Any]:
     if ":" in name:  # timm would fetch these, or read them from the disk, because a config says so
@@ -45,8 +68,7 @@ def _architecture(name: str) -> dict[str, Any]:
         with torch.device("meta"):
             model = timm.create_model(name, num_classes=0)
     except RuntimeError as error:
-        near = timm.list_models(f"*{name.split('.')[0].split('_patch')[0]}*")[:5]
-        raise ValueError(f"timm has no model {name!r}" + (f"; near names: {near}" if near else "")) from error
+        raise ValueError(unknown(name)) from error
     if isinstance(model, ConvNeXt) and model.feature_info and _reductions(model) == MAP_REDUCTIONS:
         return _convnext(model)
     if isinstance(model, VisionTransformer | Eva) and _is_plain(model):

@@ -25,7 +25,7 @@ def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batc
     sizes: list[Size] = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
     padded = [padded_size(size, pad_multiple, smallest) for size in sizes]
     height, width = (max(sides) for sides in zip(*padded, strict=True))
-    images = torch.zeros(len(samples), 3, height, width)
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.float32)
     for image, sample, (h, w) in zip(images, samples, sizes, strict=True):
         image[:, :h, :w] = sample.image
     return Batch(

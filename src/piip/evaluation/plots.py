@@ -15,6 +15,7 @@ from piip.console import printable
 from piip.evaluation.coco import Averages, CocoResult
 from piip.files import atomic_write
 from piip.pictures.colours import class_colour
+from piip.pictures.lettering import written_out
 
 if TYPE_CHECKING:
     from piip.data.detection.annotations import CocoData, CocoImage
@@ -25,6 +26,14 @@ CELLS = 26
 """up to this many rows the confusion matrix has numbers in its cells"""
 NAMES = 100
 """up to this many rows the confusion matrix has names"""
+
+
+OTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei",
+    "SimHei", "Yu Gothic", "Meiryo", "Malgun Gothic", "PingFang SC", "Hiragino Sans GB", "Apple SD Gothic Neo",
+    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS", "Noto Sans", "Unifont",
+)  # fmt: skip
+"""tried in this order, where the system has them, for letters that matplotlib's own font lacks"""
 
 
 def confusion_matrix(results: list[CocoResult], data: CocoData, *, iou: float = 0.5, score: float = 0.25) -> np.ndarray:
@@ -108,7 +117,7 @@ def plot_matrix(
         columns: what the columns say of the rows
         percent: write the shares into the cells instead of the counts
     """
-    names = [_short(name) for name in names]
+    names, fonts = _lettering(names)
     count = len(names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(5.0, 2.5 + 0.45 * count), 20.0)
@@ -119,8 +128,8 @@ def plot_matrix(
     figure.colorbar(image, ax=axes, fraction=0.04).set_label("share of the row", fontsize=title)
     if count <= NAMES:
         font = 9 if count <= 40 else 7
-        axes.set_xticks(range(count), names, rotation=90, fontsize=font)
-        axes.set_yticks(range(count), names, fontsize=font)
+        axes.set_xticks(range(count), names, rotation=90, fontsize=font, fontfamily=fonts)
+        axes.set_yticks(range(count), names, fontsize=font, fontfamily=fonts)
     axes.set_xlabel(columns, fontsize=title)
     axes.set_ylabel("annotated as", fontsize=title)
     if count <= CELLS:
@@ -133,7 +142,7 @@ def plot_matrix(
 
 def _entry(name: str, curve: np.ndarray) -> str:
     """A class in the legend, from which matplotlib leaves out what begins with "_"."""
-    return f"{' ' * name.startswith('_')}{_short(name)} {curve.mean():.3f}"
+    return f"{' ' * name.startswith('_')}{name} {curve.mean():.3f}"
 
 
 def plot_precision_recall(averages: Averages, classes: Sequence[str], path: str | Path) -> Path:
@@ -141,19 +150,21 @@ def plot_precision_recall(averages: Averages, classes: Sequence[str], path: str 
     curves = averages.precision[0]  # [101, classes]
     counted = [label for label in range(len(classes)) if curves[0, label] > -1]
     recall = np.linspace(0.0, 1.0, len(curves))
+    names, fonts = _lettering(classes)
     figure = _figure(8.0, 5.0)
     axes = figure.add_subplot()
     for label in counted:
         curve = curves[:, label]
         if len(counted) <= CURVES:
             colour = np.array(class_colour(label)) / 255 * 0.85
-            axes.plot(recall, curve, color=colour, linewidth=1.5, label=_entry(classes[label], curve))
+            axes.plot(recall, curve, color=colour, linewidth=1.5, label=_entry(names[label], curve))
         else:
             axes.plot(recall, curve, color="0.75", linewidth=0.6)
     if counted:
         mean = curves[:, counted].mean(axis=1)
         axes.plot(recall, mean, color="black", linewidth=2.5, label=f"mean of {len(counted)} classes {mean.mean():.3f}")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="AP at IoU 0.5", frameon=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="AP at IoU 0.5", frameon=False,
+                    prop={"family": fonts})  # fmt: skip
     else:
         axes.text(0.5, 0.5, "no annotated objects", ha="center", va="center")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0.0, 1.0), ylim=(0.0, 1.02))
@@ -179,6 +190,26 @@ def _save(figure: Any, path: str | Path) -> Path:
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return path
+
+
+def _lettering(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names as they are written, and the families of the fonts that have their letters.
+
+    Letters that no font here has are written out, as in "\\u732b": matplotlib would draw boxes, and warn of each.
+    """
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    short = [_short(name) for name in names]
+    families, missing = list(rcParams["font.family"]), set("".join(short))
+    here = {font.name for font in fontManager.ttflist}
+    for family in (*families, *(name for name in OTHER_FONTS if name in here)):
+        font = get_font(findfont(FontProperties(family=[family])))
+        found = {letter for letter in missing if font.get_char_index(ord(letter))}
+        missing -= found
+        if found and family not in families:
+            families.append(family)
+    return ["".join(written_out(c) if c in missing else c for c in name) for name in short], families
 
 
 def _short(name: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from piip.config import Preprocess
 from piip.pictures.colours import BLACK, GREY, WHITE, class_colour
-from piip.pictures.lettering import fitted, text_font
+from piip.pictures.lettering import fitted, one_line, text_font
 from piip.pictures.mosaic import mosaic
 from piip.structures import Batch, Size
 
@@ -46,7 +46,8 @@ def draw_probabilities(image: np.ndarray, ranked: Sequence[tuple[int, str, float
         draw.rectangle((0, top + line - line // 5, bar, top + line - 2), fill=class_colour(label))
         percent = f"{probability:.1%}"
         room = width - text_font(percent, font_size).getlength(percent) - font_size
-        draw.text((font_size // 4, top), fitted(name, font_size, room), fill=BLACK, font=text_font(name, font_size))
+        font = text_font(one_line(name), font_size)
+        draw.text((font_size // 4, top), fitted(name, font_size, room), fill=BLACK, font=font)
         draw.text((width - font_size // 4, top), percent, fill=BLACK, font=text_font(percent, font_size), anchor="ra")
     return np.array(canvas)
 
@@ -74,5 +75,5 @@ def _written(pixels: np.ndarray, lines: Sequence[str]) -> np.ndarray:
     draw.rectangle((0, top, picture.width, picture.height), fill=BLACK)
     for number, text in enumerate(lines):
         shown = fitted(text, font_size, picture.width)
-        draw.text((font_size // 4, top + number * line), shown, fill=WHITE, font=text_font(text, font_size))
+        draw.text((font_size // 4, top + number * line), shown, fill=WHITE, font=text_font(one_line(text), font_size))
     return np.array(picture)

@@ -125,6 +125,7 @@ class Predictor:
             raise ValueError(f"batch_size {batch_size}: use 1 or more")
         return self._stream(images_of(sources), score_threshold, batch_size)
 
+    @devices.float32_by_default()
     def run(self, batch: Batch) -> list[Prediction]:
         """Predictions of a batch, on the CPU, boxes and masks in pixels of the original images."""
         batch = batch.to(self.device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
+from piip.data.layout import is_hidden
 
 Files = str | Path
 """a file, a folder or a pattern: one image or several, which a type cannot tell"""
@@ -21,7 +22,8 @@ Pixels = bytes | PIL.Image.Image | np.ndarray | Tensor
 """one image, whatever its values"""
 Source = Files | Pixels
 """An image: a file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a tensor
-[3, H, W] uint8 or float from 0 to 1. A folder or a glob pattern stands for the images it holds, sorted by name."""
+[3, H, W] uint8 or float from 0 to 1. A folder or a glob pattern stands for the images it holds, sorted by name, a
+folder without hidden ones (such as macOS's `._photo.jpg`, which are no images)."""
 
 Many = Iterable[Source]
 Input = Source | Many
@@ -77,7 +79,7 @@ def paths_of(source: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = list(path.iterdir())
+        found = [file for file in path.iterdir() if not is_hidden(file.name)]
     elif glob.has_magic(str(source)):
         found = [Path(name) for name in glob.glob(str(source), recursive=True)]
     else:

@@ -16,6 +16,7 @@ import torch
 from piip import config, tasks, zoo
 from piip.config.errors import problems
 from piip.console import Terminal, say
+from piip.devices import float32_by_default
 from piip.model import PIIPModel
 from piip.prediction.files import Writer
 from piip.prediction.predictor import Predictor
@@ -79,6 +80,7 @@ def note_random_branches(entry: Entry, branches: Collection[int], data: str | Pa
     )
 
 
+@float32_by_default()
 def start_run(
     base: config.Model,
     weights: PIIPModel | None,
@@ -141,6 +143,7 @@ def _without_downloading(described: config.Model) -> PIIPModel:
     return model
 
 
+@float32_by_default()
 def run(
     model: PIIPModel,
     settings: Settings,

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
+from piip.config.timm_models import unknown
 from piip.console import shortened
 from piip.model import PIIPModel
 from piip.weights.branches.formats import normalised, read_branch_file
@@ -153,9 +154,8 @@ def _timm_state_dict(name: str) -> dict[str, Tensor]:
 def _check_timm_name(name: str) -> None:
     import timm
 
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:12]}*")[:4]
-        raise WeightsError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
+    if not timm.is_model(name) or (name.partition(".")[2] and not timm.list_pretrained(name)):
+        raise WeightsError(unknown(name))
 
 
 # -- fitting ---------------------------------------------------------------------------------------------------------

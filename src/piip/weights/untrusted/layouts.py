@@ -20,7 +20,8 @@ from piip.weights.untrusted.tensors import Storage, Tensors
 ZIP = b"PK\x03\x04"
 LARGEST_PICKLE = 1 << 30
 LARGEST_RATIO = 100
-"""a compressed record may be so many times larger than in the file; weights shrink by a few percent"""
+"""a compressed record may be so many times larger than in the file, and all together than the file; weights shrink by a
+few percent"""
 ALWAYS_ALLOWED = 1 << 20
 LOCAL_HEADER = 30
 """bytes of a zip entry's own header, before its name"""
@@ -69,6 +70,7 @@ class Archive:
     def load(self) -> Any:
         """The value of the archive's pickle."""
         with self.zip:
+            self._refuse_growth()
             if f"{self.folder}constants.pkl" in self.records:
                 raise Damaged("a TorchScript program, which holds code; a state dict is needed")
             order = self.records.get(f"{self.folder}byteorder")
@@ -79,6 +81,12 @@ class Archive:
                 raise Damaged(f"a pickle of {info.file_size} bytes")
             tensors = Tensors(self._storage)
             return Machine(tensors.storage, tensors.makers()).load(io.BytesIO(self._bytes(info)))
+
+    def _refuse_growth(self) -> None:
+        """Damaged where small records, or records that lie over each other, are much together."""
+        grown = sum(info.file_size for info in self.records.values() if info.compress_type != zipfile.ZIP_STORED)
+        if grown > max(ALWAYS_ALLOWED, LARGEST_RATIO * len(self.content)):
+            raise Damaged(f"its records would grow from {len(self.content)} to {grown} bytes")
 
     def _storage(self, key: str, dtype: torch.dtype, elements: int) -> Tensor:
         info = self.records.get(f"{self.folder}data/{key}")
