@@ -6,23 +6,15 @@ from pathlib import Path
 from typing import overload
 
 import torch
-from typing_extensions import Self, TypedDict, Unpack
+from typing_extensions import Self, Unpack
 
 from piip.api.held import Held
 from piip.data.decode import ImageError
 from piip.prediction.files import Writer, paths_among, saving
-from piip.prediction.predictor import Precision, PredictionReport, Predictor
+from piip.prediction.options import FurtherOptions, Options, Precision, PredictOptions
+from piip.prediction.predictor import PredictionReport, Predictor
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Files, Input, Many, Pixels, images_of, is_one_image
-
-
-class PredictOptions(TypedDict, total=False):
-    """What `predict` may be told beside its source; see there."""
-
-    conf: float
-    save: str | Path | None
-    batch_size: int
-    precision: Precision
 
 
 class Predicting(Held):
@@ -44,10 +36,11 @@ class Predicting(Held):
     def predict(
         self,
         source: Input,
-        conf: float = 0.25,
+        conf: float | None = None,
         save: str | Path | None = None,
-        batch_size: int = 1,
-        precision: Precision = "fp32",
+        batch_size: int | None = None,
+        precision: Precision | None = None,
+        **further: Unpack[FurtherOptions],
     ) -> AnyResult | list[AnyResult]:
         """The result of one image, or a list of results for several.
 
@@ -57,19 +50,22 @@ class Predicting(Held):
         Args:
             source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a collection of these; a
                 folder or a glob pattern also gives a list.
-            conf: lowest score of an object that counts, 0 to 1; the other tasks have no use for it.
+            conf: lowest score of an object that counts, 0 to 1, usually 0.25; the other tasks have no use for it.
             save: a folder for annotated pictures, not that of the images. A picture is written as soon as it is
                 predicted; what is in the folder stays, and where a name is taken the new picture gets a number.
-            batch_size: images per forward pass, of one padded size, so that results do not depend on it.
-            precision: "fp32", "bf16" or "fp16".
+            batch_size: images per forward pass, of one padded size, so that results do not depend on it; usually 1.
+            precision: "fp32" (the usual), "bf16" or "fp16".
+            further: other options of `piip.prediction.options.Options`, and names that hands know from elsewhere, such
+                as `threshold` for `conf` and `batch` for `batch_size`.
 
         Raises:
+            TypeError: an option that is none; the message names the near ones.
             ImageError: an image cannot be read (in a folder or list: after the others were done).
             FileNotFoundError: there is no such file, or no image in the folder.
             ValueError: `save` is the folder of an image.
         """
         single = is_one_image(source)
-        report = self.predict_report(source, conf, save, batch_size, precision)
+        report = self.predict_report(source, conf, save, batch_size, precision, **further)
         if report.failures:
             failed = "; ".join(f"{path}: {reason}" for path, reason in report.failures[:5])
             raise ImageError(f"{len(report.failures)} unreadable images: {failed}")
@@ -78,16 +74,18 @@ class Predicting(Held):
     def predict_report(
         self,
         source: Input,
-        conf: float = 0.25,
+        conf: float | None = None,
         save: str | Path | None = None,
-        batch_size: int = 1,
-        precision: Precision = "fp32",
+        batch_size: int | None = None,
+        precision: Precision | None = None,
+        **further: Unpack[FurtherOptions],
     ) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
+        options = Options.of(conf=conf, batch_size=batch_size, precision=precision, **further)
         images = images_of(source)
         kind = RESULTS[self.config.task]
         writer = None if save is None else Writer(Path(save), kind, paths_among(images), lists=False)
-        outcomes = self.predictor(precision).stream(images, conf, batch_size)
+        outcomes = self.predictor(options.precision).outcomes(images, options)
         return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:

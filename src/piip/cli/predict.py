@@ -37,13 +37,15 @@ def predict(
     """
     from piip.api import PIIP
     from piip.files import free_folder
-    from piip.prediction.files import write_predictions
+    from piip.prediction.files import write_all
+    from piip.prediction.options import Options
 
+    options = Options.of(conf=conf, batch_size=batch_size, precision=precision)
     model = PIIP(weights_path(weights, model_name), device)
     if window is not None:
         model.use_windows(window or None)
     folder = free_folder(USUAL_FOLDER) if output is None else output
-    written = write_predictions(model.predictor(precision), sources, folder, conf, batch_size)  # type: ignore[arg-type]
+    written = write_all(model.predictor(options.precision), sources, folder, options)
     for path, reason in written.failures:
         say(err, f"skipped {path}: {reason}", "yellow")
     say(out, f"{written.summary}; pictures and JSON are in {folder}")

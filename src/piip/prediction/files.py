@@ -9,7 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from typing_extensions import Unpack
+
 from piip.files import atomic_write, json_text, refuse_taken, shortened, taken
+from piip.prediction.options import FurtherOptions, Options
 from piip.prediction.predictor import Predictor
 from piip.prediction.results import AnyResult, ResultKind
 from piip.prediction.sources import Failure, Source, images_of
@@ -36,7 +39,12 @@ class Written:
 
 
 def write_predictions(
-    predictor: Predictor, sources: Sequence[Source], output: Path, conf: float = 0.25, batch_size: int = 1
+    predictor: Predictor,
+    sources: Sequence[Source],
+    output: Path,
+    conf: float | None = None,
+    batch_size: int | None = None,
+    **further: Unpack[FurtherOptions],
 ) -> Written:
     """Predict on `sources` one image after the other and write the results to `output` as they come.
 
@@ -49,9 +57,15 @@ def write_predictions(
         ValueError: `output` is the folder of an image, or holds files that would be written over.
         FileNotFoundError: nothing is behind a source.
     """
+    options = Options.of(conf=conf, batch_size=batch_size, precision=predictor.precision, **further)
+    return write_all(predictor, sources, output, options)
+
+
+def write_all(predictor: Predictor, sources: Sequence[Source], output: Path, options: Options) -> Written:
+    """`write_predictions` with options that are checked already."""
     images = images_of(sources)
     with Writer(output, predictor.kind, paths_among(images)) as writer:
-        for outcome in predictor.stream(images, conf, batch_size):
+        for outcome in predictor.outcomes(images, options):
             writer.add(outcome)
     return writer.written
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from piip import config, devices
 from piip.data.batches import collate, padded_size
@@ -21,6 +22,7 @@ from piip.data.detection.transforms import TestTransform
 from piip.data.samples import Sample
 from piip.heads.precision import predict_in_float32
 from piip.inference.current_copy import InferenceCopy, stored_in_half
+from piip.prediction.options import FurtherOptions, Options, Precision
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Failure, Source, images_of, opened
 from piip.structures import Batch, Instances, Prediction, Size, size_of
@@ -28,7 +30,6 @@ from piip.structures import Batch, Instances, Prediction, Size, size_of
 if TYPE_CHECKING:
     from piip.model import PIIPModel
 
-Precision = Literal["fp32", "bf16", "fp16"]
 MOST_WAITING = 4
 """batches of images that may wait for others of their size"""
 NOTHING = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -88,9 +89,7 @@ class Predictor:
         compile: bool = False,
     ) -> None:
         self.device = devices.find(device)
-        if precision not in (known := get_args(Precision)):
-            raise ValueError(f"precision {precision!r}: use one of {', '.join(known)}")
-        self.precision = precision
+        self.precision: Precision = Options(precision=precision).precision
         self.model = model.to(self.device)
         self.inference = InferenceCopy(self.model, fuse, compile, "all" if precision == "fp32" else "head")
         self.config = model.config
@@ -98,20 +97,28 @@ class Predictor:
         self.transform = input_transform(model.config)
 
     def predict(
-        self, sources: Source | Iterable[Source], score_threshold: float = 0.25, batch_size: int = 1
+        self,
+        sources: Source | Iterable[Source],
+        conf: float | None = None,
+        batch_size: int | None = None,
+        **further: Unpack[FurtherOptions],
     ) -> PredictionReport:
         """Run on all `sources` and keep every result; for many images prefer `stream`, which keeps none.
 
-        Broken files are skipped and listed in the report.
+        Broken files are skipped and listed in the report. The options are those of `prediction.options.Options`.
 
         Raises:
             FileNotFoundError: a path, folder or pattern with no image behind it
             TypeError, ValueError: an array, tensor or argument of the wrong kind
         """
-        return PredictionReport.of(self.stream(sources, score_threshold, batch_size))
+        return PredictionReport.of(self.stream(sources, conf, batch_size, **further))
 
     def stream(
-        self, sources: Source | Iterable[Source], score_threshold: float = 0.25, batch_size: int = 1
+        self,
+        sources: Source | Iterable[Source],
+        conf: float | None = None,
+        batch_size: int | None = None,
+        **further: Unpack[FurtherOptions],
     ) -> Iterator[AnyResult | Failure]:
         """The results one by one, in the order of the sources; a `Failure` in place of a broken file.
 
@@ -119,11 +126,8 @@ class Predictor:
         rounding; an image that waits for others of its size holds up at most a few batches. Raises what `predict`
         raises, before the first image for a missing path.
         """
-        if not 0.0 <= score_threshold <= 1.0:
-            raise ValueError(f"score_threshold {score_threshold}: use a number from 0 to 1")
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}: use 1 or more")
-        return self._stream(images_of(sources), score_threshold, batch_size)
+        options = Options.of(conf=conf, batch_size=batch_size, precision=self.precision, **further)
+        return self.outcomes(images_of(sources), options)
 
     @devices.float32_by_default()
     def run(self, batch: Batch) -> list[Prediction]:
@@ -142,40 +146,37 @@ class Predictor:
         """What `data.batches.collate` pads images to: multiples of the first, and at least the second, in pixels."""
         return self.model.config.preprocess.pad_multiple, self.model.config.backbone.smallest_image
 
-    def _stream(
-        self, sources: Iterable[Source], score_threshold: float, batch_size: int
-    ) -> Iterator[AnyResult | Failure]:
+    def outcomes(self, images: Iterable[Source], options: Options) -> Iterator[AnyResult | Failure]:
+        """As `stream`, of single images."""
         waiting: deque[_Waiting] = deque()
-        for source in sources:
+        for source in images:
             waiting.append(self._prepared(source))
-            self._run_full_batches(waiting, score_threshold, batch_size)
+            self._run_full_batches(waiting, options)
             yield from _finished(waiting)
         while waiting:
-            self._run_waiting(waiting, waiting[0].size, score_threshold, batch_size)
+            self._run_waiting(waiting, waiting[0].size, options)
             yield from _finished(waiting)
 
-    def _run_full_batches(self, waiting: deque[_Waiting], score_threshold: float, batch_size: int) -> None:
+    def _run_full_batches(self, waiting: deque[_Waiting], options: Options) -> None:
         """Run the newest image's size if there is a batch of it, and the oldest's where too many wait for it."""
         newest = waiting[-1].size
-        if sum(image.outcome is None and image.size == newest for image in waiting) >= batch_size:
-            self._run_waiting(waiting, newest, score_threshold, batch_size)
-        if len(waiting) >= MOST_WAITING * batch_size and waiting[0].outcome is None:
-            self._run_waiting(waiting, waiting[0].size, score_threshold, batch_size)
+        if sum(image.outcome is None and image.size == newest for image in waiting) >= options.batch_size:
+            self._run_waiting(waiting, newest, options)
+        if len(waiting) >= MOST_WAITING * options.batch_size and waiting[0].outcome is None:
+            self._run_waiting(waiting, waiting[0].size, options)
 
-    def _run_waiting(
-        self, waiting: Iterable[_Waiting], size: Size | None, score_threshold: float, batch_size: int
-    ) -> None:
+    def _run_waiting(self, waiting: Iterable[_Waiting], size: Size | None, options: Options) -> None:
         """Run the oldest images of one padded size, at most a batch."""
         found = (image for image in waiting if image.outcome is None and image.size == size)
-        images = list(islice(found, batch_size))
+        images = list(islice(found, options.batch_size))
         samples = [image.sample for image in images if image.sample is not None]
-        predictions = self._run_samples(samples, score_threshold) if samples else []
+        predictions = self._run_samples(samples, options) if samples else []
         for image, prediction in zip(images, predictions, strict=True):
-            image.outcome = self._result(prediction, image.pixels, image.path, score_threshold)
+            image.outcome = self._result(prediction, image.pixels, image.path, options)
             image.sample = None
 
-    def _run_samples(self, samples: list[Sample], score_threshold: float) -> list[Prediction]:
-        return self.run(replace(collate(samples, *self.padding), least_score=score_threshold, paste_masks=False))
+    def _run_samples(self, samples: list[Sample], options: Options) -> list[Prediction]:
+        return self.run(replace(collate(samples, *self.padding), least_score=options.conf, paste_masks=False))
 
     def _prepared(self, source: Source) -> _Waiting:
         found = opened(source)
@@ -185,10 +186,8 @@ class Predictor:
         sample = Sample(network_input, NOTHING, found.pixels.shape[:2], 0)
         return _Waiting(found.path, found.pixels, sample, padded_size(size_of(network_input), *self.padding))
 
-    def _result(
-        self, prediction: Prediction, image: np.ndarray, path: Path | None, score_threshold: float
-    ) -> AnyResult:
-        return self.kind.of(prediction, self.model.config, image, path, score_threshold)
+    def _result(self, prediction: Prediction, image: np.ndarray, path: Path | None, options: Options) -> AnyResult:
+        return self.kind.of(prediction, self.model.config, image, path, options.conf)
 
     def _predictions(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
         """In the precision asked for; the head of weights stored in half precision in float32."""

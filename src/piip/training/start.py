@@ -219,7 +219,7 @@ def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) 
     task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
     predictor = Predictor(best, next(best.parameters()).device, settings.precision)
     with Writer(output, predictor.kind, lists=False, replace=True) as pictures:
-        for outcome in predictor.stream(task.image_paths(val_data, DRAWN_PREDICTIONS), score_threshold=0.5):
+        for outcome in predictor.stream(task.image_paths(val_data, DRAWN_PREDICTIONS), conf=0.5):
             pictures.add(outcome)
 
 

@@ -1,0 +1,128 @@
+"""What a prediction can be told, in one place: names and their other names, what is usual, what is allowed.
+
+A new option is a field of `Options`, a line in `ALLOWED`, its other names in `ALIASES`, and all of its names in
+`FurtherOptions`. Whoever predicts passes `Options` on, so that nothing else has to know of it but what uses it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from typing_extensions import Self, TypedDict
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Allowed(NamedTuple):
+    """The values that an option takes, None among them where that is what is usual."""
+
+    test: Callable[[Any], bool]
+    remedy: str
+    """what to use instead of a wrong one"""
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+ALLOWED: dict[str, Allowed] = {
+    "conf": Allowed(lambda value: _number(value) and 0 <= value <= 1, "use a number from 0 to 1"),
+    "batch_size": Allowed(lambda value: _whole(value) and value >= 1, "use a whole number, 1 or more"),
+    "precision": Allowed(lambda value: value in get_args(Precision), f"use one of {', '.join(get_args(Precision))}"),
+}
+
+ALIASES: dict[str, str] = {
+    "threshold": "conf",
+    "score_threshold": "conf",
+    "confidence": "conf",
+    "batch": "batch_size",
+    "half": "precision",
+}
+"""names that hands know from elsewhere"""
+
+
+class FurtherOptions(TypedDict, total=False):
+    """For type checkers: what is said by keyword only; None: as is usual."""
+
+    threshold: float | None
+    score_threshold: float | None
+    confidence: float | None
+    batch: int | None
+    half: bool | None
+
+
+class PredictOptions(FurtherOptions, total=False):
+    """For type checkers: what `predict` may be told by keyword beside its source."""
+
+    conf: float | None
+    save: str | Path | None
+    batch_size: int | None
+    precision: Precision | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict; ValueError for a value that is not allowed.
+
+    >>> Options.of(threshold=0.5, batch=8)
+    Options(conf=0.5, batch_size=8, precision='fp32')
+    """
+
+    conf: float = 0.25
+    """lowest score of an object that counts, 0 to 1; tasks without objects have no use for it"""
+    batch_size: int = 1
+    """images per forward pass, of one padded size, so that results do not depend on it"""
+    precision: Precision = "fp32"
+    """of the matrix products"""
+
+    def __post_init__(self) -> None:
+        for name, allowed in ALLOWED.items():
+            _require(name, getattr(self, name), allowed)
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """The options that keywords name; of those not given, or None, what is usual.
+
+        Raises:
+            TypeError: a keyword that is none, with those that are near; or two for one option.
+            ValueError: a value that is not allowed.
+        """
+        named: dict[str, Any] = {}
+        for keyword, value in given.items():
+            name = meant(keyword)
+            if value is None:
+                continue
+            if name in named:
+                raise TypeError(f"{keyword} and another name of {name} are given; use one of them")
+            if keyword == "half":
+                value = "fp16" if value else "fp32"
+            _require(keyword, value, ALLOWED[name])
+            named[name] = value
+        return cls(**named)
+
+
+NAMES = tuple(option.name for option in fields(Options))
+
+
+def meant(keyword: str) -> str:
+    """The option of this name or alias; TypeError, with the near ones, where there is none."""
+    known = {name: name for name in NAMES} | ALIASES
+    if keyword not in known:
+        near = difflib.get_close_matches(keyword, known, n=2)
+        proposed = f"did you mean {' or '.join(near)}?" if near else f"the options are {', '.join(NAMES)}"
+        raise TypeError(f"there is no option {keyword!r}; {proposed}")
+    return known[keyword]
+
+
+def _require(name: str, value: object, allowed: Allowed) -> None:
+    if not allowed.test(value):
+        raise ValueError(f"{name} {value!r}: {allowed.remedy}")
