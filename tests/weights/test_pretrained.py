@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt, checkpoint_filter_fn
 from timm.models.vision_transformer import VisionTransformer
@@ -333,7 +334,6 @@ def test_other_architectures_are_refused_and_change_nothing(tmp_path: Path) -> N
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     good = save(tmp_path / "good.pth", plain().state_dict())
     bad = {
-        "deeper": (plain(depth=3).state_dict(), r"left over: vit\.blocks\.2"),
         "shallower": (plain(depth=1).state_dict(), r"missing: vit\.blocks\.1"),
         "wider": (plain(embed_dim=64).state_dict(), "of another shape"),
         "no qkv bias": (plain(qkv_bias=False).state_dict(), r"missing: vit\.blocks\.0\.attn\.qkv\.bias"),
@@ -355,10 +355,36 @@ def test_other_architectures_are_refused_and_change_nothing(tmp_path: Path) -> N
         assert torch.equal(tensor, before[name])
 
 
-def test_layer_scale_without_a_place_is_an_error(tmp_path: Path) -> None:
-    path = save(tmp_path / "dinov2.pth", plain(init_values=1e-3).state_dict())
-    with pytest.raises(WeightsError, match="have LayerScale: give the branch a `layer_scale`"):
-        load_branches(model_of(vit_fields(layer_scale=None)), {0: path})
+def test_layer_scale_without_a_place_is_folded(tmp_path: Path) -> None:
+    dinov2 = plain(init_values=0.3)
+    for block in dinov2.blocks:
+        nn.init.normal_(block.ls1.gamma)
+        nn.init.normal_(block.ls2.gamma)
+    model = model_of(vit_fields(layer_scale=None))
+    (report,) = load_branches(model, {0: save(tmp_path / "dinov2.pth", dinov2.state_dict())})
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(last_tokens(model, images), by_hand(dinov2, images, 4), rtol=1e-4, atol=1e-4)
+    assert report.folded == 2 * DEPTH
+    assert not [name for name in report.ignored if "blocks" in name]
+    assert f"LayerScale: {2 * DEPTH} folded" in str(report)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_first_blocks_of_a_deeper_model(tmp_path: Path, half: bool) -> None:
+    deep = plain(depth=DEPTH + 2)
+    if half:
+        deep.half()
+    save_file(deep.state_dict(), tmp_path / "deep.safetensors")
+    model = model_of(vit_fields(layer_scale=None))
+    (report,) = load_branches(model, {0: tmp_path / "deep.safetensors"})
+    deep.float().blocks = deep.blocks[:DEPTH]
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(last_tokens(model, images), by_hand(deep, images, 4), rtol=1e-4, atol=1e-4)
+    assert report.left_out == f"blocks {DEPTH} to {DEPTH + 1}: the branch has {DEPTH} of the {DEPTH + 2}"
+    assert f"left out: blocks {DEPTH}" in str(report)
+    gap = deep.state_dict() | {"blocks.7.norm1.weight": torch.ones(32)}
+    with pytest.raises(WeightsError, match=r"left over: vit\.blocks\.7"):
+        load_branches(model, {0: save(tmp_path / "gap.pth", gap)})
 
 
 def test_relative_biases_are_not_dropped_in_a_plain_vit(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Branches that start from pretrained backbones: timm's by name, or local files in the formats of the released models.
 
 Every tensor of the file is accounted for. What the branch has no place for may only be a classifier, a decoder or a
-token; a block that is left over or missing is an error, so that a wrong file cannot pass for a right one.
+token; a block that is missing is an error, and so is one left over that is not the next of a deeper model (which gives
+its first blocks, and the report says so), so that a wrong file cannot pass for a right one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from piip import config
 from piip.config.timm_models import unknown
 from piip.console import shortened
 from piip.model import PIIPModel
+from piip.weights.branches.fewer import first_blocks, without_layer_scale
 from piip.weights.branches.formats import normalised, read_branch_file
 from piip.weights.errors import WeightsError
 from piip.weights.files import nonfinite_keys
@@ -43,12 +45,20 @@ class BranchReport:
     """parameters of the branch that the file does not have, which keep their initial value"""
     ignored: tuple[str, ...]
     """tensors of the file that the branch has no place for: classifiers, decoders, tokens"""
+    left_out: str | None = None
+    """blocks of a deeper model than the branch"""
+    folded: int = 0
+    """LayerScales that the branch does not have: the layers before them are scaled instead, which is the same"""
 
     def __str__(self) -> str:
         lines = [f"branch {self.branch} from {self.source}: {len(self.used)} tensors used as they are"]
         for title, names in (("resized", self.resized), ("added", self.added), ("ignored", self.ignored)):
             if names:
                 lines.append(f"  {title}: {shortened(names, SHOWN)}")
+        if self.left_out is not None:
+            lines.append(f"  left out: {self.left_out}")
+        if self.folded:
+            lines.append(f"  LayerScale: {self.folded} folded into the layers before them, as the branch has none")
         return "\n".join(lines)
 
 
@@ -168,6 +178,8 @@ def _fit(
     if broken := nonfinite_keys(theirs):
         raise WeightsError(f"{source}: NaN or infinite weights in {', '.join(broken[:SHOWN])}")
     wanted = branch.state_dict()
+    theirs, left_out = first_blocks(theirs, branch.config.depth)  # type: ignore[union-attr, arg-type]
+    theirs, folded = without_layer_scale(theirs, wanted)
     state: dict[str, Tensor] = {}
     resized, added, wrong = [], [], []
     for name, old in wanted.items():
@@ -184,7 +196,8 @@ def _fit(
     ignored = [name for name in theirs if name not in wanted]
     _refuse_other_architecture(source, index, added, ignored, wrong)
     used = [name for name in state if theirs[name].shape == wanted[name].shape]
-    return state, BranchReport(index, source, tuple(used), tuple(resized), tuple(added), tuple(ignored))
+    report = BranchReport(index, source, tuple(used), tuple(resized), tuple(added), tuple(ignored), left_out, folded)
+    return state, report
 
 
 def _refuse_other_architecture(source: str, index: int, added: list[str], ignored: list[str], wrong: list[str]) -> None:
@@ -194,14 +207,7 @@ def _refuse_other_architecture(source: str, index: int, added: list[str], ignore
     found = [f"{len(names)} tensors {what}: {', '.join(names[:SHOWN])}" for what, names in problems.items() if names]
     if not found:
         return
-    hint = ""
-    if (
-        left_over
-        and all(name.rsplit(".", 1)[0].endswith((".ls1", ".ls2")) for name in left_over)
-        and not (wrong or missing)
-    ):
-        hint = ". The weights have LayerScale: give the branch a `layer_scale`"
-    raise WeightsError(f"{source}: these weights are not of branch {index}'s architecture; {'; '.join(found)}{hint}")
+    raise WeightsError(f"{source}: these weights are not of branch {index}'s architecture; {'; '.join(found)}")
 
 
 def _may_be_added(name: str) -> bool:
