@@ -39,7 +39,16 @@ def test_logits_may_be_large_and_places_absurd() -> None:
     )  # reads no other memory
 
 
-def test_what_float32_cannot_count_or_hold_is_refused() -> None:
-    assert bags.fits(torch.float32, (1000, 1000), 16)
-    assert not bags.fits(torch.float32, (1024, 1024), 16)
+@pytest.mark.parametrize("exact", [bags.EXACT, 1])
+def test_rows_that_float32_cannot_count_are_counted_in_whole_numbers(
+    exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bags, "EXACT", exact)
+    test_planes_equal_the_reference_at_any_width(8, (9, 7))
+    test_logits_may_be_large_and_places_absurd()
+
+
+def test_what_cannot_be_counted_or_held_is_refused() -> None:
+    assert bags.fits(torch.float32, (1024, 1024), 16)
+    assert not bags.fits(torch.float32, (11584, 11584), 16)
     assert not bags.fits(torch.float64, (10, 10), 16)

@@ -70,7 +70,9 @@ class PIIPBackbone(nn.Module):
             states = self.run_group(states, group)
             if str(group) in self.earlier_merges:
                 earlier.append(self.earlier_merges[str(group)](states))
-        return self.maps(self.merge(states), earlier)
+        merged = self.merge(states)
+        del states  # of a large image they take as much as a map
+        return self.maps(merged, earlier)
 
     def set_checkpointing(self, on: bool) -> None:
         """In training, recompute every block and exchange in the backward pass: less memory, more time.

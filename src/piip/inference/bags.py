@@ -20,11 +20,18 @@ from piip.structures import Size
 
 EXACT = 2**24
 """float32 counts to here"""
+ROWS = 2**31
+"""int32 counts to here"""
 
 
 def fits(dtype: torch.dtype, size: Size, heads: int) -> bool:
-    """Whether float32 holds the values of a source of `size`, and the numbers of a `table`'s rows."""
-    return dtype != torch.float64 and (size[0] + 3) * (size[1] + 3) * heads < EXACT
+    """Whether float32 holds the values of a source of `size`, and int32 the numbers of a `table`'s rows."""
+    return dtype != torch.float64 and _rows(size, heads) < ROWS
+
+
+def _rows(size: Size, heads: int) -> int:
+    """Of a table."""
+    return (size[0] + 3) * (size[1] + 3) * heads
 
 
 def table(tokens: Tensor, size: Size, heads: int, to_values: Callable[[Tensor], Tensor]) -> Tensor:
@@ -60,6 +67,8 @@ def sample(table: Tensor, size: Size, x: Tensor, y: Tensor, logits: Tensor) -> T
     left, top = x.trunc(), y.trunc()
     x, y = x.sub_(left), y.sub_(top)
     rows = _planes(heads, points, queries, torch.int32)
+    if _rows(size, heads) >= EXACT:
+        top, left = top.int(), left.int()
     rows[:, 0] = top.mul_(below).add_(left, alpha=heads).add_(torch.arange(heads)[:, None, None])
     rows[:, 0].clamp_(0, len(table) - below - heads - 1)  # NaN has no cell: it must not read out of bounds
     for corner, step in enumerate((heads, below, below + heads), start=1):

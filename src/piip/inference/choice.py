@@ -24,13 +24,17 @@ from torch import nn
 from piip.backbone.block import Blocks, WindowBlock
 from piip.backbone.feature_maps import Halve, Upsample, UpsampleTwice
 from piip.backbone.interaction import Injector
+from piip.backbone.merge import ConvMerge, LightMerge
 from piip.backbone.vit import ResizedPositions
 from piip.heads.mask_rcnn.fpn import FPN
 from piip.heads.mask_rcnn.roi import RoIAlign
+from piip.heads.mask_rcnn.rpn import RPN
 from piip.inference.block_in_place import BlocksInPlace
 from piip.inference.exchange_in_pieces import InjectorInPieces
 from piip.inference.fold_interactions import FoldedInjector
-from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces
+from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
+from piip.inference.merge_in_place import ConvMergeInPlace, LightMergeInPlace
+from piip.inference.neck_in_pieces import FPNInPieces, RPNInPieces
 from piip.inference.roi_products import RoIAlignByProducts
 from piip.lean.blocks import LeanBlock, LeanBlocks
 from piip.lean.embedding import LeanPatchEmbed, LeanPositions
@@ -66,9 +70,12 @@ PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
     FoldedInjector: InjectorInPieces,
     Upsample: UpsampleInPieces,
+    UpsampleTwice: UpsampleTwiceInPieces,
     Halve: HalveByMaxima,
+    ConvMerge: ConvMergeInPlace,
+    LightMerge: LightMergeInPlace,
 }
-HEAD_PREDICTED_ON_CPU: Twins = {RoIAlign: RoIAlignByProducts}
+HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces, RoIAlign: RoIAlignByProducts}
 """heads are never compiled"""
 TABLE: Mapping[tuple[Mode, bool], Twins] = {
     ("train", True): {**LEAN, **LEAN_ON_CPU, **TRAINED_ON_CPU},

@@ -26,10 +26,12 @@ class FewerProducts(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, O, H, W]."""
+        return convolve(x, self.transformed, self.bias) if self.applies(x) else super().forward(x)
+
+    def applies(self, x: Tensor) -> bool:
+        """Whether the transformed weights are for `x`."""
         counting = x.device.type == "meta" == self.transformed.device.type
-        if counting or (x.dtype == self.transformed.dtype and in_pieces(x, self.transformed)):
-            return convolve(x, self.transformed, self.bias)
-        return super().forward(x)
+        return counting or (x.dtype == self.transformed.dtype and in_pieces(x, self.transformed))
 
 
 def fold_convolutions(module: nn.Module) -> None:

@@ -40,9 +40,15 @@ def transform_weight(weight: Tensor) -> Tensor:
     return transformed.to(weight.dtype)
 
 
-def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution of x [B, C, H, W] with stride 1 and padding 1: [B, O, H, W], in memory channels last."""
+def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None, inner_rows: bool = False) -> Tensor:
+    """The convolution of x [B, C, H, W] with stride 1 and padding 1: [B, O, H, W], in memory channels last.
+
+    With `inner_rows`, x has its neighbours in the first and last row instead of padding: [B, O, H - 2, W].
+    """
     _, _, height, width = x.shape
+    above = 0
+    if inner_rows:
+        height, above = height - 2, 1
     down, across = -(-height // SIDE), -(-width // SIDE)
     grid = x.permute(0, 2, 3, 1)
     out = x.new_empty(len(x), down * SIDE, across * SIDE, transformed.shape[2])
@@ -50,7 +56,7 @@ def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None) -> Tensor:
     for first in range(0, len(x), images):
         for top in range(0, down, rows):
             results = out[first : first + images, top * SIDE : (top + rows) * SIDE]
-            inputs = _inputs(grid[first : first + images], top * SIDE, results.shape[1], results.shape[2])
+            inputs = _inputs(grid[first : first + images], top * SIDE + above, results.shape[1], results.shape[2])
             _convolve_tiles(inputs, transformed, bias, results)
     return out[:, :height, :width].permute(0, 3, 1, 2)
 

@@ -72,6 +72,7 @@ class MaskRCNNHead(Head[Tensor]):
         per_level = self.config.proposals_per_level_test
         logits, deltas = self.rpn(levels)
         found = self.rpn.proposals(logits, deltas, self.rpn.anchors(levels), batch.image_sizes, per_level)
+        del logits, deltas
         detections = self.box.predict(levels, [box for box, _ in found], batch.image_sizes, batch.original_sizes)
         results = [_wanted(*found, batch.least_score) for found in detections]
         if self.mask is None:
