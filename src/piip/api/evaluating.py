@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from piip import tasks
 from piip.api.held import Held
+from piip.config import ImageSize
 from piip.console import Terminal, say
 from piip.files import refuse_taken
+from piip.inference.resized import described_as
 from piip.prediction.files import REMEDY
 from piip.prediction.predictor import Precision
 
@@ -27,10 +29,13 @@ class Evaluating(Held):
         batch_size: int = 1,
         workers: int = 2,
         precision: Precision = "fp32",
+        image_size: ImageSize | None = None,
     ) -> Metrics:
         """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
 
         The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size.
+        `image_size`: the limit of the longer side of the network's input in pixels, or "native" for images as they
+        are; the model's own without it.
 
         Raises:
             DataError: no data set, or one that the model is not for, or most of whose images are missing.
@@ -46,9 +51,12 @@ class Evaluating(Held):
         line = tasks.in_a_line({split: opened})
         if line is not None:
             say(Terminal(stderr=True), line)
+        model = self.model
+        if image_size is not None:
+            model = described_as(model, self.config.predicting_at(image_size))
         if output is None:
-            return task.evaluate(self.model, opened, batch_size, workers, precision)
-        metrics = task.evaluate_to_folder(self.model, opened, Path(output), batch_size, workers, precision)
+            return task.evaluate(model, opened, batch_size, workers, precision)
+        metrics = task.evaluate_to_folder(model, opened, Path(output), batch_size, workers, precision)
         if line is not None:
             tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
         return metrics

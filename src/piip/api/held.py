@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
+from typing_extensions import Self
+
 from piip import config, devices, tasks, zoo
+from piip.config.errors import problems
 from piip.devices import Device
+from piip.inference.resized import described_as
 from piip.model import PIIPModel
 from piip.weights import hub
 from piip.weights.files import load_model
@@ -64,6 +71,24 @@ class Held:
         if self._model is None:
             self._model = PIIPModel(self.config)
         return self._model
+
+    def with_sizes(self, sizes: Sequence[int]) -> Self:
+        """The same branches on another pyramid, such as (4000, 1120, 448): a side in pixels for each, finest first.
+
+        The limits of the input's sides follow the finest branch; position embeddings are resized to the grids there
+        are. To be predicted with, trained and saved as any other. Weights that are loaded are shared with this object.
+
+        Raises:
+            ValueError: another number of sizes than of branches, or sizes that grow or do not fit a branch.
+        """
+        try:
+            described = self.config.with_sizes(sizes)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"sizes {'/'.join(map(str, sizes))}: {problems(error)}") from error
+        other = copy.copy(self)
+        other.config, other.recipe, other._random_branches = described, dict(self.recipe), set(self._random_branches)
+        other._model = None if self._model is None else described_as(self._model, described)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: all but the predictor, which is made again when it is needed."""

@@ -26,6 +26,34 @@ Window = Annotated[
     typer.Option(help="Segmentation: side of sliding windows in pixels, 0 for whole images; default: the model's own."),
 ]
 
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Longer side of the network's input in pixels, or \"native\" for images as they are; default: the model's."
+    ),
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option(help="Another pyramid for the same branches: the side of each, finest first, such as 4000/1120/448."),
+]
+
+
+def image_size_of(text: str | None) -> Any:
+    """`--image-size` as Python takes it; ValueError for what is no size."""
+    if text is None or text == "native":
+        return text
+    if not text.isdecimal():
+        raise ValueError(f"--image-size {text}: use the longer side in pixels, or native for images as they are")
+    return int(text)
+
+
+def sizes_of(text: str) -> list[int]:
+    """`--sizes` as numbers; ValueError for what is none."""
+    parts = text.replace(",", "/").split("/")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"--sizes {text}: use a side in pixels for each branch, finest first, such as 4000/1120/448")
+    return [int(part) for part in parts]
+
 
 def used(**options: Any) -> dict[str, Any]:
     """The options that were given."""

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from piip.cli.options import Device, OfficialModel, Precision, Weights, Window, err, out, weights_path
+from piip.cli.options import (
+    Device,
+    ImageSize,
+    OfficialModel,
+    Precision,
+    Sizes,
+    Weights,
+    Window,
+    err,
+    image_size_of,
+    out,
+    sizes_of,
+    weights_path,
+)
 from piip.console import say
 
 USUAL_FOLDER = Path("runs/predict")
@@ -28,6 +41,8 @@ def predict(
     device: Device = None,
     precision: Precision = "fp32",
     window: Window = None,
+    image_size: ImageSize = None,
+    sizes: Sizes = None,
     model_name: OfficialModel = None,
 ) -> None:
     """Predict on images: annotated pictures, and JSON and other files that depend on the model's task.
@@ -40,8 +55,11 @@ def predict(
     from piip.prediction.files import write_all
     from piip.prediction.options import Options
 
-    options = Options.of(conf=conf, batch_size=batch_size, precision=precision)
+    size = image_size_of(image_size)
+    options = Options.of(conf=conf, batch_size=batch_size, precision=precision, image_size=size)
     model = PIIP(weights_path(weights, model_name), device)
+    if sizes is not None:
+        model = model.with_sizes(sizes_of(sizes))
     if window is not None:
         model.use_windows(window or None)
     folder = free_folder(USUAL_FOLDER) if output is None else output

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from piip.cli.options import Device, err, official, out, used
+from piip.cli.options import Device, Sizes, err, official, out, sizes_of, used
 from piip.cli.settings import key_values
 from piip.console import say
 
@@ -32,6 +32,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per step and process.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Longer side of the network's input in pixels.")] = None,
+    sizes: Sizes = None,
     device: Device = None,
     output: Annotated[Path | None, typer.Option(help="Parent folder of OUTPUT/TASK/NAME; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the model's.")] = None,
@@ -68,11 +69,21 @@ def train(
     settings = used(**settings) | key_values(set_ or [])
     if resume is None:
         trained, result = _begin(
-            model, weights, branch_weights, data, epochs, output or Path("runs"), name, image_size, device, settings
+            model,
+            weights,
+            branch_weights,
+            data,
+            epochs,
+            output or Path("runs"),
+            name,
+            image_size,
+            sizes,
+            device,
+            settings,
         )
     else:
         kept = {"--model": model, "--weights": weights, "--branch-weights": branch_weights, "--name": name}
-        if wrong := used(**kept, **{"--image-size": image_size, "--output": output}):
+        if wrong := used(**kept, **{"--image-size": image_size, "--sizes": sizes, "--output": output}):
             raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
         settings |= used(data=None if data is None else str(data), device=device)
         trained, result = PIIP.resume(resume, epochs, **settings)
@@ -93,7 +104,8 @@ def _say_end(trained: PIIP, result: RunResult) -> None:
 
 def _begin(
     model: str | None, weights: Path | None, branch_weights: list[str] | None, data: Path | None, epochs: int | None,
-    output: Path, name: str | None, image_size: int | None, device: str | None, settings: dict[str, Any],
+    output: Path, name: str | None, image_size: int | None, sizes: str | None, device: str | None,
+    settings: dict[str, Any],
 ) -> tuple[PIIP, RunResult]:  # fmt: skip
     """A new run, from a named model's fresh or released weights or from a user's."""
     from piip.api import PIIP
@@ -105,6 +117,8 @@ def _begin(
     chosen = model if weights is None else weights
     assert chosen is not None
     trained = PIIP(chosen)
+    if sizes is not None:
+        trained = trained.with_sizes(sizes_of(sizes))
     if branch_weights:
         early = settings | used(epochs=epochs)
         early.pop("head", None)

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from piip.cli.options import Device, OfficialModel, Precision, Weights, Window, out, weights_path
+from piip.cli.options import (
+    Device,
+    ImageSize,
+    OfficialModel,
+    Precision,
+    Sizes,
+    Weights,
+    Window,
+    image_size_of,
+    out,
+    sizes_of,
+    weights_path,
+)
 from piip.console import say
 
 
@@ -24,6 +36,8 @@ def val(
     device: Device = None,
     precision: Precision = "fp32",
     window: Window = None,
+    image_size: ImageSize = None,
+    sizes: Sizes = None,
     model_name: OfficialModel = None,
 ) -> None:
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
@@ -35,10 +49,13 @@ def val(
     released = weights_path(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
     folder = output or free_folder(home / f"{split}-{data.resolve().name}", "-")
+    size = image_size_of(image_size)
     model = PIIP(released, device)
+    if sizes is not None:
+        model = model.with_sizes(sizes_of(sizes))
     if window is not None:
         model.use_windows(window or None)
-    metrics = model.val(data, split, folder, batch_size, workers, precision)  # type: ignore[arg-type]
+    metrics = model.val(data, split, folder, batch_size, workers, precision, size)  # type: ignore[arg-type]
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)
     say(out, f"metrics, results and pictures are in {folder}")

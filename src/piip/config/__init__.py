@@ -8,7 +8,7 @@ from piip.config.backbone import GROUP_NORM_GROUPS, Backbone, FeatureMaps, Inter
 from piip.config.branch import Branch, Frozen, Group, Rate, Stage, even_groups
 from piip.config.encoder import Encoder
 from piip.config.heads import DINO, Classifier, Head, MaskRCNN, Task, UperNet
-from piip.config.model import Model, Preprocess
+from piip.config.model import ImageSize, Model, Preprocess
 
 __all__ = [
     "DINO",
@@ -21,6 +21,7 @@ __all__ = [
     "Frozen",
     "Group",
     "Head",
+    "ImageSize",
     "Interaction",
     "MaskRCNN",
     "Model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
@@ -114,6 +115,20 @@ class Backbone(Frozen):
         finest = self.branches[0]
         unit = 1.0 if finest.family == "convnext" else finest.patch / 16
         return tuple(stride * unit for stride in self.maps.strides)
+
+    def with_sizes(self, sizes: Sequence[int]) -> Backbone:
+        """The same branches on another pyramid: a side in pixels for each, finest first.
+
+        Position embeddings stay as they are stored; they are resized to whatever grid there is.
+
+        Raises:
+            ValueError: another number of sizes than of branches, or sizes that grow or do not fit a branch.
+        """
+        if len(sizes) != len(self.branches):
+            raise ValueError(f"{len(sizes)} sizes for {len(self.branches)} branches: give one for each, finest first, "
+                             f"as in {'/'.join(str(branch.size) for branch in self.branches)}")  # fmt: skip
+        branches = [branch.model_dump() | {"size": size} for branch, size in zip(self.branches, sizes, strict=True)]
+        return Backbone.model_validate(self.model_dump() | {"branches": branches})
 
     @model_validator(mode="after")
     def _check(self) -> Backbone:

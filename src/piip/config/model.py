@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -12,6 +14,9 @@ from piip.config.heads import DINO, TASKS, Classifier, Head, MaskRCNN, Task, Upe
 from piip.config.limits import Pixels
 
 MOST_CLASSES = 200_000
+
+ImageSize = int | Literal["native"]
+"""of a prediction: the limit of the longer side in pixels, or every image as it is"""
 
 
 class Preprocess(Frozen):
@@ -24,6 +29,8 @@ class Preprocess(Frozen):
     in the released segmentors, which look through sliding windows"""
     short_side: Pixels
     """limit of the shorter side after the resize, in pixels"""
+    resize_in_tests: bool = True
+    """whether evaluation and prediction resize images at all; without, each is seen at its own size"""
     pad_multiple: Pixels = 32
     """both sides are padded with zeros (after normalising) to a multiple of this"""
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
@@ -34,6 +41,20 @@ class Preprocess(Frozen):
     def test_long_side(self) -> float:
         """The limit of the longer side in evaluation and prediction: infinite where there is none."""
         return self.long_side if self.long_side_in_tests else math.inf
+
+    def at(self, image_size: ImageSize) -> Preprocess:
+        """The same with another limit of the longer side, that of the shorter one in proportion; or without resizing.
+
+        Raises:
+            ValueError: less than one multiple of the padding.
+        """
+        if image_size == "native":
+            return self.model_copy(update={"resize_in_tests": False})
+        if image_size < self.pad_multiple:
+            raise ValueError(f"image size {image_size}: use at least {self.pad_multiple} pixels")
+        short = max(1, round(image_size / self.long_side * self.short_side))
+        sides = {"long_side": int(image_size), "short_side": short, "resize_in_tests": True}
+        return Preprocess.model_validate(self.model_dump() | sides)
 
     @model_validator(mode="after")
     def _check(self) -> Preprocess:
@@ -59,6 +80,30 @@ class Model(Frozen):
     def task(self) -> Task:
         """What the head does."""
         return TASKS[self.head.kind]
+
+    def predicting_at(self, image_size: ImageSize) -> Model:
+        """The same model for images of another size in evaluation and prediction; see `Preprocess.at`.
+
+        Raises:
+            ValueError: as there; or a classifier, which sees squares, is to see images at their own size.
+        """
+        if image_size == "native" and isinstance(self.head, Classifier):
+            raise ValueError("image size 'native': a classifier sees squares of one size; give their side in pixels")
+        return self.model_copy(update={"preprocess": self.preprocess.at(image_size)})
+
+    def with_image_size(self, image_size: int) -> Model:
+        """The same model to be trained on images with another longer side; sliding windows keep their proportion."""
+        preprocess = self.preprocess.at(image_size)
+        head = self.head
+        if isinstance(head, UperNet):
+            head = head.scaled(image_size / self.preprocess.long_side)
+        return self.model_copy(update={"preprocess": preprocess, "head": head})
+
+    def with_sizes(self, sizes: Sequence[int]) -> Model:
+        """The same branches on another pyramid; the input's sides follow the finest. See `Backbone.with_sizes`."""
+        backbone = self.backbone.with_sizes(sizes)
+        long_side = round(self.preprocess.long_side * sizes[0] / self.backbone.branches[0].size)
+        return self.model_copy(update={"backbone": backbone}).with_image_size(long_side)
 
     @model_validator(mode="after")
     def _check(self) -> Model:

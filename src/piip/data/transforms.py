@@ -21,6 +21,13 @@ def keep_ratio_size(size: Size, long_side: float, short_side: int) -> Size:
     return height, width
 
 
+def size_in_tests(size: Size, preprocess: Preprocess) -> Size:
+    """(height, width) that evaluation and prediction give an image of `size`."""
+    if not preprocess.resize_in_tests:
+        return size
+    return keep_ratio_size(size, preprocess.test_long_side, preprocess.short_side)
+
+
 def resized(image: Tensor, size: Size) -> Tensor:
     """An image [..., H, W] (or tv_tensor) at another size: bilinear without antialiasing, as everywhere in the
     reference's recipes; masks by nearest neighbour."""  # fmt: skip
@@ -40,4 +47,5 @@ def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
 
 def network_input(image: Tensor, preprocess: Preprocess) -> Tensor:
     """uint8 [3, H, W] to float32 [3, h, w]: resized with its shape kept, and normalised."""
-    return normalised(resize_keep_ratio(image, preprocess.test_long_side, preprocess.short_side), preprocess)
+    height, width = functional.get_size(image)
+    return normalised(resized(image, size_in_tests((height, width), preprocess)), preprocess)

@@ -46,7 +46,8 @@ class UpsampleTwiceInPieces(LeanUpsampleTwice):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, O, 4H, 4W]."""
-        first, norm, _gelu, second = self
+        parts: list[Any] = list(self)
+        first, norm, _gelu, second = parts
         known = type(first) is type(second) is UpsampleInPieces and type(norm) in (nn.GroupNorm, LayerNorm2d)
         if not known or not in_pieces(x):
             return super().forward(x)

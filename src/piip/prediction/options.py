@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from typing_extensions import Self, TypedDict
 
+from piip.config import ImageSize
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -38,6 +40,10 @@ ALLOWED: dict[str, Allowed] = {
     "conf": Allowed(lambda value: _number(value) and 0 <= value <= 1, "use a number from 0 to 1"),
     "batch_size": Allowed(lambda value: _whole(value) and value >= 1, "use a whole number, 1 or more"),
     "precision": Allowed(lambda value: value in get_args(Precision), f"use one of {', '.join(get_args(Precision))}"),
+    "image_size": Allowed(
+        lambda value: value is None or value == "native" or (_whole(value) and value >= 1),
+        "use the longer side in pixels, or 'native' for images as they are",
+    ),
 }
 
 ALIASES: dict[str, str] = {
@@ -46,6 +52,7 @@ ALIASES: dict[str, str] = {
     "confidence": "conf",
     "batch": "batch_size",
     "half": "precision",
+    "imgsz": "image_size",
 }
 """names that hands know from elsewhere"""
 
@@ -58,6 +65,8 @@ class FurtherOptions(TypedDict, total=False):
     confidence: float | None
     batch: int | None
     half: bool | None
+    image_size: ImageSize | None
+    imgsz: ImageSize | None
 
 
 class PredictOptions(FurtherOptions, total=False):
@@ -74,7 +83,7 @@ class Options:
     """How to predict; ValueError for a value that is not allowed.
 
     >>> Options.of(threshold=0.5, batch=8)
-    Options(conf=0.5, batch_size=8, precision='fp32')
+    Options(conf=0.5, batch_size=8, precision='fp32', image_size=None)
     """
 
     conf: float = 0.25
@@ -83,6 +92,9 @@ class Options:
     """images per forward pass, of one padded size, so that results do not depend on it"""
     precision: Precision = "fp32"
     """of the matrix products"""
+    image_size: ImageSize | None = None
+    """limit of the longer side of the network's input in pixels, "native" for images as they are, None for the model's
+    own; the shorter side's limit follows in proportion"""
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():

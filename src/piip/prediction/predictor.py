@@ -149,8 +149,11 @@ class Predictor:
     def outcomes(self, images: Iterable[Source], options: Options) -> Iterator[AnyResult | Failure]:
         """As `stream`, of single images."""
         waiting: deque[_Waiting] = deque()
+        transform = self.transform
+        if options.image_size is not None:
+            transform = input_transform(self.model.config.predicting_at(options.image_size))
         for source in images:
-            waiting.append(self._prepared(source))
+            waiting.append(self._prepared(source, transform))
             self._run_full_batches(waiting, options)
             yield from _finished(waiting)
         while waiting:
@@ -178,11 +181,11 @@ class Predictor:
     def _run_samples(self, samples: list[Sample], options: Options) -> list[Prediction]:
         return self.run(replace(collate(samples, *self.padding), least_score=options.conf, paste_masks=False))
 
-    def _prepared(self, source: Source) -> _Waiting:
+    def _prepared(self, source: Source, transform: Callable[[Tensor], Tensor]) -> _Waiting:
         found = opened(source)
         if isinstance(found, Failure):
             return _Waiting(outcome=found)
-        network_input = self.transform(torch.from_numpy(found.pixels).permute(2, 0, 1))
+        network_input = transform(torch.from_numpy(found.pixels).permute(2, 0, 1))
         sample = Sample(network_input, NOTHING, found.pixels.shape[:2], 0)
         return _Waiting(found.path, found.pixels, sample, padded_size(size_of(network_input), *self.padding))
 

@@ -21,7 +21,7 @@ from piip.data.detection.splits import find_splits
 from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.opening import chosen, evaluated
 from piip.data.report import CheckReport, DataError
-from piip.data.transforms import keep_ratio_size
+from piip.data.transforms import size_in_tests
 from piip.evaluation import coco as evaluation
 from piip.evaluation.coco import CocoMetrics
 from piip.files import write_json
@@ -98,7 +98,7 @@ def predict_all(
     """(position in `data`, prediction) of every image, those of one padded size together."""
     preprocess = predictor.model.config.preprocess
     dataset = DetectionDataset(data, TestTransform(preprocess), seed=0, masks=False)
-    sizes = [keep_ratio_size(image.size, preprocess.long_side, preprocess.short_side) for image in data.images]
+    sizes = [size_in_tests(image.size, preprocess) for image in data.images]
     multiple, smallest = predictor.padding
     for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
         yield from zip(batch.indices, predictor.run(replace(batch, paste_masks=False)), strict=True)

@@ -19,7 +19,7 @@ from piip.data.segmentation.dataset import SegmentationDataset
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, open_masks
 from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
-from piip.data.transforms import keep_ratio_size
+from piip.data.transforms import size_in_tests
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import numbered
@@ -114,7 +114,7 @@ def predict_all(
     """(position in `data`, annotated labels, prediction) of every image, those of one padded size together."""
     preprocess = predictor.model.config.preprocess
     dataset = SegmentationDataset(data, MaskTestTransform(preprocess))
-    sizes = [keep_ratio_size(image.size, preprocess.long_side, preprocess.short_side) for image in data.images]
+    sizes = [size_in_tests(image.size, preprocess) for image in data.images]
     multiple, smallest = predictor.padding
     for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
         for index, labels, prediction in zip(batch.indices, batch.targets, predictor.run(batch), strict=True):

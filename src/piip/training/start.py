@@ -253,15 +253,4 @@ def with_head(model: config.Model, settings: Mapping[str, Any]) -> config.Model:
 
 def with_image_size(model: config.Model, image_size: int | None) -> config.Model:
     """`model` with another longer side of the input; the shorter side and sliding windows keep their proportion."""
-    if image_size is None:
-        return model
-    smallest = model.preprocess.pad_multiple
-    if image_size < smallest:
-        raise ValueError(f"image size {image_size}: use at least {smallest} pixels")
-    factor = image_size / model.preprocess.long_side
-    short = max(1, round(factor * model.preprocess.short_side))
-    preprocess = model.preprocess.model_copy(update={"long_side": image_size, "short_side": short})
-    update: dict[str, Any] = {"preprocess": preprocess}
-    if isinstance(model.head, config.UperNet):
-        update["head"] = model.head.scaled(factor)
-    return model.model_copy(update=update)
+    return model if image_size is None else model.with_image_size(image_size)

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
 from piip.data.detection.augmentation import Augmentation
-from piip.data.transforms import keep_ratio_size, network_input, normalised, resized
+from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
 from piip.structures import Instances, Size, size_of
 
 Step = Callable[[Tensor], Tensor]
@@ -51,7 +51,7 @@ class TestTransform:
         self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
     ) -> tuple[Tensor, Instances]:
         """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
-        size = keep_ratio_size(size_of(image), self.preprocess.test_long_side, self.preprocess.short_side)
+        size = size_in_tests(size_of(image), self.preprocess)
         image, objects = _apply([_resize(size)], image, boxes, labels, masks)
         return normalised(image, self.preprocess), objects
 
