@@ -83,14 +83,13 @@ def main() -> None:
             for size, path in photos.items():
                 found[size].append(measured(lambda path=path: model.predict(path, image_size="native"), clock))
     print(f"{given.model}, {torch.get_num_threads()} threads")
-    per_pixel = {
-        size: statistics.median(time for time, _ in runs) / (size[0] * size[1]) for size, runs in found.items()
-    }
+    medians = {size: statistics.median(seconds for seconds, _ in runs) for size, runs in found.items()}
+    per_pixel = {size: seconds / (size[0] * size[1]) for size, seconds in medians.items()}
     first = per_pixel[given.sizes[0]]
     for size, runs in found.items():
-        seconds, memory = (statistics.median(values) for values in zip(*runs, strict=True))
+        memory = statistics.median(memory for _, memory in runs)
         print(
-            f"{size[0]} x {size[1]}: {seconds:.1f} s, {per_pixel[size] * 1e6:.2f} s per megapixel "
+            f"{size[0]} x {size[1]}: {medians[size]:.1f} s, {per_pixel[size] * 1e6:.2f} s per megapixel "
             f"({per_pixel[size] / first:.2f} of the first), {memory:.2f} GB above the weights",
             flush=True,
         )
