@@ -1,7 +1,9 @@
 """Files that open and do not decode are found by the check, once."""
 
 import json
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     real = whole_images.decode_image
 
-    def counted(file: Path) -> np.ndarray:
+    def counted(file: Path, reduction: int) -> np.ndarray:
         seen.append(file)
-        return real(file)
+        return real(file, reduction=reduction)
 
     monkeypatch.setattr(whole_images, "decode_image", counted)
     return seen
@@ -63,6 +65,29 @@ def test_nothing_is_decoded_twice_until_it_changes(tmp_path: Path, decoded: list
     os.utime(one, ns=(1, 1))
     assert undecodable([one, two]) == {}
     assert sorted(decoded) == [one, two]
+
+
+def test_in_processes_of_which_a_file_ends_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_images, "WORTH_PROCESSES", 8)
+    files = [photo(tmp_path / f"{number:02}.png", 900 if number in (3, 20) else None) for number in range(24)]
+    named = undecodable(files)
+    assert sorted(named) == [files[3], files[20]]
+    if multiprocessing.get_start_method() != "fork":
+        return  # the decoder below would be another
+    real = whole_images.decode_image
+
+    def fatal(file: Path, reduction: int) -> np.ndarray:
+        if file in (files[5], files[22]):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return real(file, reduction=reduction)
+
+    monkeypatch.setattr(whole_images, "decode_image", fatal)
+    monkeypatch.setenv("PIIP_HOME", str(tmp_path / "another"))
+    found = undecodable(files)
+    assert sorted(found) == [files[3], files[5], files[20], files[22]]
+    assert found[files[5]] == f"{files[5]}: broken in a way that ends the process which decodes it"
+    assert found[files[3]] == named[files[3]]
+    assert undecodable(files) == found  # without another process that ends
 
 
 def test_a_file_that_is_missing_is_looked_for_again(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From a recipe and what the user gives to the settings of a run."""
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import piip
 from piip import config, zoo
 from piip.cli.settings import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
+from piip.data.decode import ImageError
 from piip.data.synthetic import make_scenes
 from piip.tasks import detection
 from piip.training.settings import Settings, write_run_config
@@ -170,3 +172,20 @@ def test_another_default_of_torch_changes_no_training(tmp_path):
             torch.set_default_dtype(torch.float32)
         losses.append({name: value for name, value in run.history[0].items() if name != "seconds"})
     assert losses[0] == losses[1]
+
+
+def test_images_that_cannot_be_decoded_are_found_before_the_first_step(tmp_path, capsys):
+    data = make_scenes(tmp_path / "data", train=4, val=3, size=(64, 64))
+    settings = {"epochs": 1, "workers": 0, "image_size": 64, "drop_empty": False}
+    for file in (data / "train" / "00001.png", data / "val" / "00000.png"):
+        file.write_bytes(file.read_bytes()[:-200])
+    run = piip.PIIP(tiny.model()).train(data, output=tmp_path / "checked", **settings)
+    said = "1 of 4 images are left out; left out: image file that cannot be decoded (1). val: 1 of 3"
+    assert f"data: train: {said}" in capsys.readouterr().err
+    findings = json.loads((run.folder / "data_findings.json").read_text())
+    assert [part["findings"][0]["count"] for part in findings.values()] == [1, 1]
+    assert "00001.png" in findings["train"]["findings"][0]["examples"][0]
+    assert len(json.loads((run.folder / "skipped.json").read_text())["unreadable_images"]) == 1
+    with pytest.raises(ImageError, match="00000.png: broken or truncated"):  # in the evaluation
+        piip.PIIP(tiny.model()).train(data, output=tmp_path / "unchecked", check_images=False, **settings)
+    assert piip.PIIP(run.last_weights).val(data).box.numbers["AP"] == run.history[0]["box_AP"]

@@ -9,6 +9,7 @@ from piip import tasks
 from piip.api.held import Held
 from piip.config import ImageSize
 from piip.console import Terminal, say
+from piip.data.whole_images import undecodable
 from piip.files import refuse_taken
 from piip.inference.resized import described_as
 from piip.prediction.files import REMEDY
@@ -46,6 +47,7 @@ class Evaluating(Held):
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
         task = tasks.of(self.config)
         opened = task.open_split(data, split)
+        opened = tasks.leave_out(opened, undecodable((image.path for image in opened.images), workers > 0), "val")
         if split != "train":
             tasks.require_enough(split, opened)
         line = tasks.in_a_line({split: opened})

@@ -193,12 +193,12 @@ def _loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate_batch,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent,
         generator=torch.Generator(),  # else the loader draws its workers' seeds from the model's generator
     )
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def leave_signals_to_the_parent(worker: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM reach every process of a group; the training decides, workers end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere the sender of a signal stays unknown

@@ -8,6 +8,9 @@ The rules, whatever the file holds:
   range of their own: 0..255 is taken as it is; above that, up to 65535, integers count as 16-bit; floats
   within 0..1 are multiplied by 255. Any other range is refused, because scaling it would be a guess.
 - Sizes are checked before any pixel is decoded, and every failure is an `ImageError`.
+- Photos of more than 40 megapixels may be asked for at a half, a quarter or an eighth of their size (`reduction_for`),
+  each pixel the mean of those that it stands for. That takes a part of the memory: JPEG is decoded at that size, of the
+  other formats only what Pillow itself decodes is there whole.
 """
 
 from __future__ import annotations
@@ -48,6 +51,12 @@ AT_ONCE = 16_000_000
 STRIP = 1_000_000
 """pixels of a strip of rows, in larger ones"""
 
+LARGE = 40_000_000
+"""pixels up to which an image is never reduced"""
+MARGIN = 2
+"""how many times as large as needed, in both directions, a reduced image still is"""
+REDUCTIONS = (8, 4, 2)
+
 _TURNING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width"""
 _FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
@@ -62,14 +71,39 @@ class ImageError(ValueError):
     """An image that cannot be read; the message names it and says why."""
 
 
-def decode_image(source: str | Path | bytes, *, upright: bool = True) -> np.ndarray:
+def decode_image(source: str | Path | bytes, *, upright: bool = True, reduction: int = 1) -> np.ndarray:
     """Pixels of an image file (path) or of an encoded image (bytes): uint8 [H, W, 3], RGB.
 
-    `upright=False` leaves the pixels as they are stored, for annotations made in that frame. Raises
-    `ImageError` for whatever is wrong with the file: missing, broken, truncated, too large, not an image.
+    Args:
+        source: the file, or its content.
+        upright: False leaves the pixels as they are stored, for annotations made in that frame.
+        reduction: one of `REDUCTIONS` gives the image at that part of its size, see `reduced_size`.
+
+    Raises `ImageError` for whatever is wrong with the file: missing, broken, truncated, too large, not an image.
     """
     with _errors_named(source), _open(source) as image:
-        return _decoded(image, upright)
+        return _decoded(image, upright, reduction)
+
+
+def reduction_for(size: Size, needed: Size) -> int:
+    """The part of its size, as 1, 2, 4 or 8, at which an image can be decoded where `needed` pixels are enough.
+
+    More than 1 only for more than `LARGE` pixels, where `MARGIN` times the `needed` height and width are left.
+
+    >>> reduction_for((8000, 10000), (800, 1000)), reduction_for((8000, 10000), (1000, 1250))
+    (4, 4)
+    >>> reduction_for((5000, 8000), (10, 16)), reduction_for((8000, 10000), (3000, 3750))
+    (1, 1)
+    """
+    if size[0] * size[1] <= LARGE:
+        return 1
+    most = min(side // (MARGIN * least) for side, least in zip(size, needed, strict=True))
+    return next((part for part in REDUCTIONS if part <= most), 1)
+
+
+def reduced_size(size: Size, reduction: int) -> Size:
+    """(height, width) of an image of `size` that was decoded with that `reduction`."""
+    return -(-size[0] // reduction), -(-size[1] // reduction)
 
 
 def decode_values(path: str | Path) -> np.ndarray:
@@ -149,24 +183,34 @@ def _check_file(found: os.stat_result) -> None:
         raise ImageError(f"{found.st_size / 1e6:.0f} MB, of at most {LARGEST_FILE / 1e6:.0f}")
 
 
-def _decoded(image: Image.Image, upright: bool) -> np.ndarray:
+def _decoded(image: Image.Image, upright: bool, reduction: int = 1) -> np.ndarray:
     _check_size(image.size)
+    if reduction > 1:
+        whole = image.size
+        image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
+        reduction = reduction if image.size == whole else 1
     image.load()
     orientation = exif_orientation(image) if upright else 1
-    pixels = _in_strips(image) if image.width * image.height > AT_ONCE else np.array(_to_rgb(image))
+    small = image.width * image.height <= AT_ONCE and reduction == 1
+    pixels = np.array(_to_rgb(image)) if small else _in_strips(image, reduction)
     return pixels if orientation == 1 else _turned(pixels, orientation)
 
 
-def _in_strips(image: Image.Image) -> np.ndarray:
+def _in_strips(image: Image.Image, reduction: int = 1) -> np.ndarray:
     """The same pixels with less memory: what is converted on the way is there for one strip of rows at a time."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return np.array(_to_rgb(image))  # the range of all values counts
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, STRIP // image.width)
+        return np.array(_reduced(_to_rgb(image), reduction))  # the range of all values counts
+    pixels = np.empty((*reduced_size((image.height, image.width), reduction), 3), np.uint8)
+    rows = reduction * max(1, STRIP // (image.width * reduction))
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom))))
+        strip = _reduced(_to_rgb(image.crop((0, top, image.width, bottom))), reduction)
+        pixels[top // reduction : top // reduction + strip.height] = np.asarray(strip)
     return pixels
+
+
+def _reduced(image: Image.Image, reduction: int) -> Image.Image:
+    return image if reduction == 1 else image.reduce(reduction)
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -10,57 +10,126 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
 
 from piip.console import Terminal
-from piip.data.decode import ImageError, decode_image
+from piip.data.batches import leave_signals_to_the_parent
+from piip.data.decode import REDUCTIONS, ImageError, decode_image
 from piip.files import cache_folder, write_json
 
+UNDECODABLE = "image file that cannot be decoded"
+"""the finding"""
 FOLDER = "decoded"
 """in the cache"""
-MEMORY = 8
-"""threads at most: each holds one image. Decoders run outside Python's lock, so that threads share the work"""
+MOST = 8
+"""threads or processes at most: each holds one image"""
+WORTH_PROCESSES = 64
+"""files for which processes are begun; of fewer, threads of this one take care"""
 WORTH_A_BAR = 200
 """files that take long enough to show how far it is"""
+KEPT_AFTER = 2000
+"""files after which is written what is known of them, so that a check that is ended has not been for nothing"""
+TOGETHER = 8
+"""files that a process is given at a time"""
 
 Stamp = list[int]
 """a file's length in bytes and time stamp in nanoseconds"""
 
 
-def undecodable(files: Iterable[Path]) -> dict[Path, str]:
-    """The files that cannot be decoded completely, with the reason; a file that is not there is one of them."""
-    folders: dict[Path, list[Path]] = defaultdict(list)
-    for file in dict.fromkeys(files):
-        folders[file.parent].append(file)
-    broken: dict[Path, str] = {}
-    for folder, inside in folders.items():
-        broken |= _in_folder(folder, inside)
-    return broken
+def undecodable(files: Iterable[Path], processes: bool = True, bar: bool = True) -> dict[Path, str]:
+    """The files that cannot be decoded completely, with the reason; a file that is not there is one of them.
 
-
-def _in_folder(folder: Path, files: list[Path]) -> dict[Path, str]:
-    known = _known(folder)
+    Args:
+        files: those of one folder share a record of what is known of them.
+        processes: decode many files in processes of their own, of which a broken file may end one; else in threads.
+        bar: show how far it is, where it takes a while.
+    """
+    files = list(dict.fromkeys(files))
+    known = {folder: _known(folder) for folder in {file.parent for file in files}}
     stamps = {file: _stamp(file) for file in files}
-    new = [file for file in files if stamps[file] is None or known.get(file.name, [None])[0] != stamps[file]]
-    with ThreadPoolExecutor(min(MEMORY, os.cpu_count() or 1)) as pool:
-        reasons: Iterable[str | None] = pool.map(_reason, new)
-        if len(new) >= WORTH_A_BAR:
-            reasons = track(reasons, "decoding images", len(new), console=Terminal(stderr=True), transient=True)
-        for file, reason in zip(new, reasons, strict=True):
-            known[file.name] = [stamps[file], reason]
-    if new:
-        _keep(folder, known)
-    return {file: str(known[file.name][1]) for file in files if known[file.name][1] is not None}
+    new = [file for file in files if stamps[file] is None or known[file.parent].get(file.name, [0])[0] != stamps[file]]
+    reasons: Iterable[str | None] = _reasons(new, processes and len(new) >= WORTH_PROCESSES)
+    if bar and len(new) >= WORTH_A_BAR:
+        reasons = track(reasons, "decoding images", len(new), console=Terminal(stderr=True), transient=True)
+    found: dict[Path, dict[str, Any]] = defaultdict(dict)
+    for number, (file, reason) in enumerate(zip(new, reasons, strict=True), start=1):
+        found[file.parent][file.name] = [stamps[file], reason]
+        if number % KEPT_AFTER == 0 or number == len(new):
+            for folder, inside in found.items():
+                known[folder] |= inside
+                _keep(folder, inside)
+            found.clear()
+    reason_of = {file: known[file.parent][file.name][1] for file in files}
+    return {file: str(reason) for file, reason in reason_of.items() if reason is not None}
+
+
+def _reasons(files: Sequence[Path], processes: bool) -> Iterator[str | None]:
+    """What is wrong with each file, in order; None where nothing is."""
+    workers = min(MOST, os.cpu_count() or 1)
+    if not processes:
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(_reason, files)
+        return
+    done = 0
+    while done < len(files):
+        for reason in _until_a_fault(files[done:], workers, TOGETHER):
+            yield reason
+            done += 1
+        if done == len(files):
+            return
+        # A file ended its process. One that has a file at a time tells which of the next ones it was.
+        suspects = files[done : done + (2 * workers + 1) * TOGETHER]
+        innocent = 0
+        for reason in _until_a_fault(suspects, 1, 1):
+            yield reason
+            innocent += 1
+        done += innocent
+        if innocent < len(suspects):
+            yield f"{files[done]}: broken in a way that ends the process which decodes it"
+            done += 1
+
+
+def _until_a_fault(files: Sequence[Path], workers: int, together: int) -> Iterator[str | None]:
+    """As `_reasons`, in so many processes; ends early where one of them dies, but not by the system's hand, as when
+    memory runs out."""  # fmt: skip
+    batches = DataLoader(
+        _Reasons(files),
+        batch_size=together,
+        num_workers=workers,
+        prefetch_factor=1 if together == 1 else 2,
+        collate_fn=list,
+        worker_init_fn=leave_signals_to_the_parent,
+    )
+    try:
+        for batch in batches:
+            yield from batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or "Killed" in str(error):
+            raise
+
+
+class _Reasons(Dataset[str | None]):
+    """What is wrong with each of some files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> str | None:
+        return _reason(self.files[index])
 
 
 def _reason(file: Path) -> str | None:
     try:
-        decode_image(file)
+        decode_image(file, reduction=REDUCTIONS[0])  # reads a file to its end as any other, in the least time
     except ImageError as error:
         if isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error
@@ -91,9 +160,9 @@ def _known(folder: Path) -> dict[str, Any]:
     return found if good else {}
 
 
-def _keep(folder: Path, known: dict[str, Any]) -> None:
-    there = {name: value for name, value in known.items() if value[0] is not None}
+def _keep(folder: Path, found: dict[str, Any]) -> None:
+    there = {name: value for name, value in found.items() if value[0] is not None}
     try:
-        write_json(_record(folder), there)
+        write_json(_record(folder), _known(folder) | there)  # which other processes write, too
     except OSError:
         return  # a home that cannot be written to costs time, nothing else

@@ -6,7 +6,7 @@ do not agree.
 
 from piip.data.kinds import kind_of_data
 from piip.tasks.choice import EVALUATION_FILES, SUGGESTED, check_data, named, of, open_data, require_pairing
-from piip.tasks.findings import FINDINGS_FILE, in_a_line, require_enough, write_findings
+from piip.tasks.findings import FINDINGS_FILE, in_a_line, leave_out, require_enough, write_findings
 from piip.tasks.task import Data, Metrics, Report, Task
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check_data",
     "in_a_line",
     "kind_of_data",
+    "leave_out",
     "named",
     "of",
     "open_data",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from piip.console import shortened
 from piip.data.report import NO_OBJECTS, DataError, Findings, Severity
+from piip.data.whole_images import UNDECODABLE
 from piip.files import write_json
 from piip.tasks.task import Data
 
@@ -31,6 +33,26 @@ def require_enough(split: str, data: Data) -> None:
         raise DataError(f"{report.file}: {missing} of its {report.listed} images are left out, and figures over the "
                         f"rest would not be those of the data{report.first_reason()}. Bring the images, or list only "
                         "those that are there (`piip data check` lists what was found)")  # fmt: skip
+
+
+def leave_out(data: Data, broken: Mapping[Path, str], split: str) -> Data:
+    """`data` without the images whose files are in `broken`, with what is wrong with them: findings of its report.
+
+    Training data keep them, so that the order of the others stays as it is: a training has others in their places.
+
+    Raises DataError where no image is left.
+    """
+    reasons = [broken[image.path] for image in data.images if image.path in broken]
+    if not reasons:
+        return data
+    report: Findings = data.report
+    for reason in reasons:
+        report.add("left out", UNDECODABLE, reason)
+    report.images -= len(reasons)
+    kept = type(data.images)(image for image in data.images if image.path not in broken)
+    if not kept:
+        raise DataError(f"{report.file}: none of its {len(reasons)} images can be decoded; first: {reasons[0]}")
+    return data if split == "train" else replace(data, images=kept)
 
 
 def in_a_line(opened: Mapping[str, Data]) -> str | None:

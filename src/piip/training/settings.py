@@ -113,6 +113,9 @@ class Settings(Frozen):
     workers: NonNegativeInt = 2
     """processes that read and transform images, for each training process; the results do not depend on it"""
 
+    check_images: bool = True
+    """decode all images before the first step, to name those that are broken and evaluate without them. Files that were
+    looked at before, by whichever run, are not decoded again; in training broken ones are passed over in any case"""
     eval_interval: PositiveInt = 1
     """epochs between evaluations; the last epoch is always evaluated"""
     save_interval: PositiveInt | None = None
@@ -137,6 +140,7 @@ class Settings(Frozen):
 
 FREE_ON_RESUME = frozenset(
     {
+        "check_images",
         "data",
         "epochs",
         "checkpointing",

@@ -29,6 +29,7 @@ from piip.training.loop import RunResult, train
 from piip.training.nonfinite import free_afterwards
 from piip.training.restart import begun_before, mark_as_begun
 from piip.training.settings import FREE_ON_RESUME, Settings, read_model, read_settings
+from piip.training.unreadable import found_undecodable
 from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
@@ -164,6 +165,8 @@ def run(
     data, val_data = opened or _opened(task, settings.data)
     if opened is None:
         data = task.in_label_order(model.config, data)
+    if settings.check_images:
+        data, val_data = _without_undecodable(data, val_data, settings, RunFolder(folder))
     keep_empty = not settings.drop_empty
     train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, keep_empty)
     _tell_findings(data, val_data, RunFolder(folder), resume)
@@ -200,6 +203,19 @@ def _opened(task: tasks.Task, path: str | Path) -> tuple[tasks.Data, tasks.Data 
     if val_data is not None:
         tasks.require_enough("val", val_data)
     return data, val_data
+
+
+def _without_undecodable(
+    data: tasks.Data, val_data: tasks.Data | None, settings: Settings, folder: RunFolder
+) -> tuple[tasks.Data, tasks.Data | None]:
+    """The same with findings about images that cannot be decoded, and without them in the evaluation."""
+    opened = {"train": data} if val_data is None else {"train": data, "val": val_data}
+    with explained(folder, settings):
+        broken = found_undecodable((image.path for part in opened.values() for image in part.images), settings)
+    whole = {split: tasks.leave_out(part, broken, split) for split, part in opened.items()}
+    if broken and val_data is not None:
+        tasks.require_enough("val", whole["val"])
+    return whole["train"], whole.get("val")
 
 
 def _tell_findings(data: tasks.Data, val_data: tasks.Data | None, folder: RunFolder, resume: bool) -> None:

@@ -1,9 +1,11 @@
-"""Images that cannot be read cost their place in a batch, not the run."""
+"""Images that cannot be read are found before the first step, and cost their place in a batch, not the run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -11,9 +13,28 @@ from torch.utils.data import Dataset
 from piip.data.decode import ImageError
 from piip.data.samples import Key, Sample
 from piip.data.seeding import derived_seed
+from piip.data.whole_images import undecodable
+from piip.training.accelerator import build_accelerator
+from piip.training.settings import Settings
 
 IN_A_ROW = 20
 """after so many images that cannot be read, one in place of the other, something else is wrong"""
+
+
+def found_undecodable(files: Iterable[Path], settings: Settings) -> dict[Path, str]:
+    """Those of `files` that cannot be decoded to their end, and why; each of several processes looks at a part.
+
+    What was looked at before is not decoded again, see `data.whole_images`.
+    """
+    files = sorted(set(files))
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    mine = undecodable(files[rank::world], processes=settings.workers > 0, bar=rank == 0)
+    if world == 1:
+        return mine
+    build_accelerator(settings)
+    from accelerate.utils import gather_object
+
+    return {file: reason for found in gather_object([mine]) for file, reason in found.items()}
 
 
 class SkipUnreadable(Dataset[Sample]):

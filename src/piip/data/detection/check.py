@@ -14,7 +14,7 @@ from piip.data.detection.splits import find_splits
 from piip.data.layout import SplitName
 from piip.data.opening import check_each
 from piip.data.report import CheckReport, DataError, Finding
-from piip.data.whole_images import undecodable
+from piip.data.whole_images import UNDECODABLE, undecodable
 
 __all__ = ["CheckReport", "DataError", "Finding", "check", "print_reports"]
 
@@ -49,7 +49,7 @@ def _leave_out_undecodable(data: CocoData, report: CheckReport) -> None:
     for image in data.images:
         if image.path not in broken:
             continue
-        report.add("left out", "image file that cannot be decoded", f"image {image.id}: {broken[image.path]}")
+        report.add("left out", UNDECODABLE, f"image {image.id}: {broken[image.path]}")
         report.images -= 1
         report.crowds -= sum(obj.crowd for obj in image.objects)
         for obj in image.objects:

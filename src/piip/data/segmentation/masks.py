@@ -28,7 +28,7 @@ from piip.data.segmentation.folders import (
     read_description,
 )
 from piip.data.segmentation.pairs import paired
-from piip.data.whole_images import undecodable
+from piip.data.whole_images import UNDECODABLE, undecodable
 from piip.structures import IGNORED, Size
 
 READERS = 4
@@ -120,7 +120,7 @@ def check_masks(root: str | Path) -> dict[SplitName, MaskReport]:
     for name, split in find_mask_splits(root).items():
         data, reports[name] = read_masks(root, split)
         for reason in undecodable(image.path for image in data.images).values():
-            reports[name].add("left out", "image file that cannot be decoded", reason)
+            reports[name].add("left out", UNDECODABLE, reason)
             reports[name].images -= 1
     return reports
 
