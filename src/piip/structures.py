@@ -83,6 +83,8 @@ class Batch:
     """files that could not be read, with other images in their places, and what is wrong with them"""
     least_score: float = 0.0
     """detections below it are not wanted: a head may leave them out, and the work on their masks"""
+    detections: int | None = None
+    """that are wanted of an image, the best; None: as many as the head keeps"""
     paste_masks: bool = True
     """masks as large as the original images, a byte a pixel; without, what is inside each box, which whoever keeps
     results of large images pastes one by one"""

@@ -96,9 +96,31 @@ def test_more_than_a_hundred_detections_count_in_the_official_numbers():
         assert numbers[name] == pytest.approx(1 / 121), name
     assert numbers["APm@1000"] == 1.0  # the false alarms are small
     assert numbers["APs@1000"] is numbers["APl@1000"] is None
+    assert numbers["AR@1000"] == numbers["ARm@1000"] == 1.0
+    assert numbers["AP@1000"] == pytest.approx(1 / 121)
     few = evaluate([predicted(*alarms[:99], (A, 0.5))], data)
     assert few.box.numbers["AP50"] == pytest.approx(1 / 100)
     assert list(few.box.numbers) == list(NUMBERS)
+
+
+def test_hundreds_of_objects_are_all_counted_beside_coco_s_hundred():
+    """A grid of 150 objects, all found: COCO's recall ends at 100 of 150."""
+    boxes = [(x, y, x + 7, y + 6) for y in range(0, 100, 10) for x in range(0, 150, 10)]
+    data = data_of(an_image(1, [an_object(box) for box in boxes]))
+    scores = np.linspace(0.9, 0.5, len(boxes))
+    metrics = evaluate([predicted(*zip(boxes, scores, strict=True))], data)
+    numbers = metrics.box.numbers
+    assert numbers["AR100"] == pytest.approx(100 / 150)
+    assert numbers["AP"] == pytest.approx(67 / 101)
+    assert numbers["AP@1000"] == numbers["AP50@1000"] == numbers["AR@1000"] == numbers["APs@1000"] == 1.0
+    assert metrics.box.per_class == (1.0, None)
+    few = evaluate([predicted(*zip(boxes[:50], scores[:50], strict=True))], data)
+    assert few.box.numbers["AP@1000"] == few.box.numbers["AP"] == pytest.approx(34 / 101)  # the data alone are dense
+
+
+def test_more_than_a_thousand_of_a_class_are_counted_up_to_the_next():
+    data = data_of(an_image(1, [an_object(A)] * 1001))
+    assert "AP@2000" in evaluate([predicted((A, 0.9))], data).box.numbers
 
 
 def test_overlap_counts_by_threshold():

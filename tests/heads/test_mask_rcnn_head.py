@@ -335,3 +335,18 @@ def test_masks_are_made_for_wanted_detections_only(rank: int | None, monkeypatch
     for found, whole in zip(wanted, every, strict=True):
         for name, value in found.items():
             torch.testing.assert_close(value, whole[name][: len(value)])
+
+
+def test_as_many_detections_as_a_batch_wants() -> None:
+    head = build(proposals=4, proposals_per_level_test=4, detections=2, score_threshold=0.0, masks=False)
+    maps, images = features(), torch.zeros(len(SIZES), 3, *SIZE)
+    own = head.predict(lambda _: maps, Batch(images, list(SIZES)))
+    more = head.predict(lambda _: maps, Batch(images, list(SIZES), detections=30))
+    assert [len(found["boxes"]) for found in own] == [2, 2]
+    assert [len(found["boxes"]) for found in more] == [30, 30]
+    wanted = build(**head.config.keeping(30).model_dump())
+    wanted.load_state_dict(head.state_dict())
+    for found, expected in zip(more, wanted.predict(lambda _: maps, Batch(images, list(SIZES))), strict=True):
+        assert torch.equal(found["boxes"], expected["boxes"])
+    assert head.config.keeping(30).proposals == head.config.keeping(30).proposals_per_level_test == 60
+    assert head.config.most_objects == 2

@@ -84,6 +84,17 @@ def test_equals_the_reference_one_box_at_a_time(monkeypatch, at_a_time: int, thr
     assert len(actual.unique()) > 3
 
 
+def test_hundreds_of_objects_equal_the_reference() -> None:
+    """Above `OBJECTS_AT_A_TIME` neighbours are matched together, each with the candidates near them."""
+    corner = torch.randint(0, 60, (400, 2))
+    candidates = torch.cat((corner, corner + torch.randint(1, 12, (400, 2))), dim=1).float()
+    objects = candidates[torch.randint(0, 400, (140,))] + torch.tensor([0.0, 0.0, 1.0, 0.0])
+    objects[7] = torch.tensor([-5.0, -5.0, 80.0, 80.0])
+    for thresholds in (RPN, BOX):
+        actual = match_boxes(candidates, objects, *thresholds)
+        assert actual.tolist() == in_order(candidates, objects, *thresholds)
+
+
 def test_sample_fills_up_with_negatives() -> None:
     matched = torch.tensor([0, BACKGROUND, UNDECIDED, 2, BACKGROUND, 1, BACKGROUND, BACKGROUND])
     chosen = sample(matched, 4, 0.5, lambda candidates, k: candidates[:k])

@@ -66,7 +66,7 @@ def test_more_objects_than_can_be_found_are_noted(
         assert message == ""
     else:
         assert f"1 of 2 images have more objects than the {most} that" in message
-        assert "--set head.detections=N" in message
+        assert "up to 5: it is to find all of them with --detections 6" in message
         assert "COCO" not in message
 
 

@@ -46,6 +46,7 @@ class Training(Held):
         name: str | None = None,
         image_size: int | None = None,
         head: Mapping[str, Any] | None = None,
+        detections: int | None = None,
         device: Device | None = None,
         **settings: Any,
     ) -> RunResult:
@@ -62,21 +63,24 @@ class Training(Held):
                 multi-scale sides and crops change by as much.
             head: settings of the model's head to change, such as `{"detections": 300}`; see `config.MaskRCNN`, `DINO`,
                 `UperNet` and `Classifier`.
+            detections: objects that a detector is to find in an image, kept in its weights: it keeps as many, and as
+                many proposals or queries as they need.
             device: None: this object's.
             settings: any field of `piip.training.settings.Settings`.
 
         Returns:
             What the run left behind; its `folder` holds results.csv, pictures and weights.
         """
-        from piip.training.start import note_random_branches, start_run
+        from piip.training.start import note_random_branches, start_run, with_detections
 
         named = {"epochs": epochs, "device": None if device is None else devices.named(device)}
         given = {key: value for key, value in named.items() if value is not None} | settings
         chosen = self.training_settings(data, image_size, **given)
         if self._random_branches:
             note_random_branches(zoo.entry(self.config.name), self._random_branches, data)
+        base = with_detections(self.config, detections)
         part = BRANCHES if self._only_branches else ("",)
-        result, self._model = start_run(self.config, self._model, chosen, output, name, image_size, head, part)
+        result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part)
         self._only_branches, self._random_branches = False, set()
         self.config = self._model.config
         return result

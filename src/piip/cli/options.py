@@ -21,6 +21,10 @@ Weights = Annotated[
 ]
 OfficialModel = Annotated[str | None, typer.Option("--model", help="With --weights official: whose released weights.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Detections = Annotated[
+    int | None,
+    typer.Option(help="Detection: objects found in an image at most; default: as many as the model keeps."),
+]
 Window = Annotated[
     int | None,
     typer.Option(help="Segmentation: side of sliding windows in pixels, 0 for whole images; default: the model's own."),

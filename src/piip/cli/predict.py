@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from piip.cli.options import (
+    Detections,
     Device,
     ImageSize,
     OfficialModel,
@@ -40,6 +41,7 @@ def predict(
     batch_size: int = 1,
     device: Device = None,
     precision: Precision = "fp32",
+    detections: Detections = None,
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
@@ -56,7 +58,7 @@ def predict(
     from piip.prediction.options import Options
 
     size = image_size_of(image_size)
-    options = Options.of(conf=conf, batch_size=batch_size, precision=precision, image_size=size)
+    options = Options.of(conf=conf, batch_size=batch_size, precision=precision, detections=detections, image_size=size)
     model = PIIP(weights_path(weights, model_name), device)
     if sizes is not None:
         model = model.with_sizes(sizes_of(sizes))

@@ -39,6 +39,9 @@ def train(
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    detections: Annotated[
+        int | None, typer.Option(help="Detection: objects that are to be found in an image, kept in the weights.")
+    ] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
     freeze: Annotated[
         str | None, typer.Option(help='Parts that keep their weights: "2", "branches.2.blocks.0-8", "backbone", ...')
@@ -65,6 +68,7 @@ def train(
         "freeze": freeze,
         "ema": ema,
         "patience": patience,
+        "detections": detections,
     }
     settings = used(**settings) | key_values(set_ or [])
     if resume is None:
@@ -121,7 +125,8 @@ def _begin(
         trained = trained.with_sizes(sizes_of(sizes))
     if branch_weights:
         early = settings | used(epochs=epochs)
-        early.pop("head", None)
+        for of_the_model in ("head", "detections"):
+            early.pop(of_the_model, None)
         trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
         for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
             say(err, str(report))

@@ -11,6 +11,9 @@ from piip.config.backbone import GROUP_NORM_GROUPS
 from piip.config.branch import Frozen, Rate
 from piip.config.limits import Kept, Layers, Pixels, Width
 
+PROPOSALS_OF_AN_OBJECT = 2
+"""at least, where hundreds of objects are to be found: an object has more than one"""
+
 
 class MaskRCNN(Frozen):
     """Mask R-CNN head (He et al. 2017) with the reference's settings; without masks it is Faster R-CNN."""
@@ -36,6 +39,20 @@ class MaskRCNN(Frozen):
     nms_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     detections: Kept = 100
     """kept per image"""
+
+    def keeping(self, detections: int) -> MaskRCNN:
+        """The same head for so many objects in an image, with as many proposals as they need."""
+        proposals = max(self.proposals, PROPOSALS_OF_AN_OBJECT * detections)
+        changed: dict[str, int] = {"detections": detections, "proposals": proposals}
+        if proposals > self.proposals:
+            for name in ("proposals_per_level_train", "proposals_per_level_test"):
+                changed[name] = max(getattr(self, name), proposals)
+        return MaskRCNN.model_validate(self.model_dump() | changed)
+
+    @property
+    def most_objects(self) -> int:
+        """That can be found in an image."""
+        return min(self.detections, self.proposals)
 
 
 class DINO(Frozen):
@@ -66,6 +83,16 @@ class DINO(Frozen):
     """ratio of the longest to the shortest wave of the position embedding"""
     detections: Kept = 300
     """pairs of query and class that are kept per image, best first"""
+
+    def keeping(self, detections: int) -> DINO:
+        """The same head for so many objects in an image, with as many queries."""
+        changed = {"detections": detections, "queries": max(self.queries, detections)}
+        return DINO.model_validate(self.model_dump() | changed)
+
+    @property
+    def most_objects(self) -> int:
+        """That can be found in an image."""
+        return min(self.detections, self.queries)
 
     @model_validator(mode="after")
     def _check(self) -> DINO:

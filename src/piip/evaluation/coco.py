@@ -30,9 +30,13 @@ NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 COUNTED = 100
 """detections of a class in an image, the best ones, that COCO's numbers count"""
-OFFICIAL = ("AP50@1000", "AP75@1000", "APs@1000", "APm@1000", "APl@1000")
-"""Five of them as the official evaluation (mmdetection's) has them, which counts up to 1000; its AP is of 100, too.
-They differ only for a model that finds more than 100 objects in an image, as the published DINOs do, with 300."""
+MORE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR", "ARs", "ARm", "ARl")
+"""which are also given of more detections, as `AP@1000`, where an image has more than 100 objects or detections"""
+OFFICIAL = tuple(f"{name}@1000" for name in MORE)
+"""As the official evaluation (mmdetection's) has them, which counts up to 1000 (but its AP, which is of 100, too). They
+differ from COCO's for a model that finds more than 100 objects of a class, as the published DINOs do, with 300. Where
+an image has more than 1000 objects of a class, the next thousand is counted: `AP@2000`."""
+NOTE_ON_COUNTING = "COCO's AP counts the best 100 of an image and class; AP@1000, beside it, counts all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,10 @@ class Averages:
 
     numbers: dict[str, float | None]
     """the twelve of `NUMBERS`, 0 to 1; None where no annotated object counts (say, no small ones for APs). Where an
-    image has more than 100 detections, also those of `OFFICIAL`"""
+    image has more than 100 objects of a class or more than 100 detections, also those of `OFFICIAL`"""
     per_class: tuple[float | None, ...]
-    """AP of each class in label order; None for a class without objects, which no mean includes"""
+    """AP of each class in label order; None for a class without objects, which no mean includes. Of all detections
+    where `numbers` have such an AP, else of COCO's 100"""
     precision: np.ndarray
     """[10 IoU thresholds .50:.05:.95, 101 recalls 0:.01:1, classes]; -1 for a class without objects"""
 
@@ -176,19 +181,45 @@ def _score(results: list[CocoResult], data: CocoData, kind: str) -> Averages:
         counted.params.maxDets = list(limits)
         counted.evaluate()
         counted.accumulate()
-        counted.summarize()
         return counted
 
     usual = run((1, 10, COUNTED))
+    usual.summarize()
     scores = {name: _defined(value) for name, value in zip(NUMBERS, usual.stats, strict=True)}
-    if max(Counter(result["image_id"] for result in results).values(), default=0) > COUNTED:
-        more = run((COUNTED, 300, 1000)).stats[1:6]
-        scores |= {name: _defined(value) for name, value in zip(OFFICIAL, more, strict=True)}
     # [IoU, recall, class, object size, detections per image] -> all sizes, 100 detections
     precision = np.asarray(usual.eval["precision"])[:, :, :, 0, -1]
+    most = _most_of_a_class(data)
+    if most > COUNTED or max(Counter(result["image_id"] for result in results).values(), default=0) > COUNTED:
+        limit = max(1, -(-most // 1000)) * 1000
+        more = run((COUNTED, limit)).eval
+        scores |= {f"{name}@{limit}": value for name, value in _numbers_of_more(more).items()}
+        counted_for_classes = np.asarray(more["precision"])[:, :, :, 0, -1]
+    else:
+        counted_for_classes = precision
     # -1 fills all of a class without objects, so that its mean is -1 as well
-    per_class = tuple(_defined(value) for value in precision.mean(axis=(0, 1)))
+    per_class = tuple(_defined(value) for value in counted_for_classes.mean(axis=(0, 1)))
     return Averages(scores, per_class, precision)
+
+
+def _numbers_of_more(counted: Any) -> dict[str, float | None]:
+    """The numbers of `MORE`, of the evaluator's tables with the last of its limits of detections."""
+    precision, recall = np.asarray(counted["precision"])[..., -1], np.asarray(counted["recall"])[..., -1]
+    sizes = (precision[..., size] for size in (1, 2, 3))  # small, medium, large; 0 is all
+    tables = (precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *sizes)
+    tables += tuple(recall[..., size] for size in range(4))
+    return {name: _mean(table) for name, table in zip(MORE, tables, strict=True)}
+
+
+def _mean(table: np.ndarray) -> float | None:
+    """Of what is defined; None where nothing is."""
+    defined = table[table > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _most_of_a_class(data: CocoData) -> int:
+    """Annotated objects of one class in one image, at most."""
+    counts = (Counter(item.label for item in image.objects if not item.crowd) for image in data.images)
+    return max((count for one in counts for count in one.values()), default=0)
 
 
 def _image_numbers(data: CocoData) -> dict[int, int]:

@@ -44,6 +44,9 @@ ALLOWED: dict[str, Allowed] = {
         lambda value: value is None or value == "native" or (_whole(value) and value >= 1),
         "use the longer side in pixels, or 'native' for images as they are",
     ),
+    "detections": Allowed(
+        lambda value: value is None or (_whole(value) and value >= 1), "use a whole number, 1 or more"
+    ),
 }
 
 ALIASES: dict[str, str] = {
@@ -53,6 +56,8 @@ ALIASES: dict[str, str] = {
     "batch": "batch_size",
     "half": "precision",
     "imgsz": "image_size",
+    "max_det": "detections",
+    "max_detections": "detections",
 }
 """names that hands know from elsewhere"""
 
@@ -67,6 +72,9 @@ class FurtherOptions(TypedDict, total=False):
     half: bool | None
     image_size: ImageSize | None
     imgsz: ImageSize | None
+    detections: int | None
+    max_det: int | None
+    max_detections: int | None
 
 
 class PredictOptions(FurtherOptions, total=False):
@@ -83,7 +91,7 @@ class Options:
     """How to predict; ValueError for a value that is not allowed.
 
     >>> Options.of(threshold=0.5, batch=8)
-    Options(conf=0.5, batch_size=8, precision='fp32', image_size=None)
+    Options(conf=0.5, batch_size=8, precision='fp32', image_size=None, detections=None)
     """
 
     conf: float = 0.25
@@ -95,6 +103,9 @@ class Options:
     image_size: ImageSize | None = None
     """limit of the longer side of the network's input in pixels, "native" for images as they are, None for the model's
     own; the shorter side's limit follows in proportion"""
+    detections: int | None = None
+    """objects of an image at most, the best; None: as many as the model keeps. A Mask R-CNN looks at as many more
+    places; a DINO cannot find more than it has queries"""
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():

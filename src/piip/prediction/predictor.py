@@ -179,7 +179,8 @@ class Predictor:
             image.sample = None
 
     def _run_samples(self, samples: list[Sample], options: Options) -> list[Prediction]:
-        return self.run(replace(collate(samples, *self.padding), least_score=options.conf, paste_masks=False))
+        batch = collate(samples, *self.padding)
+        return self.run(replace(batch, least_score=options.conf, detections=options.detections, paste_masks=False))
 
     def _prepared(self, source: Source, transform: Callable[[Tensor], Tensor]) -> _Waiting:
         found = opened(source)

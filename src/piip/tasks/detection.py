@@ -23,7 +23,7 @@ from piip.data.opening import chosen, evaluated
 from piip.data.report import CheckReport, DataError
 from piip.data.transforms import size_in_tests
 from piip.evaluation import coco as evaluation
-from piip.evaluation.coco import CocoMetrics
+from piip.evaluation.coco import COUNTED, NOTE_ON_COUNTING, CocoMetrics
 from piip.files import write_json
 from piip.pictures.objects import draw_object_batch
 from piip.prediction.coco import CocoResult
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 BEST_METRIC = "box_AP"
 DINO_GRAD_CLIP = 0.1
-COUNTED_BY_COCO = 100
-"""detections of an image, by their scores"""
 
 
 def defaults(described: config.Model) -> Mapping[str, Any]:
@@ -165,19 +163,22 @@ def _check_kind(described: config.Model, data: CocoData) -> None:
 def _note_crowded(described: config.Model, data: CocoData) -> None:
     head = described.head
     assert isinstance(head, config.DINO | config.MaskRCNN)
-    most, remedy = head.detections, "--set head.detections=N"
-    if isinstance(head, config.DINO):
-        most, remedy = min(head.queries, most), f"--set head.queries=N {remedy}"
     counts = [len(training_objects(image)) for image in data.images]
-    crowded = sum(count > most for count in counts)
+    crowded, largest = sum(count > head.most_objects for count in counts), max(counts, default=0)
     if not crowded:
         return
-    counted = "; COCO's AP counts the best 100 of an image only" if max(counts) > COUNTED_BY_COCO else ""
+    counted = f"; {NOTE_ON_COUNTING}" if largest > COUNTED else ""
     say(
         Terminal(stderr=True),
-        f"{crowded} of {len(data.images)} images have more objects than the {most} that this model can find in one;"
-        f" more are found with {remedy}{counted}",
+        f"{crowded} of {len(data.images)} images have more objects than the {head.most_objects} that this model "
+        f"can find in one, up to {largest}: it is to find all of them with --detections {_with_room(largest)}{counted}",
     )
+
+
+def _with_room(objects: int) -> int:
+    """A number of detections for images of so many objects: some of the best ones will be wrong."""
+    room = max(1, 10 ** (len(str(objects)) - 1) // 2)
+    return -(-objects * 6 // 5 // room) * room
 
 
 def summary(data: CocoData) -> dict[str, Any]:

@@ -267,6 +267,18 @@ def with_head(model: config.Model, settings: Mapping[str, Any]) -> config.Model:
         raise ValueError(f"settings of a {model.head.kind} head: {problems(error, kind.model_fields)}") from error
 
 
+def with_detections(model: config.Model, detections: int | None) -> config.Model:
+    """`model` for so many objects in an image; ValueError for one that finds no objects."""
+    if detections is None:
+        return model
+    if not isinstance(model.head, config.MaskRCNN | config.DINO):
+        raise ValueError(f"detections {detections}: {model.name} is a {model.task} model, which finds no objects")
+    try:
+        return model.model_copy(update={"head": model.head.keeping(detections)})
+    except pydantic.ValidationError as error:
+        raise ValueError(f"detections {detections}: {problems(error)}") from error
+
+
 def with_image_size(model: config.Model, image_size: int | None) -> config.Model:
     """`model` with another longer side of the input; the shorter side and sliding windows keep their proportion."""
     return model if image_size is None else model.with_image_size(image_size)

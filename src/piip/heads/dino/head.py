@@ -135,9 +135,13 @@ class DINOHead(Head[Tensor]):
     @torch.no_grad()
     def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:
         """Detections of each image in pixels of its original, best first; see `structures.Prediction`."""
+        wanted = batch.detections or self.config.detections
+        if batch.detections is not None and wanted > self.config.queries:
+            raise ValueError(f"detections {wanted}: this DINO has {self.config.queries} queries and finds no more "
+                             f"objects than that in an image; train it with --detections {wanted}")  # fmt: skip
         decoded = self(features_of(batch.images), batch.image_sizes, size_of(batch.images))
         scores = decoded.logits[-1].sigmoid()  # [B, Q, K]
-        best, index = scores.flatten(1).topk(min(self.config.detections, scores[0].numel()), dim=1)
+        best, index = scores.flatten(1).topk(min(wanted, scores[0].numel()), dim=1)
         results = []
         for image, original in enumerate(batch.original_sizes):
             query = torch.div(index[image], scores.shape[-1], rounding_mode="floor")

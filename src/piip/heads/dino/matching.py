@@ -98,8 +98,14 @@ def match_queries(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
     return Matches(*pairs.unbind(-1))
 
 
+AT_A_TIME = 1 << 22
+"""pairs of a query and an object: of all layers and hundreds of objects at once they would take gigabytes"""
+
+
 def costs(logits: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
     """[M, Q, N]: what it costs that a query stands for an object, of one image: logits [M, Q, K], boxes [M, Q, 4]."""
+    if len(logits) > 1 and logits.shape[:2].numel() * len(objects.labels) > AT_A_TIME:
+        return torch.cat([costs(*one, objects) for one in zip(logits.split(1), boxes.split(1), strict=True)])
     p = logits.float().sigmoid()
     absent = -(1 - p + 1e-12).log() * (1 - ALPHA) * p**GAMMA
     present = -(p + 1e-12).log() * ALPHA * (1 - p) ** GAMMA

@@ -102,8 +102,12 @@ class BoxHead(nn.Module):
         proposals: list[Tensor],
         image_sizes: list[Size],
         original_sizes: list[Size],
+        count: int | None = None,
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per image: boxes [N, 4] in original pixels, scores [N] and labels [N], best first."""
+        """Per image: boxes [N, 4] in original pixels, scores [N] and labels [N], best first.
+
+        `count` at most; None: the config's `detections`.
+        """
         logits, deltas = self(levels, proposals)
         counts = [len(boxes) for boxes in proposals]
         found = []
@@ -112,11 +116,11 @@ class BoxHead(nn.Module):
         ):
             boxes = decode(offsets, proposals[image], BOX_STDS, image_sizes[image])
             boxes = scale_boxes(boxes, image_sizes[image], original_sizes[image])
-            found.append(self._suppress(boxes, scores[:, :-1]))
+            found.append(self._suppress(boxes, scores[:, :-1], count))
         return found
 
-    def _suppress(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _suppress(self, boxes: Tensor, scores: Tensor, count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         row, label = torch.nonzero(scores > self.config.score_threshold, as_tuple=True)
         boxes, scores = boxes[row, label], scores[row, label]
-        keep = batched_nms(boxes, scores, label, self.config.nms_threshold)[: self.config.detections]
+        keep = batched_nms(boxes, scores, label, self.config.nms_threshold)[: count or self.config.detections]
         return boxes[keep], scores[keep], label[keep]

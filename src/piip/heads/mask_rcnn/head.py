@@ -68,12 +68,15 @@ class MaskRCNNHead(Head[Tensor]):
     @torch.no_grad()
     def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:
         """Detections of each image in pixels of its original, best first; see `structures.Prediction`."""
+        head = self.config if batch.detections is None else self.config.keeping(batch.detections)
         levels = self.fpn(features_of(batch.images))
-        per_level = self.config.proposals_per_level_test
+        per_level = head.proposals_per_level_test
         logits, deltas = self.rpn(levels)
-        found = self.rpn.proposals(logits, deltas, self.rpn.anchors(levels), batch.image_sizes, per_level)
+        anchors = self.rpn.anchors(levels)
+        found = self.rpn.proposals(logits, deltas, anchors, batch.image_sizes, per_level, head.proposals)
         del logits, deltas
-        detections = self.box.predict(levels, [box for box, _ in found], batch.image_sizes, batch.original_sizes)
+        proposals = [box for box, _ in found]
+        detections = self.box.predict(levels, proposals, batch.image_sizes, batch.original_sizes, head.detections)
         results = [_wanted(*found, batch.least_score) for found in detections]
         if self.mask is None:
             return results

@@ -157,7 +157,7 @@ def kept_masks(prediction: Prediction, size: Size) -> Masks | None:
 
 def _bilinear(pixels: slice, start: float, end: float, device: torch.device) -> Tensor:
     """[len(pixels), 28]: weights of the 28 cells between `start` and `end` at the centre of each pixel."""
-    centres = torch.arange(pixels.start, pixels.stop, device=device) + 0.5
+    centres = torch.arange(pixels.start, pixels.stop, dtype=torch.float32, device=device) + 0.5
     position = (centres - start) * (MASK_SIDE / (end - start)) - 0.5
     return (1 - (position[:, None] - torch.arange(MASK_SIDE, device=device)).abs()).clamp(min=0)
 

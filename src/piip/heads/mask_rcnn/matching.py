@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,8 @@ Sampler = Callable[[Tensor, int], Tensor]
 UNDECIDED = -2
 BACKGROUND = -1
 OBJECTS_AT_A_TIME = 32
-"""300 objects against the 300 000 anchors of a 1120-pixel image at once would take gigabytes"""
+"""300 objects against the 300 000 anchors of a 1120-pixel image at once would take gigabytes; so many neighbours meet
+few of them"""
 
 
 class Sample(NamedTuple):
@@ -47,19 +49,43 @@ def match_boxes(
     best = torch.zeros(len(candidates), device=candidates.device)
     best_object = torch.zeros(len(candidates), dtype=torch.long, device=candidates.device)
     claimed_by = torch.full_like(best_object, BACKGROUND)
-    for start in range(0, len(boxes) if len(candidates) else 0, OBJECTS_AT_A_TIME):
-        iou = box_iou(boxes[start : start + OBJECTS_AT_A_TIME].float(), candidates.float())  # [M', N]
+    for objects in _neighbours(boxes) if len(candidates) else ():
+        own = boxes[objects].float()
+        near = _near(candidates, own) if len(boxes) > OBJECTS_AT_A_TIME else slice(None)
+        iou = box_iou(own, candidates[near].float())  # [M', N']
+        if not iou.numel():
+            continue
         most, whose = iou.max(dim=0)
-        best_object = torch.where(most > best, whose + start, best_object)
-        best = torch.maximum(most, best)
+        index, before = objects[whose], best_object[near]
+        # The first of two objects that it overlaps alike, as if they were gone through in order.
+        better = (most > best[near]) | ((most == best[near]) & (most > 0) & (index < before))
+        best_object[near] = torch.where(better, index, before)
+        best[near] = torch.maximum(most, best[near])
         highest = iou.max(dim=1, keepdim=True).values
-        order = torch.arange(start, start + len(iou), device=iou.device)[:, None]
-        claims = torch.where((iou == highest) & (highest >= minimum_iou), order, BACKGROUND).amax(dim=0)
+        claims = torch.where((iou == highest) & (highest >= minimum_iou), objects[:, None], BACKGROUND).amax(dim=0)
         # Where two objects claim one candidate the later wins: the reference goes through them in order.
-        claimed_by = torch.where(claims >= 0, claims, claimed_by)
+        claimed_by[near] = torch.maximum(claims, claimed_by[near])
     matched = torch.where(best < negative_iou, BACKGROUND, UNDECIDED)
     matched = torch.where(best >= positive_iou, best_object, matched)
     return torch.where(claimed_by >= 0, claimed_by, matched)
+
+
+def _neighbours(boxes: Tensor) -> Sequence[Tensor]:
+    """Indices of the objects [M, 4], some at a time: neighbours, by strips of the image, in ascending order."""
+    count = len(boxes)
+    if count <= OBJECTS_AT_A_TIME:
+        return (torch.arange(count, device=boxes.device),) if count else ()
+    strips = math.ceil(math.sqrt(count / OBJECTS_AT_A_TIME))
+    x, y = (boxes[:, :2] + boxes[:, 2:]).unbind(1)
+    by_height = y.argsort().split(math.ceil(count / strips))
+    across = torch.cat([strip[x[strip].argsort()] for strip in by_height])
+    return [group.sort().values for group in across.split(OBJECTS_AT_A_TIME)]
+
+
+def _near(candidates: Tensor, boxes: Tensor) -> Tensor:
+    """Indices of the candidates that could overlap any of `boxes`, those that meet the rectangle around them all."""
+    start, end = boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)
+    return ((candidates[:, :2] < end) & (candidates[:, 2:] > start)).all(dim=1).nonzero()[:, 0]
 
 
 def sample(matched: Tensor, count: int, positive_fraction: float, sampler: Sampler) -> Sample:

@@ -60,8 +60,12 @@ class RPN(nn.Module):
         level_anchors: list[Tensor],
         image_sizes: list[Size],
         per_level: int,
+        count: int | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Per image: boxes [N, 4] clipped to its valid part and their scores [N], best first."""
+        """Per image: boxes [N, 4] clipped to its valid part and their scores [N], best first.
+
+        `per_level` take part in the suppression, `count` are left at most; None: the config's.
+        """
         found = []
         for image, size in enumerate(image_sizes):
             boxes, scores, level_of = [], [], []
@@ -72,13 +76,14 @@ class RPN(nn.Module):
                 boxes.append(box[:, 0])
                 scores.append(best)
                 level_of.append(torch.full_like(index, level))
-            found.append(self._suppress(torch.cat(boxes), torch.cat(scores), torch.cat(level_of)))
+            every = torch.cat(boxes), torch.cat(scores), torch.cat(level_of)
+            found.append(self._suppress(*every, count or self.config.proposals))
         return found
 
-    def _suppress(self, boxes: Tensor, scores: Tensor, level_of: Tensor) -> tuple[Tensor, Tensor]:
+    def _suppress(self, boxes: Tensor, scores: Tensor, level_of: Tensor, count: int) -> tuple[Tensor, Tensor]:
         has_area = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero()[:, 0]
         boxes, scores, level_of = boxes[has_area], scores[has_area], level_of[has_area]
-        keep = batched_nms(boxes, scores, level_of, NMS_IOU)[: self.config.proposals]
+        keep = batched_nms(boxes, scores, level_of, NMS_IOU)[:count]
         return boxes[keep], scores[keep]
 
     def loss(
