@@ -1,11 +1,13 @@
 """`piip data check`, and where `piip val` puts its results."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tests import tiny
 from tests.mask_sets import make_masks
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from piip import config
 from piip.benchmark.machine import _growth_of_peak
 from piip.cli import app
 from piip.model import PIIPModel
+from piip.tasks.choice import require_pairing
 from piip.weights.files import save_model
 
 
@@ -49,3 +52,50 @@ def test_sets_that_differ_after_a_dot_have_results_of_their_own(
 def test_windows_does_not_tell_the_peak_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)  # importing it fails, as there
     assert _growth_of_peak(lambda: torch.ones(1)) is None
+
+
+def voc(root: Path) -> Path:
+    """One image with one box, as an .xml file beside it."""
+    root.mkdir()
+    Image.new("RGB", (20, 10)).save(root / "a.png")
+    (root / "a.xml").write_text(
+        "<annotation><filename>a.png</filename><object><name>[b]ox</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
+        "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    )
+    return root
+
+
+def test_a_check_names_the_format_and_counts_classes(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "check", str(voc(tmp_path / "set"))])
+    assert done.exit_code == 0, done.output
+    assert "Pascal VOC" in done.output
+    assert re.search(r"│ \[b\]ox +│ +1 │", done.output)
+
+
+def test_a_check_without_a_usable_image_fails(tmp_path: Path) -> None:
+    data = make_masks(tmp_path / "set")
+    for file in (data / "images").rglob("*.*"):
+        file.write_bytes(b"")
+    done = CliRunner().invoke(app, ["data", "check", str(data)])
+    assert done.exit_code == 1
+    assert "no image that can be used" in done.output
+
+
+def test_a_folder_that_fits_several_kinds_and_formats_says_so(tmp_path: Path) -> None:
+    data = voc(tmp_path / "set")
+    make_masks(data)
+    (data / "coco.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "x"}], "annotations": []}'
+    )
+    done = CliRunner().invoke(app, ["data", "check", str(data)])
+    assert "images and masks" in done.output
+    assert "also holds data for detection" in done.output
+    done = CliRunner().invoke(app, ["data", "check", str(data), "--task", "detection"])
+    assert "also holds data for segmentation" in done.output
+    assert "in the format of Pascal VOC, which are not used" in done.output
+    require_pairing(tiny.model(), data)  # a detector takes the boxes
+
+
+def test_an_unknown_task_is_named(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "check", str(tmp_path), "--task", "boxes"])
+    assert "use segmentation, detection, classification" in str(done.exception)

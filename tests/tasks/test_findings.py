@@ -150,3 +150,12 @@ def test_repairs_are_counted_by_kind(scenes: Path) -> None:
     data = tasks.open_data(scenes, "train")
     line = tasks.in_a_line({"train": data})
     assert line == f"data: train: repaired: object without an area (computed) ({data.report.objects})"
+
+
+def test_other_tools_formats_are_named(tmp_path: Path) -> None:
+    scenes = make_scenes(tmp_path / "scenes", train=2, val=1, size=(64, 64))
+    data = tasks.open_data(scenes, "train")
+    data.report.findings.clear()
+    assert tasks.in_a_line({"train": data}) is None
+    data.report.format = "Pascal VOC"
+    assert tasks.in_a_line({"train": data}) == "data (Pascal VOC): nothing to remark"

@@ -12,18 +12,35 @@ from piip.console import say
 
 
 def check(
-    path: Annotated[Path, typer.Argument(help="Data set: a folder, or a COCO json or CSV file.")],
+    path: Annotated[Path, typer.Argument(help="Data set: a folder, or an annotation file or table.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="A file to write all findings to.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="detection, segmentation or classification, in a folder that fits several.")
+    ] = None,
 ) -> None:
-    """Say what is in a data set, what was repaired and what was left out; exit code 1 if there are errors."""
+    """Say what is in a data set, what was repaired and what was left out.
+
+    Exit code 1 if there are errors, or no image that can be used.
+    """
+    from piip.data.kinds import also_fits, as_task
+    from piip.data.report import class_table
     from piip.files import write_json
     from piip.tasks import check_data
 
-    reports = check_data(path)
+    chosen = None if task is None else as_task(task)
+    reports = check_data(path, chosen)
     for split, report in reports.items():
         out.print(report.table(split))
+    counts = class_table({split: report.class_counts for split, report in reports.items()})
+    if counts is not None:
+        out.print(counts)
+    for note in also_fits(path, chosen):
+        say(out, f"note: {note}")
     if json_file is not None:
         write_json(json_file, {split: report.to_dict() for split, report in reports.items()}, indent=2)
         say(out, f"written to {json_file}")
-    if any(report.errors for report in reports.values()):
+    usable = any(report.images for report in reports.values())
+    if not usable:
+        say(out, f"{path}: there is no image that can be used")
+    if not usable or any(report.errors for report in reports.values()):
         raise typer.Exit(1)

@@ -23,17 +23,44 @@ FILES: dict[Task, tuple[str, ...]] = {"detection": objects.FILES, "classificatio
 
 
 def kind_of_data(path: str | Path) -> Task:
-    """The task that the data set at `path` is for; DataError that says what was looked for if it is none's."""
+    """The task that the data set at `path` is for; DataError that says what was looked for if it is none's.
+
+    The first, where a folder fits several (`kinds_of_data`).
+    """
+    return kinds_of_data(path)[0]
+
+
+def as_task(name: str) -> Task:
+    """The task called so; ValueError for anything else."""
+    found = next((task for task in FINDERS if task == name), None)
+    if found is None:
+        raise ValueError(f"{name!r} is no task; use {', '.join(FINDERS)}")
+    return found
+
+
+def also_fits(path: str | Path, task: Task | None = None) -> list[str]:
+    """What else the data set at `path` could be taken for, besides that of `task` (default: `kind_of_data`)."""
+    kinds = kinds_of_data(path)
+    used = task or kinds[0]
+    notes = [f"the folder also holds data for {kind} (`piip data check --task {kind}` looks at it)"
+             for kind in kinds if kind != used]  # fmt: skip
+    if used == "detection":
+        formats = objects.also_there(Path(path))
+        notes += [f"the folder also holds annotations in the format of {name}, which are not used" for name in formats]
+    return notes
+
+
+def kinds_of_data(path: str | Path) -> list[Task]:
+    """All tasks that the data set at `path` is for, at least one; DataError as for `kind_of_data`."""
     path = existing(path)
     if path.is_file():
         found = next((task for task, suffixes in FILES.items() if path.suffix.lower() in suffixes), None)
         if found is None:
-            raise DataError(
-                f"{path}: give a folder, a COCO annotation file (.json), a YOLO data.yaml or a table of classes (.csv)"
-            )
-        return found
-    kind = next((task for task, splits in FINDERS.items() if splits(path)), None)
-    if kind is None:
+            raise DataError(f"{path}: give a folder, an annotation file (COCO's .json, CVAT's .xml), a YOLO data.yaml "
+                            "or a table of classes (.csv)")  # fmt: skip
+        return [found]
+    kinds = [task for task, splits in FINDERS.items() if splits(path)]
+    if not kinds:
         raise DataError(f"{path}: no data set recognised. Looked for {objects.LOOKED_FOR}, for {masks.LOOKED_FOR} and "
                         f"for {classes.LOOKED_FOR}")  # fmt: skip
-    return kind
+    return kinds

@@ -61,6 +61,12 @@ def split_of(name: str) -> SplitName | None:
     return next((split for split, names in NAMES.items() if any(word in names for word in words)), None)
 
 
+def split_called(name: str) -> SplitName | None:
+    """The split whose name this is, and nothing else but perhaps a year: "val2017" is "val", "my test" is none."""
+    match = re.fullmatch(r"([a-z]+)(20\d\d)?", comparable(name))
+    return next((split for split, names in NAMES.items() if match and match[1] in names), None)
+
+
 def split_folders(root: Path, split: SplitName) -> list[Path]:
     """The folders in `root` that are called like this split and nothing else but perhaps a year, the usual one first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ OF_LEFT_OUT = "object of an image that is left out"
 """the finding that follows from one about an image"""
 EXAMPLES = 5
 """kept per finding"""
+LISTED_CLASSES = 60
+"""rows of the table of classes"""
 
 _COLOURS = {"error": "bold red", "left out": "yellow", "repaired": "cyan", "note": "dim"}
 
@@ -52,6 +55,8 @@ class Findings:
     findings: list[Finding] = field(default_factory=list)
     listed: int = 0
     """images that the annotations speak of, usable or not"""
+    format: str = ""
+    """how the data is written, as people call it"""
 
     def add(self, severity: Severity, kind: str, example: str) -> None:
         """Count one more case of `kind`; `example` says where."""
@@ -88,6 +93,7 @@ class Findings:
         """Plain values for `json.dump`."""
         return {
             "file": encodable(self.file),
+            "format": self.format,
             "images": self.images,
             "class_counts": encodable_keys(self.class_counts),
             "findings": self.findings_json(),
@@ -99,6 +105,7 @@ class Findings:
 
     def findings_table(self, title: str, caption: str) -> Table:
         """The findings for `rich.print`; an empty table has a row that says so."""
+        title = f"{title} ({self.format})" if self.format else title
         table = Table(title=Text(printable(title)), caption=Text(caption), title_justify="left", caption_justify="left")
         for column in ("", "what", "count", "for example"):
             table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
@@ -129,6 +136,7 @@ class CheckReport(Findings):
         """Plain values for `json.dump`."""
         return {
             "file": encodable(self.file),
+            "format": self.format,
             "images": self.images,
             "objects": self.objects,
             "crowds": self.crowds,
@@ -143,6 +151,23 @@ class CheckReport(Findings):
         caption = (f"{self.images} images, {self.objects} objects ({outlines}), {self.crowds} crowd regions, "
                    f"{len(self.class_counts)} classes")  # fmt: skip
         return self.findings_table(title, caption)
+
+
+def class_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
+    """`class_counts` of each split for `rich.print`; None where there are no classes."""
+    names = list(dict.fromkeys(name for of_split in counts.values() for name in of_split))
+    if not names:
+        return None
+    shown = names if len(names) <= LISTED_CLASSES else names[: LISTED_CLASSES - 1]
+    rest = f"and {len(names) - len(shown)} more classes, all in --json FILE" if len(shown) < len(names) else None
+    table = Table(caption=rest, caption_justify="left")
+    table.add_column("class", overflow="fold")
+    for split in counts:
+        table.add_column(split, justify="right")
+    for name in shown:
+        numbers = (of_split.get(name) for of_split in counts.values())
+        table.add_row(Text(printable(name)), *("-" if number is None else str(number) for number in numbers))
+    return table
 
 
 def encodable_keys(counts: dict[str, int]) -> dict[str, int]:

@@ -14,6 +14,8 @@ from piip.structures import Size
 
 BITS = 5
 """of a number that one character of the compressed text holds; another says whether more follow"""
+LARGEST_SIDE = 1 << 20
+"""of an image that a part of a mask may be in, in pixels"""
 
 
 class RunLengthError(ValueError):
@@ -36,6 +38,31 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """A mask [H, W] as compressed run lengths: {"size": [H, W], "counts": text}, as COCO results have them."""
     height, width = mask.shape
     return {"size": [height, width], "counts": text_of_runs(run_lengths(mask))}
+
+
+def encode_part(part: np.ndarray, left: int, top: int, size: Size) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """A mask that is `part` [h, w] with its corner at (left, top), nothing around: COCO's run lengths, and its box.
+
+    What lies outside of the image is cut off. RunLengthError where nothing is left, and for an image without pixels.
+
+    >>> encode_part(np.ones((1, 2), bool), 1, 0, (2, 4))[1]
+    (1.0, 0.0, 3.0, 1.0)
+    """
+    height, width = size
+    if max(abs(left), abs(top), height, width) > LARGEST_SIDE:
+        raise RunLengthError("mask outside of any image")
+    columns, rows = np.nonzero(np.asarray(part, dtype=bool).T)  # in the order of the columns
+    columns, rows = columns + left, rows + top
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    columns, rows = columns[inside], rows[inside]
+    if not len(columns):
+        raise RunLengthError("mask without a pixel")
+    places = columns * height + rows
+    breaks = np.flatnonzero(np.diff(places) != 1)
+    starts, ends = places[np.r_[0, breaks + 1]], places[np.r_[breaks, len(places) - 1]] + 1
+    lengths = np.diff(np.r_[0, np.stack([starts, ends], axis=1).ravel(), height * width])
+    box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
+    return {"size": [height, width], "counts": text_of_runs(lengths[:-1] if not lengths[-1] else lengths)}, box
 
 
 def text_of_runs(lengths: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from piip import config
-from piip.data.kinds import kind_of_data
+from piip.data.kinds import kind_of_data, kinds_of_data
 from piip.data.report import DataError
 from piip.tasks import classification, detection, segmentation
 from piip.tasks.findings import FINDINGS_FILE
@@ -51,9 +51,10 @@ def named(task: config.Task) -> Task:
 
 
 def require_pairing(described: config.Model, path: str | Path) -> None:
-    """Raise DataError, naming a model that fits, unless the data at `path` is of the kind that `described` takes."""
-    kind = kind_of_data(path)
-    if kind != described.task:
+    """Raise DataError, naming a model that fits, unless the data at `path` is of a kind that `described` takes."""
+    kinds = kinds_of_data(path)
+    kind = kinds[0]
+    if described.task not in kinds:
         raise DataError(
             f"{path}: holds {WHAT[kind]}, but {described.name} is a {described.task} model and needs "
             f"{WHAT[described.task]}; "
@@ -61,13 +62,18 @@ def require_pairing(described: config.Model, path: str | Path) -> None:
         )
 
 
-def check_data(path: str | Path) -> dict[str, Report]:
-    """A report per split of a data set of any kind, as `piip data check` prints it."""
-    return dict(named(kind_of_data(path)).check(path))
+def check_data(path: str | Path, task: config.Task | None = None) -> dict[str, Report]:
+    """A report per split of a data set of any kind, as `piip data check` prints it.
+
+    `task`: which data to look at in a folder that fits several.
+    """
+    return dict(named(task or kind_of_data(path)).check(path))
 
 
-def open_data(path: str | Path, split: str) -> Data:
+def open_data(path: str | Path, split: str, task: config.Task | None = None) -> Data:
     """The checked data of one split ("train", "val" or "test") of a data set of any kind, as training takes it.
+
+    `task`: which data to take from a folder that fits several.
 
     What comes depends on the kind: `data.detection.annotations.CocoData` for objects,
     `data.segmentation.masks.MaskData` for label masks, `data.classification.images.ClassData` for classified images.
@@ -76,4 +82,4 @@ def open_data(path: str | Path, split: str) -> Data:
     Raises:
         DataError: no data set, no such split (it names those there are), or nothing in it that can be used.
     """
-    return named(kind_of_data(path)).open_split(path, split)
+    return named(task or kind_of_data(path)).open_split(path, split)

@@ -15,7 +15,7 @@ from piip.console import Terminal, say
 from piip.data.batches import eval_loader
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
-from piip.data.detection.coco import CocoData, read_coco
+from piip.data.detection.coco import CocoData, read_split
 from piip.data.detection.dataset import DetectionDataset, training_objects
 from piip.data.detection.splits import find_splits
 from piip.data.detection.transforms import TestTransform, TrainTransform
@@ -50,7 +50,7 @@ def check(path: str | Path) -> Mapping[str, CheckReport]:
 
 def open_split(path: str | Path, split: str) -> CocoData:
     """The checked annotations of one split ("train", "val" or "test"); DataError names the splits there are."""
-    data, _ = read_coco(*chosen(path, find_splits(path), split))
+    data, _ = read_split(chosen(path, find_splits(path), split))
     return data
 
 

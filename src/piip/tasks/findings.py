@@ -15,6 +15,8 @@ from piip.tasks.task import Data
 FINDINGS_FILE = "data_findings.json"
 KINDS = 3
 """of one severity, that the line names"""
+USUAL = ("", "COCO", "YOLO", "images and masks", "class folders", "table of images")
+"""formats that the line does not name; other tools' it does"""
 LEAST_USABLE = 0.5
 """share of the listed images; the figure of an evaluation over fewer would pass for that of all"""
 _TOLD: Mapping[Severity, str] = {"error": "wrong", "left out": "left out", "repaired": "repaired"}
@@ -56,10 +58,15 @@ def leave_out(data: Data, broken: Mapping[Path, str], split: str) -> Data:
 
 
 def in_a_line(opened: Mapping[str, Data]) -> str | None:
-    """What was left out, repaired and found wrong in each split, shortly; None where nothing was."""
+    """What was left out, repaired and found wrong in each split, shortly; None where nothing was.
+
+    Other tools' formats are named in any case.
+    """
     told = {split: _of_one(data.report) for split, data in opened.items()}
     parts = [f"{split}: {text}" for split, text in told.items() if text]
-    return "data: " + ". ".join(parts) if parts else None
+    formats = dict.fromkeys(data.report.format for data in opened.values() if data.report.format not in USUAL)
+    written = f" ({', '.join(formats)})" if formats else ""
+    return f"data{written}: " + (". ".join(parts) or "nothing to remark") if parts or formats else None
 
 
 def write_findings(opened: Mapping[str, Data], path: Path) -> None:

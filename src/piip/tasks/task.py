@@ -39,6 +39,10 @@ class Metrics(Protocol):
 class Report(Protocol):
     """What a check found in one split."""
 
+    images: int
+    """that can be used"""
+    class_counts: dict[str, int]
+
     @property
     def errors(self) -> int:
         """Cases that must be mended before training means anything."""

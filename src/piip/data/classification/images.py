@@ -99,7 +99,8 @@ def check_classes(path: str | Path) -> dict[SplitName, ClassReport]:
 
 def _read(split: ClassSplit, whole: bool) -> tuple[ClassData, ClassReport, list[str]]:
     """With `whole`, files are decoded and not only opened, and come with a digest of their bytes."""
-    report = ClassReport(str(split.source))
+    written = "class folders" if split.source.is_dir() else "table of images"
+    report = ClassReport(str(split.source), format=written)
     listing = list_images(split, report)
     with ThreadPoolExecutor(THREADS) as pool:
         opened = list(pool.map(_digest if whole else _open, (path for path, _ in listing.entries)))

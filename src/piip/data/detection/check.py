@@ -9,7 +9,7 @@ from rich.console import Console
 
 from piip.console import Terminal
 from piip.data.detection.annotations import CocoData
-from piip.data.detection.coco import read_coco
+from piip.data.detection.coco import read_split
 from piip.data.detection.splits import find_splits
 from piip.data.layout import SplitName
 from piip.data.opening import check_each
@@ -27,7 +27,7 @@ def check(path: str | Path) -> dict[SplitName, CheckReport]:
     """
     usable, reports = check_each(
         find_splits(path),
-        lambda split: read_coco(*split),
+        read_split,
         lambda split: CheckReport(file=str(split.annotation_file)),
     )
     for name, data in usable.items():

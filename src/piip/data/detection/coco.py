@@ -1,4 +1,4 @@
-"""COCO annotation files (and YOLO's, brought into COCO's form), read, checked and repaired in one pass.
+"""COCO annotation files (and others, brought into COCO's form), read, checked and repaired in one pass.
 
 Nothing is written back: the file stays as it is, the repairs are in the returned data, and every one of them is
 counted in the report.
@@ -16,34 +16,34 @@ from piip.data.detection.frames import in_their_frames
 from piip.data.detection.images import read_images
 from piip.data.detection.objects import read_objects
 from piip.data.detection.outlines import rectangle
-from piip.data.detection.yolo import YAML_SUFFIXES, Source, read_yolo
+from piip.data.detection.yolo import YAML_SUFFIXES, read_yolo
+from piip.data.formats.records import Content, Format, Source, Split
 from piip.data.report import NO_OBJECTS, CheckReport, DataError
 from piip.data.text_files import read_json
 from piip.data.values import Ids
 
-__all__ = ["CocoData", "CocoImage", "CocoObject", "read_coco"]
+__all__ = ["CocoData", "CocoImage", "CocoObject", "read_coco", "read_split"]
 
 MANY_OBJECTS = 1000
 """on one image; more is worth a note, as training keeps a mask of each in memory"""
 
 
-def read_coco(annotation_file: str | Path, image_folder: str | Source) -> tuple[CocoData, CheckReport]:
+def read_coco(
+    annotation_file: str | Path, image_folder: str | Source, format: Format | None = None
+) -> tuple[CocoData, CheckReport]:
     """The data that an annotation file and its images hold, repaired, and the report of what was wrong.
 
-    The annotation file is COCO's .json, or a YOLO data set's .yaml: then `image_folder` is the split's, or its list of
-    images, or several of these.
+    The first two arguments are a `Split`'s. Without a `format` the annotation file is COCO's .json, or a YOLO data
+    set's .yaml: then `image_folder` is the split's, or its list of images, or several of these.
 
     Raises `DataError` where the file cannot be used at all: unreadable, not JSON, not COCO, without
     categories, or without a single usable image.
     """
     path = Path(annotation_file)
-    report = CheckReport(file=str(path))
-    if path.suffix.lower() in YAML_SUFFIXES:
-        source = image_folder if isinstance(image_folder, tuple) else Path(image_folder)
-        content, folder = read_yolo(path, source, report)
-    else:
-        assert not isinstance(image_folder, tuple)
-        content, folder = _load(path), Path(image_folder)
+    source = image_folder if isinstance(image_folder, tuple) else Path(image_folder)
+    used_format = format or (YOLO if path.suffix.lower() in YAML_SUFFIXES else COCO)
+    report = CheckReport(file=str(path), format=used_format.name)
+    content, folder = used_format.read(path, source, report)
     image_ids, numbers = _ids(content["images"], "image", report), _ids(content["categories"], "category", report)
     used = {numbers(record.get("category_id")) for record in content["annotations"] if isinstance(record, dict)}
     category_ids, classes = read_categories(content["categories"], numbers, used, path, report)
@@ -67,6 +67,11 @@ def read_coco(annotation_file: str | Path, image_folder: str | Source) -> tuple[
     return data, report
 
 
+def read_split(split: Split) -> tuple[CocoData, CheckReport]:
+    """`read_coco` of a split in whatever format it is."""
+    return read_coco(*split, format=split.format)
+
+
 def _ids(records: list[Any], what: str, report: CheckReport) -> Ids:
     ids = Ids(record.get("id") for record in records if isinstance(record, dict))
     for word, number in ids.words.items():
@@ -74,7 +79,8 @@ def _ids(records: list[Any], what: str, report: CheckReport) -> Ids:
     return ids
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, images: Source, _: CheckReport) -> Content:
+    assert isinstance(images, Path)
     content = read_json(path)
     needed = {"images", "categories"}
     if not isinstance(content, dict) or not needed <= content.keys():
@@ -89,7 +95,11 @@ def _load(path: Path) -> dict[str, Any]:
             raise DataError(f'{path}: "{key}" must be a list, found a {type(content[key]).__name__}')
     if not content["images"]:
         raise DataError(f"{path}: lists no images")
-    return content
+    return content, images
+
+
+COCO = Format("COCO", _load)
+YOLO = Format("YOLO", read_yolo)
 
 
 def _listed(records: dict[str, Any]) -> list[Any]:

@@ -6,20 +6,23 @@ Recognised, whatever the capitals:
   `images/train2017/`, `images/train/`, `images/` or the folder itself;
 - one folder per split (Roboflow, FiftyOne): `train/_annotations.coco.json` with the images beside it;
 - a single .json file, with images beside it or in a folder nearby;
-- YOLO: a `data.yaml` that names the image folders of its splits, with `labels/` beside `images/`.
+- YOLO: a `data.yaml` that names the image folders of its splits, with `labels/` beside `images/`;
+- the formats of other tools, see `formats`.
 
-Which .json files are COCO's is told by their keys, see `glimpse`.
+Which .json files are COCO's is told by their keys, see `glimpse`. Where a folder fits several, the first counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from piip.data.decode import ImageError
 from piip.data.detection.glimpse import image_names, is_coco
-from piip.data.detection.yolo import YAML_SUFFIXES, Source, find_yaml, yolo_splits
+from piip.data.detection.yolo import YAML_SUFFIXES, find_yaml, yolo_splits
 from piip.data.find_image import ImageFinder
+from piip.data.formats import cvat, labelme, voc
+from piip.data.formats.records import Split
 from piip.data.layout import (
     IMAGE_FOLDERS,
     NAMES,
@@ -35,20 +38,13 @@ from piip.data.opening import existing
 from piip.data.report import DataError
 
 ROBOFLOW_FILE = "_annotations.coco.json"
-FILES = (".json", *YAML_SUFFIXES)
+FILES = (".json", *YAML_SUFFIXES, ".xml")
 """endings of files that are a data set by themselves"""
 LOOKED_FOR = (
     f"COCO annotations (annotations/instances_train*.json, train.json, train/{ROBOFLOW_FILE}, or a single .json file "
-    "with images, annotations and categories) or YOLO's data.yaml (with train, val and names)"
+    "with images, annotations and categories), YOLO's data.yaml (with train, val and names), files of Pascal VOC, CVAT "
+    "or LabelMe"
 )
-
-
-class Split(NamedTuple):
-    """One part of a data set."""
-
-    annotation_file: Path
-    image_folder: Source
-    """the folder below which the images are; of YOLO's also a list of images, or several of both"""
 
 
 def find_splits(path: str | Path) -> dict[SplitName, Split]:
@@ -68,19 +64,30 @@ def find_splits(path: str | Path) -> dict[SplitName, Split]:
 
 def splits_at(path: Path) -> dict[SplitName, Split]:
     """`find_splits` that finds nothing where nothing is recognised."""
+    return next(filter(None, (find(path) for find in FINDERS.values())), {})
+
+
+def also_there(path: Path) -> list[str]:
+    """Formats that the data at `path` is in, too, beside the one that `splits_at` takes."""
+    return [name for name, find in FINDERS.items() if find(path)][1:]
+
+
+def _coco(path: Path) -> dict[SplitName, Split]:
     if path.is_file():
-        if path.suffix.lower() in YAML_SUFFIXES:
-            return _yolo(path)
-        return {split_of(path.stem) or "train": Split(path, _image_folder(path, path.parent))}
-    for look in (_folder_per_split, _annotation_files, _only_file):
-        found = look(path)
-        if found:
-            return found
+        one = path.suffix.lower() == ".json" and not labelme.KIND.fits(path)
+        return {split_of(path.stem) or "train": Split(path, _image_folder(path, path.parent))} if one else {}
+    found = (look(path) for look in (_folder_per_split, _annotation_files, _only_file))
+    return next(filter(None, found), {})
+
+
+def _yolo(path: Path) -> dict[SplitName, Split]:
+    if path.is_file():
+        return _described(path) if path.suffix.lower() in YAML_SUFFIXES else {}
     described = find_yaml(path)
-    return {} if described is None else _yolo(described)
+    return {} if described is None else _described(described)
 
 
-def _yolo(file: Path) -> dict[SplitName, Split]:
+def _described(file: Path) -> dict[SplitName, Split]:
     places = yolo_splits(file)
     return {split: Split(file, places[split]) for split in NAMES if split in places}
 
@@ -158,3 +165,13 @@ def _has(finder: ImageFinder, folder: Path, name: str, exact: bool) -> bool:
     except ImageError:
         return False
     return not exact or found == folder / name
+
+
+FINDERS: dict[str, Callable[[Path], dict[SplitName, Split]]] = {
+    "COCO": _coco,
+    "YOLO": _yolo,
+    cvat.NAME: cvat.find,
+    voc.NAME: voc.find,
+    labelme.NAME: labelme.find,
+}
+"""in this order"""

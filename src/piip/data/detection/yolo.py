@@ -19,6 +19,7 @@ from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.detection.description import load, split_values, yolo_names
 from piip.data.detection.images import HEADER_THREADS
 from piip.data.find_image import ImageFinder
+from piip.data.formats.records import FEWEST_CORNERS, Source, polygon_area
 from piip.data.layout import child, child_folder, comparable, images_below, is_hidden
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import read_lines
@@ -28,10 +29,6 @@ YAML_SUFFIXES = (".yaml", ".yml")
 USUAL_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 LIST_SUFFIX = ".txt"
 BOX_NUMBERS = 4
-FEWEST_CORNERS = 3
-
-Source = Path | tuple[Path, ...]
-"""where a split's images are: a folder, a list of images (.txt), or several of these"""
 
 
 def find_yaml(folder: Path) -> Path | None:
@@ -222,10 +219,4 @@ def _object(words: list[str], size: Size) -> dict[str, Any] | None:
         return None
     xs, ys = pixels[::2], pixels[1::2]
     box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-    return {"category_id": int(category), "bbox": box, "segmentation": [pixels], "area": _area(xs, ys)}
-
-
-def _area(xs: list[float], ys: list[float]) -> float:
-    """Of a polygon."""
-    following = zip(xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)
-    return abs(sum(x * y2 - x2 * y for x, y, (x2, y2) in zip(xs, ys, following, strict=True))) / 2
+    return {"category_id": int(category), "bbox": box, "segmentation": [pixels], "area": polygon_area(xs, ys)}

@@ -82,6 +82,7 @@ class MaskReport(Findings):
         """Plain values for `json.dump`."""
         return {
             "file": encodable(self.file),
+            "format": self.format,
             "images": self.images,
             "class_pixels": encodable_keys(self.class_counts),
             "class_images": encodable_keys(self.classes_in_images),
@@ -130,7 +131,7 @@ def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport
     description = read_description(root) or ade20k_description(root)
     if description is None:
         raise DataError(_undescribed(root, split))
-    report = MaskReport(file=str(split.masks))
+    report = MaskReport(file=str(split.masks), format="images and masks")
     pairs = paired(split, report)
     with ThreadPoolExecutor(READERS) as pool:
         looked_at = list(pool.map(_look, pairs))
