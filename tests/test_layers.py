@@ -12,7 +12,7 @@ import pytest
 FLOORS = (
     ("piip", "__main__"),
     ("cli",),
-    ("demo",),
+    ("demo", "serve"),
     ("api",),
     ("training",),
     ("tasks",),

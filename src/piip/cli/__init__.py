@@ -1,4 +1,4 @@
-"""The command line: `piip train | val | predict | models | info | benchmark | convert | demo | data check`.
+"""The command line: `piip train | val | predict | serve | models | info | benchmark | convert | demo | data check`.
 
 A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
 1 some images could not be read, 2 wrong use or wrong input (one line says what), 3 a training ended by something
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from piip.cli import benchmark, convert, data, demo, info, models, predict, train, val
+from piip.cli import benchmark, convert, data, demo, info, models, predict, serve, train, val
 from piip.cli.options import err
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(val.val)
 app.command()(predict.predict)
+app.command()(serve.serve)
 app.command()(models.models)
 app.command()(info.info)
 app.command()(benchmark.benchmark)

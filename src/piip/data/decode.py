@@ -21,11 +21,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
-from piip.structures import Size
+if TYPE_CHECKING:
+    from piip.structures import Size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """what is opened, by content and not by file name; JPEG includes MPO, which phones write as .jpg"""

@@ -1,0 +1,75 @@
+"""What the model's process does: a batch of images in, answers out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from piip.api import PIIP
+from piip.pictures.colours import class_colour
+from piip.prediction.predictor import Precision
+from piip.prediction.results import AnyResult
+from piip.serve.answers import answer_of
+from piip.serve.source import ModelSource
+from piip.serve.wanted import FORMATS, Answer, Image, Refused
+from piip.version import __version__
+
+
+def loaded(source: ModelSource) -> ModelAnswers:
+    """The model, ready to answer; ValueError and OSError for weights that are none, or no such device."""
+    model = PIIP(source.weights, source.device)
+    if model.device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // source.workers))
+    return ModelAnswers(model, source.precision, source.batch)
+
+
+class ModelAnswers:
+    """A loaded model that answers."""
+
+    def __init__(self, model: PIIP, precision: Precision, batch: int) -> None:
+        self._predict = partial(model.predict_report, batch_size=batch, precision=precision)
+        self.facts = facts_of(model)
+        self._predict([np.zeros((64, 64, 3), np.uint8)])  # folds, so that the first request need not wait for it
+
+    def __call__(self, images: Sequence[Image]) -> list[Answer | Refused]:
+        """An answer for each, in their order. An image that fails takes none of the others with it."""
+        try:
+            return self._answers(images)
+        except Exception as error:
+            if len(images) == 1:
+                return [Refused(f"{type(error).__name__}: {error}")]
+        return [answer for image in images for answer in self([image])]
+
+    def _answers(self, images: Sequence[Image]) -> list[Answer | Refused]:
+        began = time.perf_counter()
+        least = min(image.wanted.conf for image in images)
+        results = self._predict([image.pixels for image in images], conf=least).results
+        milliseconds = {"model": 1000 * (time.perf_counter() - began) / len(images)}
+        return [self._answer(result, image, milliseconds) for result, image in zip(results, images, strict=True)]
+
+    @staticmethod
+    def _answer(result: AnyResult, image: Image, milliseconds: dict[str, float]) -> Answer | Refused:
+        try:
+            return answer_of(result, image.wanted, milliseconds)
+        except Exception as error:
+            return Refused(f"{type(error).__name__}: {error}")
+
+
+def facts_of(model: PIIP) -> dict[str, Any]:
+    """What clients and the page know of the model, as `GET /model` gives it."""
+    task = model.config.task
+    return {
+        "name": model.config.name,
+        "task": task,
+        "classes": list(model.names),
+        "colours": [list(class_colour(label)) for label in range(len(model.names))],
+        "formats": list(FORMATS[task]),
+        "branches": [branch.size for branch in model.config.backbone.branches],
+        "version": __version__,
+    }
