@@ -39,10 +39,7 @@ def serve(
     from piip.serve.run import serve as run
 
     def listening(address: str) -> None:
-        say(
-            out,
-            f"{weights} answers at {address}: a page, POST {address}/predict, {address}/openapi.json; Ctrl-C ends it",
-        )
+        say(out, f"{weights} answers at {address} (a page; POST {address}/predict; /openapi.json); Ctrl-C ends it")
 
     run(
         weights_path(weights, model_name),

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,16 @@ from piip.pictures.colours import class_colour
 from piip.prediction.predictor import Precision
 from piip.prediction.results import AnyResult
 from piip.serve.answers import answer_of
-from piip.serve.source import ModelSource
 from piip.serve.wanted import FORMATS, Answer, Image, Refused
 from piip.version import __version__
 
 
-def loaded(source: ModelSource) -> ModelAnswers:
-    """The model, ready to answer; ValueError and OSError for weights that are none, or no such device."""
-    model = PIIP(source.weights, source.device)
+def loaded(weights: str | Path, device: str | None, precision: Precision, batch: int, workers: int) -> ModelAnswers:
+    """The model, ready to answer, see `ModelSource`; ValueError and OSError for weights that are none, or no device."""
+    model = PIIP(weights, device)
     if model.device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // source.workers))
-    return ModelAnswers(model, source.precision, source.batch)
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    return ModelAnswers(model, precision, batch)
 
 
 class ModelAnswers:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from piip.prediction.options import Precision
 from piip.serve.engine import Engine
 from piip.serve.guard import HERE, Guard, is_here
 from piip.serve.limits import Limits
@@ -23,7 +24,7 @@ def serve(
     limits: Limits | None = None,
     token: str | None = None,
     device: str | int | None = None,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     grace: float = 30.0,
     listening: Callable[[str], object] = lambda address: None,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from piip.prediction.options import Precision
     from piip.serve.model import ModelAnswers
 
 
@@ -16,7 +17,7 @@ class ModelSource:
 
     weights: str | Path
     device: str | None = None
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     batch: int = 8
     """images per forward pass at most"""
     workers: int = 1
@@ -26,4 +27,4 @@ class ModelSource:
         """The loaded model; ValueError and OSError for weights that are none."""
         from piip.serve.model import loaded
 
-        return loaded(self)
+        return loaded(self.weights, self.device, self.precision, self.batch, self.workers)
