@@ -16,7 +16,7 @@ import piip
 from piip.data.report import DataError
 from piip.data.synthetic import make_scenes
 from piip.model import PIIPModel
-from piip.prediction.files import write_predictions
+from piip.prediction.bulk import write_predictions
 
 
 def test_a_name_is_a_model_where_a_folder_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,9 @@ def test_each_prediction_gets_a_folder_of_its_own(
         assert done.exit_code == 0, done.output
         assert str(Path("runs") / folder) in done.output
         names = {path.name for path in (tmp_path / "runs" / folder).iterdir()}
-        assert names == {"x.jpg", "predictions.json", "predictions.jsonl", "coco_results.json", "coco_results.jsonl"}
+        assert names == {
+            "x.jpg", "predictions.json", "predictions.jsonl", "coco_results.json", "coco_results.jsonl", "run.json"
+        }  # fmt: skip
     assert run("predict", "x.png", "--weights", weights, "--output", "mine").exit_code == 0
     before = (tmp_path / "mine" / "predictions.json").stat().st_mtime_ns
     again = run("predict", "x.png", "--weights", weights, "--output", "mine")

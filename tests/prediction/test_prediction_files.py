@@ -15,7 +15,8 @@ from tests import tiny
 import piip
 from piip import config
 from piip.files import atomic_write, free_folder, json_text, numbered, write_json
-from piip.prediction.files import Writer, write_predictions
+from piip.prediction.bulk import write_predictions
+from piip.prediction.files import Writer
 from piip.prediction.predictor import Predictor
 from piip.prediction.results import RESULTS
 

@@ -82,7 +82,7 @@ class Predicting(Held):
     ) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
         options = Options.of(conf=conf, batch_size=batch_size, precision=precision, **further)
-        images = images_of(source)
+        images = images_of(source, options.recursive)
         kind = RESULTS[self.config.task]
         writer = None if save is None else Writer(Path(save), kind, paths_among(images), lists=False)
         outcomes = self.predictor(options.precision).outcomes(images, options)

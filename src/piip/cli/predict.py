@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +26,17 @@ from piip.cli.options import (
 from piip.console import say
 
 USUAL_FOLDER = Path("runs/predict")
+FROM_STDIN = "-"
 
 
 def predict(
-    sources: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders, glob patterns, lists of paths (.txt, .csv, @FILE), or - for a list that is "
+            "piped in."
+        ),
+    ],
     weights: Weights,
     output: Annotated[
         Path | None,
@@ -39,12 +47,20 @@ def predict(
     ] = None,
     conf: Annotated[float, typer.Option(help="Detection: lowest score that counts, 0 to 1.")] = 0.25,
     batch_size: int = 1,
+    workers: Annotated[int, typer.Option(help="Processes that read images beside the model.")] = 0,
     device: Device = None,
     precision: Precision = "fp32",
     detections: Detections = None,
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Of folders, the folders in them too.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Annotated pictures; bulk is faster without.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in the output folder.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only the Ith of N parts of the images, in a folder of its own.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each image.")] = False,
     model_name: OfficialModel = None,
 ) -> None:
     """Predict on images: annotated pictures, and JSON and other files that depend on the model's task.
@@ -53,22 +69,37 @@ def predict(
     made at the end.
     """
     from piip.api import PIIP
+    from piip.cli.progress import Progress
     from piip.files import free_folder
-    from piip.prediction.files import write_all
+    from piip.prediction.bulk import Keeping, write_all
+    from piip.prediction.listing import Shard, from_lines
     from piip.prediction.options import Options
+    from piip.prediction.sources import images_of
 
-    size = image_size_of(image_size)
-    options = Options.of(conf=conf, batch_size=batch_size, precision=precision, detections=detections, image_size=size)
-    model = PIIP(weights_path(weights, model_name), device)
+    options = Options.of(
+        conf=conf, batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
+        image_size=image_size_of(image_size), detections=detections,
+    )  # fmt: skip
+    part = Shard() if shard is None else Shard.of(shard)
+    if output is None and (resume or shard is not None):
+        raise ValueError("--resume and --shard need --output, the folder of the results")
+    images = from_lines(sys.stdin) if sources == [FROM_STDIN] else images_of(sources, recursive)
+    path = weights_path(weights, model_name)
+    model = PIIP(path, device)
     if sizes is not None:
         model = model.with_sizes(sizes_of(sizes))
     if window is not None:
         model.use_windows(window or None)
     folder = free_folder(USUAL_FOLDER) if output is None else output
-    written = write_all(model.predictor(options.precision), sources, folder, options)
-    for path, reason in written.failures:
-        say(err, f"skipped {path}: {reason}", "yellow")
-    say(out, f"{written.summary}; pictures and JSON are in {folder}")
+    if shard is not None:
+        folder = folder / part.name
+    keeping = Keeping(pictures, resume, part, {"weights": str(path), "window": window, "sizes": sizes})
+    with Progress(images, part, quiet) as progress:
+        written = write_all(model.predictor(options.precision), images, folder, options, keeping, progress.tell)
+    for name, reason in written.failures:
+        say(err, f"skipped {name}: {reason}", "yellow")
+    what = "pictures and JSON are" if pictures else "JSON is"
+    say(out, f"{written.summary}; {what} in {folder}")
     if written.failures:
         say(err, f"{len(written.failures)} images could not be read")
         raise typer.Exit(1)

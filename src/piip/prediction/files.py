@@ -9,17 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from typing_extensions import Unpack
-
-from piip.files import atomic_write, json_text, refuse_taken, shortened, taken
-from piip.prediction.options import FurtherOptions, Options
-from piip.prediction.predictor import Predictor
+from piip.files import atomic_write, json_text, numbered, refuse_taken, shortened, taken
+from piip.prediction.earlier import RUN, Earlier
+from piip.prediction.listing import ALL, Shard
 from piip.prediction.results import AnyResult, ResultKind
-from piip.prediction.sources import Failure, Source, images_of
+from piip.prediction.sources import Failure, Source
 
 PICTURE = ".jpg"
 LONGEST_STEM = 240
 """bytes of a picture's name, which leaves room for a number and an ending"""
+FAILURES = "failures"
 REMEDY = "choose another folder for the results, or move what is in this one"
 
 
@@ -36,38 +35,6 @@ class Written:
     def summary(self) -> str:
         """For the terminal."""
         return f"{self.images} images" + ("" if self.objects is None else f", {self.objects} objects")
-
-
-def write_predictions(
-    predictor: Predictor,
-    sources: Sequence[Source],
-    output: Path,
-    conf: float | None = None,
-    batch_size: int | None = None,
-    **further: Unpack[FurtherOptions],
-) -> Written:
-    """Predict on `sources` one image after the other and write the results to `output` as they come.
-
-    Pictures get the image's name (and a number where two files share one), `predictions.jsonl` a line per image, from
-    which `predictions.json` is made at the end; a detector's results are also in `coco_results.json`, in which an
-    image's id is its number in `predictions.json`, counted from 1, and a segmentor's in `masks`. Broken files are
-    listed in what is returned.
-
-    Raises:
-        ValueError: `output` is the folder of an image, or holds files that would be written over.
-        FileNotFoundError: nothing is behind a source.
-    """
-    options = Options.of(conf=conf, batch_size=batch_size, precision=predictor.precision, **further)
-    return write_all(predictor, sources, output, options)
-
-
-def write_all(predictor: Predictor, sources: Sequence[Source], output: Path, options: Options) -> Written:
-    """`write_predictions` with options that are checked already."""
-    images = images_of(sources)
-    with Writer(output, predictor.kind, paths_among(images)) as writer:
-        for outcome in predictor.outcomes(images, options):
-            writer.add(outcome)
-    return writer.written
 
 
 def saving(outcomes: Iterable[AnyResult | Failure], writer: Writer) -> Iterator[AnyResult | Failure]:
@@ -92,6 +59,9 @@ class Writer:
         images: the files that results are of, where they are known beforehand.
         lists: pictures only, without it.
         replace: the folder is the caller's own, and what is in it from before may be replaced.
+        pictures: lists only, without it, and whatever else the task writes.
+        earlier: what is in the folder of the same prediction, which goes on.
+        shard: which part of all images it is of; ids of images differ between the parts.
 
     Raises:
         ValueError: `folder` is that of an image, or (with `lists`) there are files that would be written over. Where
@@ -99,18 +69,37 @@ class Writer:
     """
 
     def __init__(
-        self, folder: Path, kind: ResultKind, images: Sequence[Path] = (), lists: bool = True, replace: bool = False
+        self,
+        folder: Path,
+        kind: ResultKind,
+        images: Sequence[Path] = (),
+        lists: bool = True,
+        replace: bool = False,
+        pictures: bool = True,
+        earlier: Earlier | None = None,
+        shard: Shard = ALL,
     ) -> None:
-        self.folder, self.lists, self.replace = folder, lists, replace
+        self.folder, self.lists, self.replace, self.pictures, self.shard = folder, lists, replace, pictures, shard
         self.written = Written()
         self._names: set[str] = set()
         self._lines: dict[str, TextIO] = {}
-        self._kind = kind
-        refuse_folder_of(images, folder)
-        if lists and not replace:
-            names = [f"{name}{ending}" for name in self._list_names for ending in (".jsonl", ".json")]
-            pictures = {shortened(image.stem, LONGEST_STEM) + PICTURE for image in images}
-            refuse_taken((folder / name for name in (*names, *kind.FURTHER_FOLDERS, *sorted(pictures))), REMEDY)
+        self._kind, self._resumed = kind, earlier is not None
+        if pictures:
+            refuse_folder_of(images, folder)
+        if earlier is not None:
+            self.written = Written(earlier.images, earlier.objects)
+            self._names = earlier.pictures
+        elif lists and not replace and taken(folder):
+            refuse_taken((folder / name for name in self._all_names(images)), REMEDY)
+
+    def _all_names(self, images: Sequence[Path]) -> Iterator[str]:
+        """Whatever may be written."""
+        for name in (*self._list_names, FAILURES):
+            yield from (f"{name}.jsonl", f"{name}.json")
+        yield RUN
+        yield from self._kind.FURTHER_FOLDERS
+        if self.pictures:
+            yield from numbered(shortened(image.stem, LONGEST_STEM) + PICTURE for image in images)
 
     @property
     def _list_names(self) -> tuple[str, ...]:
@@ -123,7 +112,7 @@ class Writer:
             path = self.folder / f"{name}.jsonl"
             if self.replace:
                 path.unlink(missing_ok=True)
-            self._lines[name] = path.open("x", encoding="utf-8")
+            self._lines[name] = path.open("a" if self._resumed else "x", encoding="utf-8")
         return self
 
     def __exit__(
@@ -134,28 +123,51 @@ class Writer:
         if error is None:
             for name in self._list_names:
                 gather(self.folder / f"{name}.jsonl", self.folder / f"{name}.json")
+            self._keep_failures()
 
     def add(self, outcome: AnyResult | Failure) -> None:
         """Write all that belongs to one image."""
         if isinstance(outcome, Failure):
             self.written.failures.append(outcome)
+            if self.lists:
+                self._append_and_flush(FAILURES, [_failure(outcome)])
             return
         self.written.images += 1
         if outcome.count is not None:
             self.written.objects = (self.written.objects or 0) + outcome.count
-        stem = self._free_stem("image" if outcome.path is None else outcome.path.stem)
-        outcome.save(self.folder / (stem + PICTURE))
+        files = self._save(outcome)
         if self.lists:
-            files = {"picture": stem + PICTURE, **outcome.save_further(self.folder, stem)}
-            self._append("predictions", {"id": self.written.images, **files, **outcome.to_dict()})
-            for name, entries in outcome.further_entries(self.written.images).items():
-                for entry in entries:
-                    self._append(name, entry)
-            for file in self._lines.values():
-                file.flush()
+            number = self.shard.id_of(self.written.images)
+            for name, entries in outcome.further_entries(number).items():
+                self._append_and_flush(name, entries)
+            # Last, since it says that all of this image is there.
+            self._append_and_flush("predictions", [{"id": number, **files, **outcome.to_dict()}])
 
-    def _append(self, name: str, entry: dict[str, Any]) -> None:
-        self._lines[name].write(json_text(entry) + "\n")
+    def _save(self, outcome: AnyResult) -> dict[str, str]:
+        """Write the image's own files; what its entry says of them."""
+        if not self.pictures and not (self.lists and self._kind.FURTHER_FOLDERS):
+            return {}
+        stem = self._free_stem("image" if outcome.path is None else outcome.path.stem)
+        files = {}
+        if self.pictures:
+            outcome.save(self.folder / (stem + PICTURE))
+            files["picture"] = stem + PICTURE
+        return files | (outcome.save_further(self.folder, stem) if self.lists else {})
+
+    def _append_and_flush(self, name: str, entries: Iterable[dict[str, Any]]) -> None:
+        if name not in self._lines:
+            self._lines[name] = (self.folder / f"{name}.jsonl").open("a", encoding="utf-8")
+        self._lines[name].writelines(json_text(entry) + "\n" for entry in entries)
+        self._lines[name].flush()
+
+    def _keep_failures(self) -> None:
+        """Of the failures noted on the way, only those that are left."""
+        path = self.folder / f"{FAILURES}.jsonl"
+        if self.written.failures and self.lists:
+            with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json_text(_failure(failure)) + "\n" for failure in self.written.failures)
+        elif FAILURES in self._lines or self._resumed:
+            path.unlink(missing_ok=True)
 
     def _free_stem(self, wanted: str) -> str:
         """A name for an image's files that nothing else has; marks it as taken."""
@@ -168,8 +180,15 @@ class Writer:
         return stem
 
     def _is_there(self, stem: str) -> bool:
+        """In a prediction that goes on, what is there without a line is what it was just writing when it ended."""
+        if self.replace or self._resumed:
+            return False
         further = [self.folder / name / f"{stem}.png" for name in self._kind.FURTHER_FOLDERS if self.lists]
-        return not self.replace and any(map(taken, (self.folder / (stem + PICTURE), *further)))
+        return any(map(taken, (self.folder / (stem + PICTURE), *further)))
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {"path": str(failure.path), "reason": failure.reason}
 
 
 def gather(lines: Path, target: Path) -> None:
@@ -188,6 +207,8 @@ def gather(lines: Path, target: Path) -> None:
 def refuse_folder_of(images: Iterable[Path], output: Path) -> None:
     """ValueError where pictures in `output` could take the place of the images they are drawn on."""
     folder = os.path.realpath(output)
+    if not os.path.isdir(folder):
+        return
     for path in images:
         if folder in (os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path))):
             raise ValueError(f"{output}: the image {path.name} is there, which its picture would overwrite; "

@@ -159,10 +159,14 @@ class SegmentationResult:
             data={"class_name": np.array([self.names[label] for label in labels], dtype=str)},
         )
 
+    @property
+    def found(self) -> str:
+        """The classes that cover most, in words."""
+        return ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares.items())[:5])
+
     def __repr__(self) -> str:
-        found = ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares.items())[:5])
         height, width = self.orig_size
-        return f"SegmentationResult({found} in {self.path or 'an image'}, {width}x{height} pixels)"
+        return f"SegmentationResult({self.found} in {self.path or 'an image'}, {width}x{height} pixels)"
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:

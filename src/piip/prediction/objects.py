@@ -128,13 +128,17 @@ class Result:
     def __iter__(self) -> Iterator[Result]:
         return (self[i] for i in range(len(self)))
 
-    def __repr__(self) -> str:
+    @property
+    def found(self) -> str:
+        """How many objects of which class, in words."""
         counts: dict[str, int] = {}
         for name in self.class_names:
             counts[name] = counts.get(name, 0) + 1
-        found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+        return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+    def __repr__(self) -> str:
         height, width = self.orig_size
-        return f"Result({found} in {self.path or 'an image'}, {width}x{height} pixels)"
+        return f"Result({self.found} in {self.path or 'an image'}, {width}x{height} pixels)"
 
     def plot(self) -> np.ndarray:
         """A copy of the image with the objects drawn on it, [H, W, 3] uint8 RGB."""

@@ -47,6 +47,8 @@ ALLOWED: dict[str, Allowed] = {
     "detections": Allowed(
         lambda value: value is None or (_whole(value) and value >= 1), "use a whole number, 1 or more"
     ),
+    "workers": Allowed(lambda value: _whole(value) and value >= 0, "use a whole number, 0 or more"),
+    "recursive": Allowed(lambda value: isinstance(value, bool), "use True or False"),
 }
 
 ALIASES: dict[str, str] = {
@@ -58,6 +60,7 @@ ALIASES: dict[str, str] = {
     "imgsz": "image_size",
     "max_det": "detections",
     "max_detections": "detections",
+    "num_workers": "workers",
 }
 """names that hands know from elsewhere"""
 
@@ -75,6 +78,9 @@ class FurtherOptions(TypedDict, total=False):
     detections: int | None
     max_det: int | None
     max_detections: int | None
+    workers: int | None
+    num_workers: int | None
+    recursive: bool | None
 
 
 class PredictOptions(FurtherOptions, total=False):
@@ -90,8 +96,8 @@ class PredictOptions(FurtherOptions, total=False):
 class Options:
     """How to predict; ValueError for a value that is not allowed.
 
-    >>> Options.of(threshold=0.5, batch=8)
-    Options(conf=0.5, batch_size=8, precision='fp32', image_size=None, detections=None)
+    >>> Options.of(threshold=0.5, batch=8) == Options(conf=0.5, batch_size=8)
+    True
     """
 
     conf: float = 0.25
@@ -106,6 +112,10 @@ class Options:
     detections: int | None = None
     """objects of an image at most, the best; None: as many as the model keeps. A Mask R-CNN looks at as many more
     places; a DINO cannot find more than it has queries"""
+    workers: int = 0
+    """processes that read files beside the model; results do not depend on it"""
+    recursive: bool = False
+    """of folders, the images in their folders too"""
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -21,10 +19,12 @@ from piip.data.classification.transforms import ClassTestTransform
 from piip.data.detection.transforms import TestTransform
 from piip.data.samples import Sample
 from piip.heads.precision import predict_in_float32
+from piip.inference.copies import Version, version
 from piip.inference.current_copy import InferenceCopy, stored_in_half
 from piip.prediction.options import FurtherOptions, Options, Precision
+from piip.prediction.reading import Prepared, Reader, in_order
 from piip.prediction.results import RESULTS, AnyResult
-from piip.prediction.sources import Failure, Source, images_of, opened
+from piip.prediction.sources import Failure, Source, images_of
 from piip.structures import Batch, Instances, Prediction, Size, size_of
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class PredictionReport:
 class _Waiting:
     """An image on its way: read, then run together with others of its padded size."""
 
-    path: Path | None = None
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
-    sample: Sample | None = None
+    read: Prepared | None = None
     size: Size | None = None
     outcome: AnyResult | Failure | None = None
 
@@ -127,18 +125,19 @@ class Predictor:
         raises, before the first image for a missing path.
         """
         options = Options.of(conf=conf, batch_size=batch_size, precision=self.precision, **further)
-        return self.outcomes(images_of(sources), options)
+        return self.outcomes(images_of(sources, options.recursive), options)
 
-    @devices.float32_by_default()
     def run(self, batch: Batch) -> list[Prediction]:
         """Predictions of a batch, on the CPU, boxes and masks in pixels of the original images."""
+        return self._run(batch, self.inference.get())
+
+    def _run(self, batch: Batch, model: PIIPModel) -> list[Prediction]:
+        """The same with the copy that `inference` holds."""
         batch = batch.to(self.device)
         if {parameter.dtype for parameter in self.model.parameters()} == {torch.float64}:
             batch = replace(batch, images=batch.images.double())
-        with _evaluating(self.model):
-            model = self.inference.get()
-            with torch.inference_mode():
-                predictions = self._predictions(model, batch)
+        with _evaluating(self.model), torch.inference_mode():
+            predictions = self._predictions(model, batch)
         return [{name: value.cpu() for name, value in prediction.items()} for prediction in predictions]
 
     @property
@@ -146,52 +145,55 @@ class Predictor:
         """What `data.batches.collate` pads images to: multiples of the first, and at least the second, in pixels."""
         return self.model.config.preprocess.pad_multiple, self.model.config.backbone.smallest_image
 
-    def outcomes(self, images: Iterable[Source], options: Options) -> Iterator[AnyResult | Failure]:
-        """As `stream`, of single images."""
-        waiting: deque[_Waiting] = deque()
+    def outcomes(
+        self, images: Iterable[Source], options: Options, pixels: bool = True
+    ) -> Iterator[AnyResult | Failure]:
+        """As `stream`, of single images. Without `pixels`, results have black images, which take no memory.
+
+        Weights that are changed while it runs count from the next batch on, as far as PyTorch notes the change.
+        """
         transform = self.transform
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
-        for source in images:
-            waiting.append(self._prepared(source, transform))
-            self._run_full_batches(waiting, options)
+        read, newest = Reader(transform, pixels), Newest(self.inference, self.model)
+        waiting: deque[_Waiting] = deque()
+        for found in in_order(images, read, options.workers):
+            waiting.append(self._waiting(found))
+            self._run_full_batches(waiting, options, newest)
             yield from _finished(waiting)
         while waiting:
-            self._run_waiting(waiting, waiting[0].size, options)
+            self._run_waiting(waiting, waiting[0].size, options, newest)
             yield from _finished(waiting)
 
-    def _run_full_batches(self, waiting: deque[_Waiting], options: Options) -> None:
-        """Run the newest image's size if there is a batch of it, and the oldest's where too many wait for it."""
-        newest = waiting[-1].size
-        if sum(image.outcome is None and image.size == newest for image in waiting) >= options.batch_size:
-            self._run_waiting(waiting, newest, options)
-        if len(waiting) >= MOST_WAITING * options.batch_size and waiting[0].outcome is None:
-            self._run_waiting(waiting, waiting[0].size, options)
+    def _waiting(self, found: Prepared | Failure) -> _Waiting:
+        if isinstance(found, Failure):
+            return _Waiting(outcome=found)
+        return _Waiting(found, padded_size(size_of(found.network_input), *self.padding))
 
-    def _run_waiting(self, waiting: Iterable[_Waiting], size: Size | None, options: Options) -> None:
+    def _run_full_batches(self, waiting: deque[_Waiting], options: Options, newest: Newest) -> None:
+        """Run the newest image's size if there is a batch of it, and the oldest's where too many wait for it."""
+        size = waiting[-1].size
+        if sum(image.outcome is None and image.size == size for image in waiting) >= options.batch_size:
+            self._run_waiting(waiting, size, options, newest)
+        if len(waiting) >= MOST_WAITING * options.batch_size and waiting[0].outcome is None:
+            self._run_waiting(waiting, waiting[0].size, options, newest)
+
+    def _run_waiting(self, waiting: Iterable[_Waiting], size: Size | None, options: Options, newest: Newest) -> None:
         """Run the oldest images of one padded size, at most a batch."""
         found = (image for image in waiting if image.outcome is None and image.size == size)
         images = list(islice(found, options.batch_size))
-        samples = [image.sample for image in images if image.sample is not None]
-        predictions = self._run_samples(samples, options) if samples else []
-        for image, prediction in zip(images, predictions, strict=True):
-            image.outcome = self._result(prediction, image.pixels, image.path, options)
-            image.sample = None
+        read = [image.read for image in images if image.read is not None]
+        predictions = self._run(self._batch(read, options), newest.get()) if read else []
+        for image, prepared, prediction in zip(images, read, predictions, strict=True):
+            image.outcome = self.kind.of(
+                prediction, self.model.config, prepared.pixels.numpy(), prepared.path, options.conf
+            )
+            image.read = None
 
-    def _run_samples(self, samples: list[Sample], options: Options) -> list[Prediction]:
+    def _batch(self, images: list[Prepared], options: Options) -> Batch:
+        samples = [Sample(image.network_input, NOTHING, size_of(image.pixels[..., 0]), 0) for image in images]
         batch = collate(samples, *self.padding)
-        return self.run(replace(batch, least_score=options.conf, detections=options.detections, paste_masks=False))
-
-    def _prepared(self, source: Source, transform: Callable[[Tensor], Tensor]) -> _Waiting:
-        found = opened(source)
-        if isinstance(found, Failure):
-            return _Waiting(outcome=found)
-        network_input = transform(torch.from_numpy(found.pixels).permute(2, 0, 1))
-        sample = Sample(network_input, NOTHING, found.pixels.shape[:2], 0)
-        return _Waiting(found.path, found.pixels, sample, padded_size(size_of(network_input), *self.padding))
-
-    def _result(self, prediction: Prediction, image: np.ndarray, path: Path | None, options: Options) -> AnyResult:
-        return self.kind.of(prediction, self.model.config, image, path, options.conf)
+        return replace(batch, least_score=options.conf, detections=options.detections, paste_masks=False)
 
     def _predictions(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
         """In the precision asked for; the head of weights stored in half precision in float32."""
@@ -205,8 +207,31 @@ class Predictor:
             return model.predict(batch)
 
 
+class Newest:
+    """An inference copy through a stream of batches.
+
+    Whether its weights are still the model's is looked at in full when the stream begins, which takes a pass over all
+    of them; before each batch only what PyTorch notes of changes is.
+    """
+
+    def __init__(self, inference: InferenceCopy, model: PIIPModel) -> None:
+        self.inference, self.model = inference, model
+        self._copy: PIIPModel | None = None
+        self._version: Version = ()
+
+    def get(self) -> PIIPModel:
+        """The model to run."""
+        now = version(self.model)
+        if self._copy is None or now != self._version:
+            self._copy, self._version = self.inference.get(), now
+        return self._copy
+
+
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    if not any(module.training for module in model.modules()):
+        yield
+        return
     training = model.training
     model.eval()
     try:

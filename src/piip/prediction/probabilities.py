@@ -106,7 +106,11 @@ class ClassificationResult:
         """`to_dict` as a JSON text."""
         return json_text(self.to_dict())
 
+    @property
+    def found(self) -> str:
+        """The most probable classes, in words."""
+        return ", ".join(f"{name} {probability:.2f}" for name, probability in self.top(3))
+
     def __repr__(self) -> str:
-        found = ", ".join(f"{name} {probability:.2f}" for name, probability in self.top(3))
         height, width = self.orig_size
-        return f"ClassificationResult({found} in {self.path or 'an image'}, {width}x{height} pixels)"
+        return f"ClassificationResult({self.found} in {self.path or 'an image'}, {width}x{height} pixels)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,8 +12,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from piip.data.decode import SUFFIXES, ImageError, decode_image, rgb_from_pil
-from piip.data.layout import is_hidden
+from piip.data.decode import ImageError, decode_image, rgb_from_pil
+from piip.prediction.listing import Paths, is_list, paths_of
 
 Files = str | Path
 """a file, a folder or a pattern: one image or several, which a type cannot tell"""
@@ -49,45 +48,41 @@ class Opened(NamedTuple):
 
 
 def is_one_image(source: Source | Iterable[Source]) -> bool:
-    """Whether `source` is a single image: a file or pixels, not a folder, a pattern or a collection of any kind."""
-    return Path(source).is_file() if isinstance(source, str | Path) else isinstance(source, Source)
+    """Whether `source` is a single image: a file or pixels, not a folder, a list or a collection of any kind."""
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        return path.is_file() and not is_list(path)
+    return isinstance(source, Source)
 
 
-def images_of(sources: Source | Iterable[Source]) -> Iterable[Source]:
+def images_of(sources: Source | Iterable[Source], recursive: bool = False) -> Iterable[Source]:
     """Single images; a generator (say, of video frames) is read as it goes, everything else at once.
+
+    `recursive`: of a folder, with the folders inside it.
 
     Raises:
         FileNotFoundError: a path, folder or pattern with no image behind it.
         TypeError: something that is neither an image nor a collection of them.
     """
+    if isinstance(sources, Paths):
+        return sources
     if isinstance(sources, Source):
-        return expand(sources)
+        return expand(sources, recursive)
     if not isinstance(sources, Iterable):
         raise TypeError(f"a {type(sources).__name__} is no image; use a path, a PIL image, an array or a tensor")
-    expanded = chain.from_iterable(expand(source) for source in sources)
-    return expanded if isinstance(sources, Iterator) else list(expanded)
+    expanded = (expand(source, recursive) for source in sources)
+    if isinstance(sources, Iterator):
+        return chain.from_iterable(expanded)
+    parts = list(expanded)
+    files = [part for part in parts if isinstance(part, Paths)]
+    if len(files) == len(parts):
+        return Paths(chain.from_iterable(part.names for part in files))
+    return list(chain.from_iterable(parts))
 
 
-def expand(source: Source) -> Sequence[Source]:
+def expand(source: Source, recursive: bool = False) -> Sequence[Source]:
     """The images that a path stands for; any other source is one image."""
-    return paths_of(source) if isinstance(source, str | Path) else [source]
-
-
-def paths_of(source: str | Path) -> list[Path]:
-    """The image files that a file, a folder or a pattern stands for; FileNotFoundError where there are none."""
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [file for file in path.iterdir() if not is_hidden(file.name)]
-    elif glob.has_magic(str(source)):
-        found = [Path(name) for name in glob.glob(str(source), recursive=True)]
-    else:
-        raise FileNotFoundError(f"{source}: no such file or folder")
-    images = [p for p in sorted(found) if p.suffix.lower() in SUFFIXES and p.is_file()]
-    if not images:
-        raise FileNotFoundError(f"{source}: no images there (files ending in {', '.join(SUFFIXES)})")
-    return images
+    return paths_of(source, recursive) if isinstance(source, str | Path) else [source]
 
 
 def opened(source: Source) -> Opened | Failure:

@@ -1,0 +1,96 @@
+"""From images to what a network takes, here or in processes beside the one that runs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from piip.data.batches import leave_signals_to_the_parent
+from piip.prediction.listing import Paths
+from piip.prediction.sources import Failure, Source, opened
+
+AHEAD = 4
+"""images that each process reads ahead"""
+
+
+class Prepared(NamedTuple):
+    """An image that was read."""
+
+    path: Path | None
+    pixels: Tensor
+    """[H, W, 3] uint8 RGB, upright"""
+    network_input: Tensor
+    """[3, h, w] float32, not padded"""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads one image; it knows nothing of the model, so that it can go to other processes.
+
+    Args:
+        transform: from uint8 [3, H, W] to the network's input without padding.
+        pixels: whether the image itself is wanted beside it; without it, its place is taken by black pixels, which
+            take no memory.
+    """
+
+    transform: Callable[[Tensor], Tensor]
+    pixels: bool = True
+
+    def __call__(self, source: Source) -> Prepared | Failure:
+        """The image, or a `Failure` for a file that is broken; ValueError or TypeError for anything else wrong."""
+        found = opened(source)
+        if isinstance(found, Failure):
+            return found
+        pixels = torch.from_numpy(found.pixels)
+        network_input = self.transform(pixels.permute(2, 0, 1))
+        return Prepared(found.path, pixels if self.pixels else _nothing(pixels), network_input)
+
+
+class _Files(Dataset[Prepared | Failure]):
+    """What `Reader` makes of files, by their numbers."""
+
+    def __init__(self, files: Paths, read: Reader) -> None:
+        self.files, self.read = files, read
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Prepared | Failure:
+        return self.read(self.files[number])
+
+
+def in_order(images: Iterable[Source], read: Reader, workers: int = 0) -> Iterator[Prepared | Failure]:
+    """The images one by one; files are read ahead by `workers` processes, all else when it is its turn."""
+    if not workers or not isinstance(images, Paths) or len(images) < 2:
+        yield from map(read, images)
+        return
+    loader = DataLoader(
+        _Files(images, read),
+        batch_size=None,
+        num_workers=min(workers, len(images)),
+        prefetch_factor=AHEAD,
+        collate_fn=_as_it_is,  # type: ignore[arg-type] # which takes one sample where batch_size is None
+        worker_init_fn=leave_signals_to_the_parent,
+        generator=torch.Generator(),  # else the loader draws its workers' seeds from the program's generator
+    )
+    for found in loader:
+        yield found if isinstance(found, Failure) else found._replace(pixels=_own(found.pixels))
+
+
+def _as_it_is(found: Prepared | Failure) -> Prepared | Failure:
+    return found
+
+
+def _own(pixels: Tensor) -> Tensor:
+    """Results may be kept for long, and memory shared between processes is scarce."""
+    return pixels if 0 in pixels.stride() else pixels.clone()
+
+
+def _nothing(pixels: Tensor) -> Tensor:
+    return torch.zeros(1, 1, 1, dtype=torch.uint8).expand(pixels.shape)
