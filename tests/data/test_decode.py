@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from piip.data.decode import ImageError, decode_image, decode_values, read_header, rgb_from_pil
+from piip.data import decode
+from piip.data.decode import ImageError, decode_for, decode_image, decode_values, read_header, rgb_from_pil
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 11, 3), dtype=np.uint8)
@@ -313,3 +314,58 @@ def test_turning_is_what_pillow_does(orientation: int) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8))
     image.getexif()[ExifTags.Base.Orientation] = orientation
     assert np.array_equal(rgb_from_pil(image), np.array(ImageOps.exif_transpose(image)))
+
+
+# -- large photos ----------------------------------------------------------------------------------------------------
+
+
+def gradient(height: int = 45, width: int = 70) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([4 * rows, 3 * columns, 100 + rows - columns], axis=-1).astype(np.uint8)
+
+
+def means(pixels: np.ndarray, part: int) -> np.ndarray:
+    """Of each square of `part` pixels a side, as far as it lies in the image."""
+    rows, columns = (range(0, side, part) for side in pixels.shape[:2])
+    return np.array([[pixels[y : y + part, x : x + part].mean((0, 1)) for x in columns] for y in rows])
+
+
+KINDS = [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("GIF", "P"), ("TIFF", "L")]
+
+
+@pytest.mark.parametrize("part", [2, 4, 8])
+@pytest.mark.parametrize(("format", "mode"), KINDS)
+def test_a_reduced_image_is_the_mean_of_its_pixels(format, mode, part, monkeypatch):
+    monkeypatch.setattr(decode, "STRIP", 200)
+    sources = [encoded(Image.fromarray(gradient()).convert(mode), format)]
+    if format in ("JPEG", "PNG"):
+        sources.append(with_orientation(Image.fromarray(gradient(48, 72)).convert(mode), 6, format))
+    for source in sources:
+        expected = means(decode_image(source).astype(float), part)
+        pixels = decode_image(source, reduction=part)
+        assert pixels.shape == expected.shape
+        difference = np.abs(pixels - expected)
+        if format == "JPEG":  # which has averages of its own at the edges
+            assert difference[1:-1, 1:-1].max() <= 6
+        else:
+            assert difference.max() <= 1
+
+
+def test_only_what_is_needed_of_large_photos(monkeypatch):
+    data = encoded(Image.fromarray(gradient()))
+    asked = []
+
+    def needed(size):
+        asked.append(size)
+        return 10, 16
+
+    assert np.array_equal(decode_for(data, needed)[0], gradient())
+    assert not asked, "nothing changes for photos of up to 40 megapixels"
+    monkeypatch.setattr(decode, "LARGE", 45 * 70 - 1)
+    pixels, size = decode_for(data, needed)
+    assert (asked, size, pixels.shape) == ([(45, 70)], (45, 70), (23, 35, 3))
+    assert decode_for(data, lambda size: (12, 16))[0].shape == (45, 70, 3), "twice as many pixels a side are left"
+    assert decode_for(data, lambda size: (5, 8))[0].shape == (12, 18, 3)
+    rotated = with_orientation(Image.fromarray(gradient()), 6, "PNG")
+    assert decode_for(rotated, lambda size: (16, 10))[1] == (70, 45)
+    assert decode_for(rotated, lambda size: (10, 16), upright=False)[1] == (45, 70)

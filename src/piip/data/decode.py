@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +85,21 @@ def decode_image(source: str | Path | bytes, *, upright: bool = True, reduction:
     """
     with _errors_named(source), _open(source) as image:
         return _decoded(image, upright, reduction)
+
+
+def decode_for(
+    source: str | Path | bytes, needed: Callable[[Size], Size], *, upright: bool = True
+) -> tuple[np.ndarray, Size]:
+    """As `decode_image`, of a large photo no more than is `needed`, and the whole image's (height, width).
+
+    `needed` says what (height, width) is enough of an image of the (height, width) that it is given. The pixels are
+    those of `decode_image`, or of more than 40 megapixels a half, a quarter or an eighth, see `reduction_for`.
+    """
+    with _errors_named(source), _open(source) as image:
+        _check_size(image.size)
+        size = upright_size((image.height, image.width), exif_orientation(image) if upright else 1)
+        reduction = reduction_for(size, needed(size)) if size[0] * size[1] > LARGE else 1
+        return _decoded(image, upright, reduction), size
 
 
 def reduction_for(size: Size, needed: Size) -> int:

@@ -7,7 +7,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
-from piip.structures import Size
+from piip.structures import Size, size_of
 
 
 def keep_ratio_size(size: Size, long_side: float, short_side: int) -> Size:
@@ -45,7 +45,9 @@ def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
     return functional.normalize(image.float(), list(preprocess.mean), list(preprocess.std))
 
 
-def network_input(image: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 [3, H, W] to float32 [3, h, w]: resized with its shape kept, and normalised."""
-    height, width = functional.get_size(image)
-    return normalised(resized(image, size_in_tests((height, width), preprocess)), preprocess)
+def network_input(image: Tensor, preprocess: Preprocess, size: Size | None = None) -> Tensor:
+    """uint8 [3, H, W] to float32 [3, h, w]: resized with its shape kept, and normalised.
+
+    `size` is the photo's, of which `image` may be less than all pixels (`decode.decode_for`).
+    """
+    return normalised(resized(image, size_in_tests(size or size_of(image), preprocess)), preprocess)

@@ -1,6 +1,7 @@
 """What a classifier is trained on: transforms, targets and mixtures, and that all of it follows from counters."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from torchvision.transforms import v2
 
 from piip.config import Preprocess
+from piip.data import decode
 from piip.data.augmentation import ClassAugmentation
 from piip.data.batches import train_loader
 from piip.data.classification.dataset import ClassificationDataset, Mixtures, smoothed
@@ -180,3 +182,16 @@ def test_settings_choose_the_augmentation_by_its_kind():
         Settings.model_validate({"augmentation": {"kind": "classification", "zoom": (0.5, 2)}})
     with pytest.raises(ValidationError, match="must not be larger"):
         ClassAugmentation(area=(0.5, 0.2))
+
+
+@pytest.mark.parametrize("augmentation", [None, PLAIN.model_copy(update={"area": (0.5, 1.0)})])
+def test_a_large_photo_is_decoded_smaller(data: ClassData, augmentation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Preprocess(long_side=1, short_side=1, pad_multiple=1)
+    transform = ClassTestTransform(small) if augmentation is None else ClassTrainTransform(small, augmentation)
+    whole = ClassificationDataset(data, transform)[0, 0]
+    monkeypatch.setattr(decode, "LARGE", 0)
+    sizes: list[int] = []
+    monkeypatch.setattr(decode, "_reduced", lambda image, part: sizes.append(part) or image.reduce(part))
+    sample = ClassificationDataset(data, transform)[0, 0]
+    assert sizes
+    assert (sample.original_size, sample.image.shape) == (whole.original_size, whole.image.shape)

@@ -9,7 +9,8 @@ from coco_records import HEIGHT, WIDTH, annotation, image
 from PIL import Image
 
 from piip.config import Preprocess
-from piip.data.augmentation import from_scratch
+from piip.data import decode
+from piip.data.augmentation import from_scratch, multi_scale
 from piip.data.decode import ImageError
 from piip.data.detection.coco import read_coco
 from piip.data.detection.dataset import DetectionDataset
@@ -141,3 +142,23 @@ def test_real_masks_fill_their_boxes(coco100):
     assert len(differences) > 350
     assert np.median(differences) < 1
     assert np.quantile(differences, 0.9) < 3
+
+
+@pytest.mark.parametrize("make", [TestTransform, lambda small: TrainTransform(small, from_scratch()),
+                                  lambda small: TrainTransform(small, multi_scale(0.004))])  # fmt: skip
+def test_a_large_photo_is_decoded_smaller_to_the_same_targets(write, make, monkeypatch):
+    data, _ = read_coco(*write([annotation(1)]))
+    record = data.images[0]
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    Image.fromarray(np.stack([5 * rows, 4 * columns, 60 + rows + columns], axis=-1).astype(np.uint8)).save(record.path)
+    dataset = DetectionDataset(data, make(Preprocess(long_side=WIDTH // 8, short_side=HEIGHT // 8)), seed=1)
+    whole = dataset[0, 0]
+    monkeypatch.setattr(decode, "LARGE", 0)
+    seen = []
+    monkeypatch.setattr(decode, "_reduced", lambda image, part: seen.append(part) or image.reduce(part))
+    small = dataset[0, 0]
+    assert seen
+    assert (small.original_size, small.image.shape) == (whole.original_size, whole.image.shape)
+    assert torch.equal(small.target.boxes, whole.target.boxes)
+    assert torch.equal(small.target.masks, whole.target.masks)
+    assert (small.image - whole.image).abs().mean() < 0.25  # of a standard deviation of pixels

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from tests.mask_sets import make_masks
 
 from piip.config import Preprocess
+from piip.data import decode
 from piip.data.augmentation import CropAugmentation
 from piip.data.batches import train_loader
 from piip.data.segmentation.dataset import SegmentationDataset
@@ -178,3 +179,17 @@ def test_evaluation_keeps_the_labels_as_annotated():
 def test_wrong_ranges_are_refused():
     with pytest.raises(ValidationError, match="first factor"):
         CropAugmentation(resize=(2.0, 0.5))
+
+
+@pytest.mark.parametrize("make", [MaskTestTransform, lambda small: MaskTrainTransform(small, CropAugmentation(flip=0))])
+def test_a_large_photo_is_decoded_smaller_to_the_same_labels(tmp_path, make, monkeypatch):
+    data = open_masks(make_masks(tmp_path), "train")
+    dataset = SegmentationDataset(data, make(Preprocess(long_side=12, short_side=8)), seed=3)
+    whole = dataset[0, 0]
+    monkeypatch.setattr(decode, "LARGE", 0)
+    sizes = []
+    monkeypatch.setattr(decode, "_reduced", lambda image, part: sizes.append(part) or image.reduce(part))
+    small = dataset[0, 0]
+    assert sizes
+    assert small.image.shape == whole.image.shape
+    assert torch.equal(small.target, whole.target)

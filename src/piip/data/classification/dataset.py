@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from torchvision.transforms import v2
 
 from piip.data.classification.augmentation import ClassAugmentation
 from piip.data.classification.images import ClassData
-from piip.data.decode import decode_image
+from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform
+from piip.data.decode import decode_for
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
 
-Transform = Callable[[Tensor], Tensor]
-"""`ClassTrainTransform` or `ClassTestTransform`: uint8 [3, H, W] to the network's input"""
+Transform = ClassTrainTransform | ClassTestTransform
 
 
 class ClassificationDataset(Dataset[Sample]):
@@ -49,10 +49,9 @@ class ClassificationDataset(Dataset[Sample]):
         """One image, not mixed. Raises `ImageError`, naming the file, if it cannot be decoded."""
         epoch, index = key
         path, label = self.data.images[index]
-        pixels = decode_image(path)
+        pixels, size = decode_for(path, self.transform.needed)
         with seeded(self.seed, epoch, index):
             image = self.transform(torch.from_numpy(pixels).permute(2, 0, 1))
-        size = (pixels.shape[0], pixels.shape[1])
         return Sample(image, smoothed(label, len(self.data.classes), self.smoothing), size, index)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:

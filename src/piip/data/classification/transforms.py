@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
@@ -9,6 +11,7 @@ from torchvision.transforms.v2 import functional
 from piip.config import Preprocess
 from piip.data.classification.augmentation import ClassAugmentation
 from piip.data.transforms import normalised
+from piip.structures import Size, size_of
 
 BICUBIC = v2.InterpolationMode.BICUBIC
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -22,6 +25,10 @@ class ClassTestTransform:
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
+
+    def needed(self, size: Size) -> Size:
+        """(height, width) that the network's input is made of, of a photo of `size`."""
+        return _at_short_side(size, self.preprocess.short_side)
 
     def __call__(self, image: Tensor) -> Tensor:
         """uint8 [3, H, W] to float32 [3, S, S]."""
@@ -42,6 +49,13 @@ class ClassTrainTransform:
         self.flip = v2.RandomHorizontalFlip(self.augmentation.flip)
         self.policy = build_policy(self.augmentation, preprocess)
         self.erase = v2.RandomErasing(self.augmentation.erase, value="random") if self.augmentation.erase else None
+
+    def needed(self, size: Size) -> Size:
+        """(height, width) that the network's input is made of at most, of a photo of `size`: of its smallest part."""
+        if self.part is None:
+            return _at_short_side(size, self.preprocess.short_side)
+        smallest = math.sqrt(min(self.part.scale) * min(self.part.ratio) * size[0] * size[1])  # its shorter side
+        return _at_short_side(size, math.ceil(self.preprocess.short_side * min(size) / smallest))
 
     def __call__(self, image: Tensor) -> Tensor:
         """uint8 [3, H, W] to float32 [3, S, S]."""
@@ -72,8 +86,12 @@ def build_policy(augmentation: ClassAugmentation, preprocess: Preprocess) -> v2.
 
 def middle_square(image: Tensor, side: int) -> Tensor:
     """uint8 [3, H, W] -> [3, side, side]: the short side resized to `side`, the middle cut out."""
-    height, width = image.shape[-2:]
-    short = min(height, width)
-    size = [max(side, int(length * side / short)) for length in (height, width)]
-    resized = functional.resize(image, size, interpolation=BICUBIC, antialias=True)
+    size = _at_short_side(size_of(image), side)
+    resized = functional.resize(image, list(size), interpolation=BICUBIC, antialias=True)
     return functional.center_crop(resized, [side, side])
+
+
+def _at_short_side(size: Size, side: int) -> Size:
+    """(height, width) of an image of `size` that was resized to that short side."""
+    height, width = (max(side, int(length * side / min(size))) for length in size)
+    return height, width

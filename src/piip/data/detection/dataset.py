@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from piip.data.decode import ImageError, decode_image
+from piip.data.decode import ImageError, decode_for
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.outlines import rasterise
-from piip.data.detection.transforms import Rasterise
+from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
-from piip.structures import Instances, Size
+from piip.structures import Size
 
-Transform = Callable[[Tensor, Tensor, Tensor, Rasterise | None], tuple[Tensor, Instances]]
-"""`TrainTransform` or `TestTransform`: (image, boxes, labels, masks) to (input, targets)"""
+Transform = TrainTransform | TestTransform
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -53,14 +52,14 @@ class DetectionDataset(Dataset[Sample]):
         epoch, position = key
         index = self.indices[position]
         record = self.data.images[index]
-        pixels = load_image(record)
+        pixels = load_image(record, self.transform.needed)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         objects = training_objects(record)
         boxes = torch.tensor([obj.box for obj in objects], dtype=torch.float32).reshape(-1, 4)
         labels = torch.tensor([obj.label for obj in objects], dtype=torch.int64)
         masks = partial(rasterise_objects, objects, record.size) if self.masks else None
         with seeded(self.seed, epoch, index):
-            network_input, target = self.transform(image, boxes, labels, masks)
+            network_input, target = self.transform(image, boxes, labels, masks, record.size)
         return Sample(network_input, target, record.size, index)
 
     @property
@@ -86,11 +85,11 @@ def training_objects(image: CocoImage) -> list[CocoObject]:
     return [obj for obj in image.objects if not obj.crowd]
 
 
-def load_image(image: CocoImage) -> np.ndarray:
-    """The pixels of a record, uint8 [H, W, 3], in the frame of its annotations."""
-    pixels = decode_image(image.path, upright=image.upright)
-    if pixels.shape[:2] != image.size:
-        raise ImageError(f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {image.size[1]} x "
+def load_image(image: CocoImage, needed: Callable[[Size], Size]) -> np.ndarray:
+    """The pixels of a record, uint8 [H, W, 3], in the frame of its annotations; as `decode_for` of those `needed`."""
+    pixels, size = decode_for(image.path, needed, upright=image.upright)
+    if size != image.size:
+        raise ImageError(f"{image.path}: {size[1]} x {size[0]} pixels, but {image.size[1]} x "
                          f"{image.size[0]} when the data was read; has the file changed?")  # fmt: skip
     return pixels
 

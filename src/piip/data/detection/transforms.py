@@ -8,6 +8,7 @@ photo need the memory of their final masks, not of all masks at the photo's size
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -43,16 +44,26 @@ class TestTransform:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
 
-    def image(self, image: Tensor) -> Tensor:
-        """The network's input for an RGB image without annotations: uint8 [3, H, W] to float32 [3, h, w]."""
-        return network_input(image, self.preprocess)
+    def needed(self, size: Size) -> Size:
+        """(height, width) that the network's input is made of, of a photo of `size`."""
+        return size_in_tests(size, self.preprocess)
+
+    def image(self, image: Tensor, size: Size | None = None) -> Tensor:
+        """The network's input for an RGB image without annotations: uint8 [3, H, W] to float32 [3, h, w].
+
+        `size` is the photo's, where the image is less than all of its pixels.
+        """
+        return network_input(image, self.preprocess, size)
 
     def __call__(
-        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
+        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None, size: Size | None = None
     ) -> tuple[Tensor, Instances]:
-        """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
-        size = size_in_tests(size_of(image), self.preprocess)
-        image, objects = _apply([_resize(size)], image, boxes, labels, masks)
+        """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets.
+
+        Boxes and masks are in pixels of `size`, which is the image's own unless it is given.
+        """
+        size = size or size_of(image)
+        image, objects = _apply([_resize(self.needed(size))], image, boxes, labels, masks, size)
         return normalised(image, self.preprocess), objects
 
 
@@ -65,11 +76,24 @@ class TrainTransform:
         colour = self.augmentation.colour
         self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
 
+    def needed(self, size: Size) -> Size:
+        """(height, width) that the network's input is made of at most, of a photo of `size`."""
+        settings, short = self.augmentation, self.preprocess.short_side
+        if settings.zoom is not None:
+            height, width = keep_ratio_size(size, self._long_side, short)
+            return math.ceil(height * settings.zoom[1]), math.ceil(width * settings.zoom[1])
+        sides = [*(settings.scales or [short]), *(settings.crop.scales if settings.crop else ())]
+        return keep_ratio_size(size, self._long_side, max(sides))
+
     def __call__(
-        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None
+        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None, size: Size | None = None
     ) -> tuple[Tensor, Instances]:
-        """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets."""
-        image, objects = _apply(self.steps(size_of(image)), image, boxes, labels, masks)
+        """Image uint8 [3, H, W], boxes [N, 4], labels [N] to the network's input and its targets.
+
+        Boxes and masks are in pixels of `size`, which is the image's own unless it is given.
+        """
+        size = size or size_of(image)
+        image, objects = _apply(self.steps(size), image, boxes, labels, masks, size)
         if self.colour is not None:
             image = self.colour(image)
         return normalised(image, self.preprocess), objects
@@ -117,10 +141,12 @@ class TrainTransform:
 
 
 def _apply(
-    steps: Sequence[Step], image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None
+    steps: Sequence[Step], image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None, size: Size
 ) -> tuple[Tensor, Instances]:
-    """Image and objects after the steps; objects that the steps leave nothing of are gone."""
-    size = size_of(image)
+    """Image and objects (which are in pixels of `size`) after the steps, of which the first is a resize.
+
+    Objects that the steps leave nothing of are gone.
+    """
     image = tv_tensors.Image(image)
     placed: Tensor = tv_tensors.BoundingBoxes(boxes.reshape(-1, 4), format="XYXY", canvas_size=size)
     for step in steps:

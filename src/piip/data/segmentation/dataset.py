@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
 from piip.data.segmentation.masks import MaskData, load_pair
+from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
 
-Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""image uint8 [3, H, W] and labels int16 [H, W] to the network's input and the targets"""
+Transform = MaskTrainTransform | MaskTestTransform
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -35,7 +34,7 @@ class SegmentationDataset(Dataset[Sample]):
         """Raises `ImageError`, naming the file, if it cannot be decoded or has changed since the check."""
         epoch, index = key
         record = self.data.images[index]
-        pixels, values = load_pair(record, self.data.description)
+        pixels, values = load_pair(record, self.data.description, self.transform.needed)
         image, labels = torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(values)
         with seeded(self.seed, epoch, index):
             network_input, target = self.transform(image, labels)

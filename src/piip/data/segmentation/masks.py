@@ -7,6 +7,7 @@ or as bad figures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from rich.table import Table
 
 from piip.console import encodable
-from piip.data.decode import ImageError, decode_image, decode_values, read_header, upright_size
+from piip.data.decode import ImageError, decode_for, decode_values, read_header, upright_size
 from piip.data.layout import SplitName, images_below
 from piip.data.opening import chosen
 from piip.data.report import DataError, Finding, Findings, encodable_keys, nothing_found
@@ -165,14 +166,17 @@ def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport
     return MaskData(tuple(images), description, tuple(pixels.tolist()), tuple(containing.tolist()), report), report
 
 
-def load_pair(image: LabelledImage, description: Description) -> tuple[np.ndarray, np.ndarray]:
+def load_pair(
+    image: LabelledImage, description: Description, needed: Callable[[Size], Size] = lambda size: size
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 [H, W, 3] and labels int16 [H, W], `IGNORED` where the mask says so.
 
-    Raises ImageError, naming the file, if one has changed since the check.
+    Of a large photo, not of its mask, the pixels may be fewer, see `decode_for`. Raises ImageError, naming the file, if
+    one has changed since the check.
     """
-    pixels = decode_image(image.path, upright=image.upright)
+    pixels, size = decode_for(image.path, needed, upright=image.upright)
     values = decode_values(image.mask)
-    for path, found in ((image.path, pixels.shape[:2]), (image.mask, values.shape)):
+    for path, found in ((image.path, size), (image.mask, values.shape)):
         if tuple(found) != image.size:
             raise ImageError(f"{path}: {found[1]} x {found[0]} pixels, but {image.size[1]} x {image.size[0]} when the "
                              "data was read; has the file changed?")  # fmt: skip

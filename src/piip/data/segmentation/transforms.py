@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
 from piip.data.segmentation.augmentation import CropAugmentation
-from piip.data.transforms import keep_ratio_size, network_input, normalised, resized
+from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
 from piip.structures import IGNORED, Size, size_of
 
 CROP_TRIES = 10
@@ -33,13 +33,20 @@ class MaskTestTransform:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
 
-    def image(self, image: Tensor) -> Tensor:
-        """The network's input for an RGB image without labels: uint8 [3, H, W] to float32 [3, h, w]."""
-        return network_input(image, self.preprocess)
+    def needed(self, size: Size) -> Size:
+        """(height, width) that the network's input is made of, of a photo of `size`."""
+        return size_in_tests(size, self.preprocess)
+
+    def image(self, image: Tensor, size: Size | None = None) -> Tensor:
+        """The network's input for an RGB image without labels: uint8 [3, H, W] to float32 [3, h, w].
+
+        `size` is the photo's, where the image is less than all of its pixels.
+        """
+        return network_input(image, self.preprocess, size)
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Image uint8 [3, H, W] and labels [H, W] to the network's input and the same labels."""
-        return self.image(image), labels
+        """Image uint8 [3, H, W] and labels [H, W] of the whole photo to the network's input and the same labels."""
+        return self.image(image, size_of(labels)), labels
 
 
 class MaskTrainTransform:
@@ -50,9 +57,16 @@ class MaskTrainTransform:
         self.augmentation = augmentation
         self.side = augmentation.crop or preprocess.short_side
 
+    def needed(self, size: Size) -> Size:
+        """(height, width) that the network's input is made of at most, of a photo of `size`."""
+        return self._size(size, self.augmentation.resize[1])
+
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Image uint8 [3, H, W] and labels [H, W] to the network's input [3, S, S] and its labels [S, S] int64."""
-        size = self._random_size(size_of(image))
+        """Image uint8 [3, H, W] and labels [H, W] to the network's input [3, S, S] and its labels [S, S] int64.
+
+        The labels are those of the whole photo; the image may be less than all of its pixels.
+        """
+        size = self._random_size(size_of(labels))
         image, labels = resized(image, size), nearest(labels, size)
         top, left, height, width = self._place(labels)
         image = functional.crop(image, top, left, height, width)
@@ -67,7 +81,9 @@ class MaskTrainTransform:
 
     def _random_size(self, size: Size) -> Size:
         low, high = self.augmentation.resize
-        factor = low + (high - low) * torch.rand(()).item()
+        return self._size(size, low + (high - low) * torch.rand(()).item())
+
+    def _size(self, size: Size, factor: float) -> Size:
         limits = (max(1, int(side * factor)) for side in (self.preprocess.long_side, self.preprocess.short_side))
         return keep_ratio_size(size, *limits)
 
