@@ -274,6 +274,7 @@ def test_training_images_of_detectors(reference: Path, entry: Entry) -> None:
     augmentation, preprocess = settings.augmentation, entry.preprocess
     assert settings.drop_empty is data.get("filter_empty_gt", True) is True
     assert settings.same_orientation
+    assert settings.drop_smaller == 32  # mmdetection's default, which is in no config
     assert isinstance(augmentation.flip, float)
     assert augmentation.flip == steps["RandomFlip"]["flip_ratio"]
     assert (augmentation.zoom, augmentation.colour) == (None, 0.0)

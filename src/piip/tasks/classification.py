@@ -88,7 +88,12 @@ def adapted(described: config.Model, data: ClassData, class_weights: ClassWeight
 
 
 def training_set(
-    described: config.Model, data: ClassData, augmentation: ClassAugmentation, seed: int, keep_empty: bool = True
+    described: config.Model,
+    data: ClassData,
+    augmentation: ClassAugmentation,
+    seed: int,
+    keep_empty: bool = True,
+    smallest: int = 0,
 ) -> ClassificationDataset:
     """`data` as augmented training samples, mixed batch by batch."""
     transform = ClassTrainTransform(described.preprocess, augmentation)

@@ -71,22 +71,32 @@ def adapted(described: config.Model, data: CocoData, class_weights: ClassWeights
 
 
 def training_set(
-    described: config.Model, data: CocoData, augmentation: Augmentation, seed: int, keep_empty: bool = True
+    described: config.Model,
+    data: CocoData,
+    augmentation: Augmentation,
+    seed: int,
+    keep_empty: bool = True,
+    smallest: int = 0,
 ) -> DetectionDataset:
-    """`data` as augmented training samples, with or without the images that have no annotations.
+    """`data` as augmented training samples, without the images that have no annotations or are smaller than that.
 
     Raises DataError where no image is left.
     """
     _check_kind(described, data)
     _note_crowded(described, data)
     transform = TrainTransform(described.preprocess, augmentation)
-    dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(described))
-    left_out = len(data.images) - len(dataset)
-    if left_out:
-        say(Terminal(stderr=True), f"{left_out} of {len(data.images)} training images have no annotations and are left "
+    dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(described), smallest)
+    small = sum(min(image.size) < smallest for image in data.images)
+    empty = len(data.images) - small - len(dataset)
+    if empty:
+        say(Terminal(stderr=True), f"{empty} of {len(data.images)} training images have no annotations and are left "
             "out; --set drop_empty=false trains on them, too")  # fmt: skip
+    if small:
+        say(Terminal(stderr=True), f"{small} of {len(data.images)} training images have a side of less than {smallest} "
+            "pixels and are left out; --set drop_smaller=0 trains on them, too")  # fmt: skip
     if not len(dataset):
-        raise DataError("no training image has annotations; with drop_empty=false all would be trained on")
+        raise DataError("no training image has annotations and is large enough; with drop_empty=false and "
+                        "drop_smaller=0 all would be trained on")  # fmt: skip
     return dataset
 
 

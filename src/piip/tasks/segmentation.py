@@ -94,7 +94,12 @@ def balanced_weights(data: MaskData) -> tuple[float, ...]:
 
 
 def training_set(
-    described: config.Model, data: MaskData, augmentation: CropAugmentation, seed: int, keep_empty: bool = True
+    described: config.Model,
+    data: MaskData,
+    augmentation: CropAugmentation,
+    seed: int,
+    keep_empty: bool = True,
+    smallest: int = 0,
 ) -> SegmentationDataset:
     """`data` as augmented training samples."""
     return SegmentationDataset(data, MaskTrainTransform(described.preprocess, augmentation), seed)

@@ -87,12 +87,18 @@ class Task(Protocol):
         """`described` for the classes of `data`; `class_weights` as in `Settings`."""
 
     def training_set(
-        self, described: config.Model, data: Data, augmentation: Any, seed: int, keep_empty: bool = True
+        self,
+        described: config.Model,
+        data: Data,
+        augmentation: Any,
+        seed: int,
+        keep_empty: bool = True,
+        smallest: int = 0,
     ) -> Any:
         """A data set of augmented samples by (epoch, index), each with `image`, `target`, `original_size`, `index`.
 
         `data.batches.collate` makes batches of them; the head takes the targets as they are.
-        `keep_empty`: images without objects, too, in detection.
+        `keep_empty`: images without objects, too, in detection; `smallest`: only those whose sides have as many pixels.
         """
 
     def draw_training_batch(self, batch: Batch, described: config.Model) -> np.ndarray:

@@ -41,6 +41,8 @@ class Settings(Frozen):
 
     drop_empty: bool = True
     """detection: leave out training images without annotations"""
+    drop_smaller: NonNegativeInt = 32
+    """detection: leave out training images with a side of fewer pixels, as mmdetection does; 0 keeps all"""
     same_orientation: bool = True
     """detection: images of a batch are all wider than high, or none is, so that little is padded"""
 
@@ -155,7 +157,7 @@ FREE_ON_RESUME = frozenset(
 """what may differ when a run is resumed; anything else would make it another run"""
 
 
-BEFORE: dict[str, Any] = {"whole_layers": False, "drop_empty": False, "same_orientation": False}
+BEFORE: dict[str, Any] = {"whole_layers": False, "drop_empty": False, "drop_smaller": 0, "same_orientation": False}
 """what runs did that were begun before there was such a setting, where it is not the default"""
 
 

@@ -167,8 +167,8 @@ def run(
         data = task.in_label_order(model.config, data)
     if settings.check_images:
         data, val_data = _without_undecodable(data, val_data, settings, RunFolder(folder))
-    keep_empty = not settings.drop_empty
-    train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, keep_empty)
+    kept = (not settings.drop_empty, settings.drop_smaller)
+    train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, *kept)
     _tell_findings(data, val_data, RunFolder(folder), resume)
     if val_data is not None:
         val_data = task.in_label_order(model.config, val_data)

@@ -21,7 +21,8 @@ NANO_RECIPE: dict[str, Any] = {
     "batch_size": 2,  # on a CPU many small steps learn more per hour than few large ones
     "grad_clip": 5.0,
     "ema": 0.995,
-    "drop_empty": False,  # images without objects, too, are what users gave it to learn from
+    "drop_empty": False,  # images without objects, too, are what users gave it to learn from, and small ones
+    "drop_smaller": 0,
     "augmentation": {"zoom": (0.6, 1.4), "colour": 0.3},
 }
 

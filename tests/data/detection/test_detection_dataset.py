@@ -66,6 +66,7 @@ def test_orientations_are_those_of_the_images_that_are_drawn_from(write):
     dataset = DetectionDataset(data, TestTransform(PREPROCESS))
     assert dataset.orientations() == [1, 0, 0, 1]
     assert DetectionDataset(data, TestTransform(PREPROCESS), keep_empty=False).orientations() == [0, 0, 1]
+    assert DetectionDataset(data, TestTransform(PREPROCESS), smallest=31).indices == [3]
 
 
 def test_randomness_follows_from_seed_epoch_and_image_alone(write):

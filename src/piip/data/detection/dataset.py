@@ -29,14 +29,25 @@ class DetectionDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, data: CocoData, transform: Transform, seed: int = 0, keep_empty: bool = True, masks: bool = True
+        self,
+        data: CocoData,
+        transform: Transform,
+        seed: int = 0,
+        keep_empty: bool = True,
+        masks: bool = True,
+        smallest: int = 0,
     ) -> None:
-        """`keep_empty=False` leaves out images without any annotation; `masks=False` ignores outlines."""
+        """What is left out: images without any annotation unless `keep_empty`, those with a side of fewer pixels than
+        `smallest`, and outlines unless `masks`."""  # fmt: skip
         self.data = data
         self.transform = transform
         self.seed = seed
         self.masks = masks and data.has_masks
-        self.indices = [i for i, image in enumerate(data.images) if keep_empty or image.objects]
+        self.indices = [
+            index
+            for index, image in enumerate(data.images)
+            if (keep_empty or image.objects) and min(image.size) >= smallest
+        ]
         """positions in `data.images`"""
 
     def __len__(self) -> int:
