@@ -159,6 +159,7 @@ class Predictor:
         waiting: deque[_Waiting] = deque()
         for found in in_order(images, read, options.workers):
             waiting.append(self._waiting(found))
+            del found  # large images are let go as soon as they are in a batch
             self._run_full_batches(waiting, options, newest)
             yield from _finished(waiting)
         while waiting:
@@ -184,9 +185,9 @@ class Predictor:
         images = list(islice(found, options.batch_size))
         read = [image.read for image in images if image.read is not None]
         batch = self._batch(read, options) if read else None
-        for image, prepared in zip(images, read, strict=True):
-            image.read = prepared._replace(network_input=torch.empty(0))  # a large one is there once, in the batch
         read.clear()
+        for image in images:  # what the batch has is not needed twice
+            image.read = image.read and image.read._replace(network_input=torch.empty(0))
         predictions = [] if batch is None else self._run(batch, newest.get())
         for image, prediction in zip(images, predictions, strict=True):
             assert image.read is not None
