@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from piip.version import __version__
 
 if TYPE_CHECKING:
+    from piip import config
     from piip.api import PIIP
+    from piip.backbone.extractor import FeatureExtractor
     from piip.model import PIIPModel
     from piip.tasks import check_data, open_data
     from piip.zoo import list_models
@@ -22,6 +24,7 @@ __all__ = [
     "PIIPModel",
     "__version__",
     "check_data",
+    "create_backbone",
     "create_model",
     "info",
     "list_models",
@@ -36,30 +39,77 @@ _HOME = {
     "open_data": "piip.tasks",
 }
 
+_PARTS = (
+    "api", "backbone", "benchmark", "config", "data", "devices", "encoder", "evaluation", "files", "heads", "inference",
+    "lean", "model", "ops", "pictures", "prediction", "profile", "structures", "tasks", "training", "weights", "zoo",
+)  # fmt: skip
+"""what documented calls such as `piip.config.DINO` begin with, imported on first use"""
+
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import piip` and `piip --help` need not wait for torch.
-    if name not in _HOME:
-        raise AttributeError(f"module 'piip' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOME[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _PARTS:
+        return import_module(f"piip.{name}")
+    raise AttributeError(f"module 'piip' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_PARTS, *(name for name in globals() if name.startswith("__"))})
+
+
+def create_backbone(
+    pyramid: str | config.Backbone,
+    *,
+    pretrained: bool = False,
+    groups: int | None = None,
+    windows: int | Literal["auto"] | None = "auto",
+    strides: tuple[Literal[4, 8, 16, 32], ...] = (4, 8, 16, 32),
+) -> FeatureExtractor:
+    """A pyramid of timm models as a module for your own code: images in, feature maps out.
+
+    Args:
+        pyramid: each branch's timm name and the side of its image, finest first, such as
+            "vit_tiny_patch16_224@672 + vit_small_patch14_dinov2@448"; one branch is fine. The sides give the ratios: an
+            image of any size goes to the first branch as it is. Or a description, or the name of a model of the zoo.
+        pretrained: begin as timm's weights (downloaded).
+        groups: of blocks, after each of which the branches interact; None: as usual, see `config.spelled`.
+        windows: side in cells of the attention windows of ViTs; None: global attention; "auto": by the grid.
+        strides: of the maps, in pixels per cell for patches of 16.
+
+    Returns:
+        A module with `feature_info`, `out_channels` and `reductions`, whose maps cover images of any size.
+
+    Raises:
+        ValueError: names that are no branches (with near ones), other words, sizes that grow.
+    """
+    from piip.backbone.extractor import FeatureExtractor
+    from piip.backbone.piip import PIIPBackbone
+    from piip.config.spelled import spelled_backbone
+    from piip.zoo import MODELS
+
+    if not isinstance(pyramid, str):
+        described = pyramid
+    elif pyramid in MODELS:
+        described = MODELS[pyramid].backbone()
+    else:
+        described = spelled_backbone(pyramid, strides, groups, windows, pretrained)
+    return FeatureExtractor(PIIPBackbone(described))
 
 
 def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: bool = False) -> PIIPModel:
-    """The zoo's model `name` as a module, for `classes` (default: the published ones).
+    """The zoo's model `name`, or one that a YAML file describes, as a module, for `classes` (default: its own).
 
     With fresh weights; with `pretrained`, with the released ones but for classes that these do not know.
     ValueError for a name that is not known, or classes that are no different names.
     """
     from piip.model import PIIPModel
-    from piip.zoo import entry
+    from piip.weights.names import config_of
 
-    config = entry(name).config()
+    config = config_of(name)
     if classes is not None:
         if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
             raise ValueError(f"classes {classes!r}: give one name or more, all different, as a tuple")

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from toy_training import toy_config
 
 from piip import config
-from piip.cli.settings import key_values
+from piip.cli.key_values import key_values
 from piip.training.settings import BEFORE, Settings, check_resumable, read_model, read_settings, write_run_config
 
 

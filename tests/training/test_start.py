@@ -10,7 +10,7 @@ from tests.heads.dino_models import tiny_model
 
 import piip
 from piip import config, zoo
-from piip.cli.settings import key_values
+from piip.cli.key_values import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
 from piip.data.decode import ImageError
 from piip.data.synthetic import make_scenes

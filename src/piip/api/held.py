@@ -18,6 +18,7 @@ from piip.model import PIIPModel
 from piip.weights import hub
 from piip.weights.files import load_model
 from piip.weights.names import is_path
+from piip.zoo.own import is_description, read_own
 
 if TYPE_CHECKING:
     from piip.prediction.predictor import Predictor
@@ -40,6 +41,7 @@ class Held:
         self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
         self._random_branches: set[int] = set()  # of a published model, those that were to begin pretrained
         self._predictor: Predictor | None = None
+        described_recipe: dict[str, Any] = {}
         if pretrained:
             if not isinstance(model, str):
                 raise ValueError("pretrained=True needs the name of a published model, see piip.list_models()")
@@ -48,6 +50,9 @@ class Held:
             self._model, self.config = model, model.config
         elif isinstance(model, config.Model):
             self.config = model
+        elif is_description(model):
+            own = read_own(model)
+            self.config, described_recipe = own.model, own.recipe
         elif is_path(model):
             self._model = load_model(model)
             self.config = self._model.config
@@ -57,6 +62,7 @@ class Held:
         self.recipe: dict[str, Any] = dict(tasks.of(self.config).defaults(self.config))
         if self.config.name in zoo.MODELS:
             self.recipe |= zoo.entry(self.config.name).recipe
+        self.recipe |= described_recipe
 
     @property
     def model(self) -> PIIPModel:

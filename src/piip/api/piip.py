@@ -13,7 +13,8 @@ class PIIP(Predicting, Training, Evaluating, Sharing):
 
     Args:
         model: a name of the zoo (`piip models`): a model with fresh weights; or a path: a run folder, a
-            `.safetensors` file or a saved model folder; or a `config.Model`; or a `PIIPModel`.
+            `.safetensors` file or a saved model folder; or a YAML file that describes a pyramid of your own
+            (docs/own_pyramid.md); or a `config.Model`; or a `PIIPModel`.
         device: where it trains, predicts and evaluates: a name of torch's ("cpu", "cuda:1"), the number of a GPU, or
             None or "auto": the first GPU if there is one, else the CPU.
         pretrained: for a name: its released weights, fetched from the Hugging Face Hub on first use.

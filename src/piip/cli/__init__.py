@@ -1,4 +1,4 @@
-"""The command line: `piip train | val | predict | serve | models | info | benchmark | convert | demo | data check`.
+"""The command line: `piip train | val | predict | serve | models | settings | info | benchmark | ...`.
 
 A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
 1 some images could not be read, 2 wrong use or wrong input (one line says what), 3 a training ended by something
@@ -13,10 +13,11 @@ from typing import Annotated
 
 import typer
 
-from piip.cli import benchmark, convert, data, demo, info, models, predict, serve, train, val
+from piip.cli import benchmark, convert, data, demo, info, models, predict, serve, settings, train, val
+from piip.cli.options import err
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
-from piip.console import Terminal, say
+from piip.console import say
 from piip.training.failures import EXIT_CODE, TrainingFailure
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command()(val.val)
 app.command()(predict.predict)
 app.command()(serve.serve)
 app.command()(models.models)
+app.command()(settings.settings)
 app.command()(info.info)
 app.command()(benchmark.benchmark)
 app.command()(convert.convert)
@@ -54,26 +56,15 @@ def main() -> None:
     """The `piip` command: whatever goes wrong is one line on standard error and an exit code, not a traceback."""
     try:
         app()
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        say(err, f"Error: {_text(error)}", "bold red")
+        sys.exit(2)
+    except TrainingFailure as error:
+        say(err, f"Error: {error}", "bold red")
+        sys.exit(EXIT_CODE)
     except Exception as error:
-        sys.exit(_end(error))
-
-
-def _end(error: Exception) -> int:
-    """Say what went wrong, once where several processes meet it; returns the exit code."""
-    from piip.training import peers
-
-    if isinstance(error, (ValueError, OSError, FloatingPointError, ImportError)):
-        text, code = _text(error), 2
-    elif isinstance(error, TrainingFailure):
-        text, code = str(error), EXIT_CODE
-    elif (gone := peers.lost(error)) is not None:
-        text, code = gone, EXIT_CODE
-        error = peers.PeersLost(gone)
-    else:
-        text, code = explained(error), UNFORESEEN
-    if peers.may_speak(error, text):
-        say(Terminal(stderr=True, everywhere=True), f"Error: {text}", "bold red")
-    return code
+        say(err, f"Error: {explained(error)}", "bold red")
+        sys.exit(UNFORESEEN)
 
 
 def _text(error: Exception) -> str:

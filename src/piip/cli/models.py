@@ -12,13 +12,15 @@ from piip.cli.options import out
 
 def models(
     pattern: Annotated[str, typer.Argument(help='Part of a name, or a pattern such as "*tsb*".')] = "*",
+    task: Annotated[str | None, typer.Option(help="Only of this: detection, segmentation, classification.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only those with released weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
 ) -> None:
     """List the named models: task, branches, resolutions, counts, published figures, weights and licences."""
     from piip import zoo
     from piip.profile.zoo_table import CAPTION, tables
 
-    entries = zoo.matching(pattern)
+    entries = zoo.matching(pattern, task, pretrained)
     if as_json:
         print(json.dumps([zoo.as_dict(entry) for entry in entries], indent=2))
         return

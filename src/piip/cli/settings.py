@@ -1,30 +1,42 @@
-"""Training settings as KEY=VALUE."""
+"""`piip settings`: what a training can be told, with what it would do."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated
 
-OPTIONS = ("data", "device", "epochs", "image_size", "name", "output")
-"""what has options of its own and is not one of the other settings"""
+import typer
+from rich.table import Table
+
+from piip.cli.options import out
 
 
-def key_values(pairs: list[str]) -> dict[str, Any]:
-    """KEY=VALUE with the value read as YAML; KEY.PART=VALUE sets a part of `augmentation` or of the model's `head`."""
-    from piip.data.text_files import typed_yaml
+def settings(
+    word: Annotated[str, typer.Argument(help="Only settings with this in their name or description.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Whose recipe and head: a name, weights or a YAML file.")
+    ] = "piip_nano_mask_rcnn",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """List every setting of a training: `piip train --set KEY=VALUE`, and `train(KEY=VALUE)` in Python."""
+    from piip.api import PIIP
+    from piip.training.listed import listed, matching
 
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator or not text:
-            raise ValueError(f"--set {pair}: write KEY=VALUE, for example --set layer_decay=0.9 (null is none)")
-        value = typed_yaml(text, f"--set {pair:.80}: the value")
-        key, _, part = key.replace("-", "_").partition(".")
-        if key in OPTIONS:
-            raise ValueError(f"--set {pair}: use the option --{key.replace('_', '-')}")
-        if not part:
-            values[key] = value
-        elif isinstance(values.setdefault(key, {}), dict):
-            values[key][part] = value
-        else:
-            raise ValueError(f"--set {pair}: {key} was set to {values[key]!r} before, which has no parts")
-    return values
+    held = PIIP(model)
+    found = matching(listed(held.training_settings("DATA"), held.config.head), word)
+    if as_json:
+        print(json.dumps([one._asdict() for one in found], indent=2, default=str))
+        return
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), title=f"settings, with the values of {held.config.name}", title_justify="left"
+    )
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold", max_width=28)
+    table.add_column("what it is", overflow="fold")
+    for one in found:
+        table.add_row(one.name, _short(one.value), one.text)
+    out.print(table, highlight=False)
+
+
+def _short(value: object) -> str:
+    return "none" if value is None else json.dumps(value, default=str).strip('"')

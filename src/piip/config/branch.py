@@ -27,7 +27,7 @@ LARGEST_BEIT_WINDOW = 64
 class Frozen(BaseModel):
     """Immutable, and strict about unknown keys: a typing mistake must not fall back to a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Stage(NamedTuple):

@@ -20,23 +20,31 @@ class MaskRCNN(Frozen):
 
     kind: Literal["mask_rcnn"] = "mask_rcnn"
     masks: bool = True
+    """masks beside boxes; follows from the data in training"""
     channels: Width = 256
+    """of the neck's maps and of the proposals' head"""
     fc_channels: Width = 1024
+    """of the two layers before classes and boxes"""
     anchor_scale: PositiveFloat = 8.0
     """side of the square anchor over the stride of its level"""
     anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(max_length=64)] = (0.5, 1.0, 2.0)
     """height over width"""
     mask_convs: Layers = 4
+    """convolutions before a mask is enlarged"""
     proposals: Kept = 1000
     """kept per image, in training and test"""
     proposals_per_level_train: Kept = 2000
+    """of each map, before overlapping ones are dropped, in training"""
     proposals_per_level_test: Kept = 1000
+    """the same in prediction"""
     rpn_batch: Kept = 256
     """anchors sampled per image for the RPN losses"""
     roi_batch: Kept = 512
     """regions sampled per image for the box and mask losses"""
     score_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """detections below it are never given out"""
     nms_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """overlap (IoU) from which the lower of two boxes of a class is dropped"""
     detections: Kept = 100
     """kept per image"""
 
@@ -60,14 +68,19 @@ class DINO(Frozen):
 
     kind: Literal["dino"] = "dino"
     channels: Width = 256
+    """of queries and maps"""
     heads: Width = 8
+    """of every attention"""
     points: Width = 4
     """sampling points per query, head and level of the deformable attention"""
     levels: Annotated[int, Field(gt=0, le=16)] = 4
     """maps that are attended to; those beyond the backbone's are made from its coarsest"""
     encoder_layers: Layers = 6
+    """of deformable self-attention on the maps"""
     decoder_layers: Layers = 6
+    """that refine the queries, each with its own losses"""
     ffn_channels: Width = 2048
+    """hidden width of every layer's feed-forward network"""
     queries: Kept = 900
     """the most objects per image that can be found, if `detections` are no fewer"""
     denoising_queries: Annotated[int, Field(ge=0, le=100_000)] = 100
@@ -110,6 +123,7 @@ class UperNet(Frozen):
 
     kind: Literal["upernet"] = "upernet"
     channels: Width = 512
+    """of the neck and the classifier"""
     pool_bins: Annotated[tuple[Pixels, ...], Field(min_length=1, max_length=64)] = (1, 2, 3, 6)
     """sides, in cells, to which the coarsest map is pooled"""
     dropout: Rate = 0.1
@@ -119,6 +133,7 @@ class UperNet(Frozen):
     auxiliary_map: Annotated[int, Field(ge=0, le=3)] = 2
     """which feature map it reads, the finest is 0; 2 is stride 16 where all four maps are there"""
     auxiliary_weight: PositiveFloat = 0.4
+    """of that head's loss"""
     class_weights: tuple[PositiveFloat, ...] | None = None
     """one per class, in the losses"""
     window: Pixels | None = None
@@ -153,6 +168,7 @@ class Classifier(Frozen):
     """average the logits of one head per branch, each on one of its tokens, as the released classifiers do; False:
     merge the branches' maps, one head on the mean of all tokens"""
     dropout: Rate = 0.0
+    """before each linear head"""
 
 
 Head = Annotated[MaskRCNN | DINO | UperNet | Classifier, Field(discriminator="kind")]

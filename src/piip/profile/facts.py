@@ -11,6 +11,7 @@ from piip.profile.published import Count, published_counts
 from piip.structures import Size
 from piip.weights.files import stored_precision
 from piip.weights.names import config_of, is_path
+from piip.zoo.own import is_description
 
 ImageSize = int | tuple[int, int] | None
 
@@ -19,7 +20,8 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
     """What is known of a model by name, or of saved weights by path.
 
     Args:
-        name: of the zoo, also where a folder is called so, or a path to weights (anything `piip.PIIP` takes).
+        name: of the zoo, also where a folder is called so, or a path to weights or to a description (anything
+            `piip.PIIP` takes).
         size: side of the (square) image, or (height, width); None: the published size of the finest branch.
 
     Returns:
@@ -33,6 +35,8 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
     """
     if is_path(name):
         return model_info(config_of(name), size) | {"stored_precision": list(stored_precision(name))}
+    if is_description(name):
+        return model_info(config_of(name), size)
     entry = zoo.entry(str(name))
     return _facts(entry.name, entry.task, entry.backbone(), entry.config(), entry, size)
 

@@ -47,6 +47,7 @@ class Settings(Frozen):
     """detection: images of a batch are all wider than high, or none is, so that little is padded"""
 
     epochs: PositiveInt = 12
+    """times that every training image is seen"""
     batch_size: PositiveInt = 2
     """images per process and forward pass"""
     grad_accumulation: PositiveInt = 1
@@ -85,6 +86,7 @@ class Settings(Frozen):
     """where the warm-up begins, as a learning rate, the same for all parameters; it then ends at the full rate, and the
     schedule plays no part before that"""
     schedule: Literal["step", "cosine", "poly", "constant"] = "step"
+    """how the learning rate falls after the warm-up"""
     milestones: tuple[Fraction, ...] = (8 / 12, 11 / 12)
     """schedule "step": a tenth of the learning rate after each of these parts of the run"""
     min_lr_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
@@ -112,20 +114,13 @@ class Settings(Frozen):
     device: Annotated[str, Field(pattern=DEVICE_NAMES)] = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"; several processes take a GPU each, of those in CUDA_VISIBLE_DEVICES"""
     seed: NonNegativeInt = 0
-    draws_by_image: bool = True
-    """detection: which candidates of an image are trained on, and DINO's noise, follow from the image; else from the
-    batch, as in earlier versions"""
+    """everything random follows from it"""
     workers: NonNegativeInt = 2
     """processes that read and transform images, for each training process; the results do not depend on it"""
 
     check_images: bool = True
     """decode all images before the first step, to name those that are broken and evaluate without them. Files that were
     looked at before, by whichever run, are not decoded again; in training broken ones are passed over in any case"""
-
-    peer_minutes: PositiveFloat = 30.0
-    """of several processes: how long one waits for the others before the run ends; more than an evaluation's scores or
-    a checkpoint take"""
-
     eval_interval: PositiveInt = 1
     """epochs between evaluations; the last epoch is always evaluated"""
     save_interval: PositiveInt | None = None
@@ -160,21 +155,12 @@ FREE_ON_RESUME = frozenset(
         "save_interval",
         "save_minutes",
         "patience",
-        "peer_minutes",
     }
 )
 """what may differ when a run is resumed; anything else would make it another run"""
-SAME_IN_ALL = frozenset({"batch_size", "grad_accumulation"})
-"""what may differ on another number of processes, if an optimizer step has as many images as before"""
 
 
-BEFORE: dict[str, Any] = {
-    "whole_layers": False,
-    "drop_empty": False,
-    "drop_smaller": 0,
-    "same_orientation": False,
-    "draws_by_image": False,
-}
+BEFORE: dict[str, Any] = {"whole_layers": False, "drop_empty": False, "drop_smaller": 0, "same_orientation": False}
 """what runs did that were begun before there was such a setting, where it is not the default"""
 
 

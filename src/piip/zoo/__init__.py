@@ -39,16 +39,25 @@ _FAMILIES = (
 MODELS: dict[str, Entry] = {entry.name: entry for family in _FAMILIES for entry in family}
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names that match a shell-style pattern, such as "*tsb*"; a plain word matches anywhere in the name."""
+def list_models(pattern: str = "*", task: str | None = None, pretrained: bool = False) -> list[str]:
+    """Names that match a shell-style pattern, such as "*tsb*"; a plain word matches anywhere in the name.
+
+    `task`: "detection", "segmentation" or "classification" only; `pretrained`: only those with released weights.
+    ValueError for another task.
+    """
+    if task is not None and task not in (known := {entry.task for entry in MODELS.values()}):
+        raise ValueError(f"task {task!r}: use one of {', '.join(sorted(known))}")
     if not any(character in pattern for character in "*?["):
         pattern = f"*{pattern}*"
-    return [name for name in MODELS if fnmatch.fnmatch(name, pattern)]
+    found = [entry for name, entry in MODELS.items() if fnmatch.fnmatch(name, pattern)]
+    return [
+        entry.name for entry in found if task in (None, entry.task) and (entry.checkpoint is not None or not pretrained)
+    ]
 
 
-def matching(pattern: str) -> list[Entry]:
+def matching(pattern: str, task: str | None = None, pretrained: bool = False) -> list[Entry]:
     """The entries that `list_models` names; ValueError with near names where there are none."""
-    entries = [MODELS[name] for name in list_models(pattern)]
+    entries = [MODELS[name] for name in list_models(pattern, task, pretrained)]
     if not entries:
         raise ValueError(f"no model's name matches {pattern!r}; {_hint(pattern)}")
     return entries

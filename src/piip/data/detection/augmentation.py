@@ -39,6 +39,7 @@ class Augmentation(Frozen):
     long_side: PositiveInt | None = None
     """limit of the long side in every resize; None: the model's own"""
     crop: RandomCrop | None = None
+    """with a probability, a random part of the image, which is then resized like a whole one"""
     largest: PositiveInt | None = None
     """both sides are cut (at a random place) to at most this many pixels, after all else"""
     zoom: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] | None = None
