@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from piip.devices import Device
 from piip.heads.classification.logits import BRANCH_HEADS
 
 if TYPE_CHECKING:
+    from piip.training.callbacks import Callback
     from piip.training.loop import RunResult
     from piip.training.settings import Settings
     from piip.weights.branches.pretrained import BranchReport
@@ -48,6 +49,7 @@ class Training(Held):
         head: Mapping[str, Any] | None = None,
         detections: int | None = None,
         device: Device | None = None,
+        callbacks: Sequence[Callback] = (),
         **settings: Any,
     ) -> RunResult:
         """Train on `data` (its split "train"), evaluate on its "val" after every epoch, and hold the best weights.
@@ -66,6 +68,8 @@ class Training(Held):
             detections: objects that a detector is to find in an image, kept in its weights: it keeps as many, and as
                 many proposals or queries as they need.
             device: None: this object's.
+            callbacks: told of the begin and the end of the training, of epochs and of steps, see
+                `piip.training.callbacks.Callback`.
             settings: any field of `piip.training.settings.Settings`.
 
         Returns:
@@ -80,7 +84,7 @@ class Training(Held):
             note_random_branches(zoo.entry(self.config.name), self._random_branches, data)
         base = with_detections(self.config, detections)
         part = BRANCHES if self._only_branches else ("",)
-        result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part)
+        result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
         self._only_branches, self._random_branches = False, set()
         self.config = self._model.config
         return result
@@ -96,7 +100,13 @@ class Training(Held):
 
     @classmethod
     def resume(
-        cls, folder: str | Path, epochs: int | None = None, device: Device | None = None, **changes: Any
+        cls,
+        folder: str | Path,
+        epochs: int | None = None,
+        device: Device | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        **changes: Any,
     ) -> tuple[Self, RunResult]:
         """Go on with the interrupted run in `folder`, to the same result as if it had not been interrupted.
 
@@ -104,6 +114,7 @@ class Training(Held):
             folder: of the run.
             epochs: another number of them.
             device: another one; None: as the run was told.
+            callbacks: as of `train`; a run does not remember those it had.
             changes: other settings that do not make it another run, such as `workers` or `data` (if it was moved);
                 see `piip.training.settings.FREE_ON_RESUME`.
 
@@ -114,5 +125,5 @@ class Training(Held):
 
         given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
         given |= {} if device is None else {"device": devices.named(device)}
-        result, model = resume_run(folder, given | changes)
+        result, model = resume_run(folder, given | changes, callbacks)
         return cls(model, device), result

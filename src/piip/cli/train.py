@@ -12,7 +12,6 @@ from piip.cli.options import Device, Sizes, err, official, out, sizes_of, used
 from piip.console import say
 
 if TYPE_CHECKING:
-    from piip.api import PIIP
     from piip.training.loop import RunResult
 
 
@@ -50,6 +49,13 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many evaluations without a better result.")
     ] = None,
+    best_metric: Annotated[
+        str | None, typer.Option(help='What decides which weights are best: a column of results.csv, or "val_loss".')
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help='Stop so early that all is saved within "2h", "90m" or "45s"; --resume goes on.')
+    ] = None,
+    log: Annotated[str | None, typer.Option(help="tensorboard, wandb, mlflow, trackio (with commas), or none.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other training setting KEY=VALUE; of the head: head.KEY. May be repeated."),
@@ -69,10 +75,13 @@ def train(
         "ema": ema,
         "patience": patience,
         "detections": detections,
+        "best_metric": best_metric,
+        "time_limit": time,
+        "log": log,
     }
     settings = used(**settings) | key_values(set_ or [])
     if resume is None:
-        trained, result = _begin(
+        result = _begin(
             model,
             weights,
             branch_weights,
@@ -90,17 +99,15 @@ def train(
         if wrong := used(**kept, **{"--image-size": image_size, "--sizes": sizes, "--output": output}):
             raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
         settings |= used(data=None if data is None else str(data), device=device)
-        trained, result = PIIP.resume(resume, epochs, **settings)
-    _say_end(trained, result)
+        _, result = PIIP.resume(resume, epochs, **settings)
+    _say_end(result)
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
 
 
-def _say_end(trained: PIIP, result: RunResult) -> None:
+def _say_end(result: RunResult) -> None:
     """One line on how a run ended, from one process of several."""
-    from piip import tasks
-
-    metric = tasks.of(trained.config).BEST_METRIC.replace("_", " ")
+    metric = result.metric.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
     if result.main_process:
         say(out, f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
@@ -110,7 +117,7 @@ def _begin(
     model: str | None, weights: Path | None, branch_weights: list[str] | None, data: Path | None, epochs: int | None,
     output: Path, name: str | None, image_size: int | None, sizes: str | None, device: str | None,
     settings: dict[str, Any],
-) -> tuple[PIIP, RunResult]:  # fmt: skip
+) -> RunResult:  # fmt: skip
     """A new run, from a named model's fresh or released weights or from a user's."""
     from piip.api import PIIP
     from piip.weights.branches.pretrained import branch_sources
@@ -130,6 +137,4 @@ def _begin(
         trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
         for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
             say(err, str(report))
-    return trained, trained.train(
-        data, epochs, output=output, name=name, image_size=image_size, device=device, **settings
-    )
+    return trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **settings)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
 
 BEST_METRIC = "top1"
+METRICS = ("top1", "top5", "mean_class_accuracy")
+"""names of `Metrics.scalars`, as far as they are defined"""
 FINE_TUNING: Mapping[str, Any] = {
     "augmentation": {"kind": "classification"},
     "epochs": 20,

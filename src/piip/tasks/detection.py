@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
 
 BEST_METRIC = "box_AP"
+METRICS = tuple(f"{kind}_{name}" for kind in ("box", "mask") for name in evaluation.NUMBERS)
+"""names of `Metrics.scalars`, as far as they are defined"""
 DINO_GRAD_CLIP = 0.1
 
 

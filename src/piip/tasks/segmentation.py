@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
 
 BEST_METRIC = "mIoU"
+METRICS = ("mIoU", "pixel_accuracy", "mean_accuracy")
+"""names of `Metrics.scalars`, as far as they are defined"""
 BALANCED_RANGE = (0.5, 5.0)
 """least and largest weight that `balanced_weights` gives"""
 

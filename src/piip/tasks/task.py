@@ -61,6 +61,10 @@ class Task(Protocol):
     def BEST_METRIC(self) -> str:  # noqa: N802 - a constant of the module
         """The metric that decides which epoch's weights are the best."""
 
+    @property
+    def METRICS(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
+        """All that an evaluation may measure."""
+
     def defaults(self, described: config.Model) -> Mapping[str, Any]:
         """Where training such a model differs from the defaults of `Settings`, unless its recipe says more."""
 

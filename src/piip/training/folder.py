@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "skipped.json"
 
     @property
+    def loggers(self) -> Path:
+        """The numbers by which loggers know this run, where they have any."""
+        return self.path / "loggers.json"
+
+    @property
     def error(self) -> Path:
         """The traceback of an unforeseen error."""
         return self.path / "error.log"

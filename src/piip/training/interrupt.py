@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM end a training after the step at hand, with a saved checkpoint, and an evaluation at once."""
+"""Ctrl-C, SIGTERM and a time limit end a training after the step at hand, with a checkpoint, an evaluation at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,15 +14,48 @@ class Interrupted(BaseException):
     """The request to stop came where nothing is lost by stopping at once; no error, so that no `except` keeps it."""
 
 
+CLOSING = 60.0
+"""seconds, at most, that a limit leaves for the last checkpoint; a fiftieth of a shorter one"""
+
+
 class StopRequest:
     """Whether, and by which signal, the training was asked to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.asked = False
+        """by a callback"""
+        self.time_is_up = False
+        self._deadline: float | None = None
+        self._before: float | None = None
+        self._longest = 0.0
         self._at_once = False
 
     def __bool__(self) -> bool:
-        return self.signal is not None
+        return self.signal is not None or self.asked or self.time_is_up
+
+    def ask(self) -> None:
+        """End the training after the next step."""
+        self.asked = True
+
+    def within(self, seconds: float | None) -> None:
+        """Also stop so early that all is saved in so many seconds from now; None: no limit."""
+        if seconds is not None:
+            self._deadline = time.monotonic() + seconds - min(CLOSING, seconds / 50)
+
+    def in_time(self, batches: int) -> bool:
+        """Whether to stop after the step at hand; asked once in every batch.
+
+        `batches`: how many must still fit for that not to be necessary, each as long as the longest so far with the
+        checkpoint behind it.
+        """
+        now = time.monotonic()
+        if self._before is not None:
+            self._longest = max(self._longest, now - self._before)
+        self._before = now
+        if self._deadline is not None and now + batches * self._longest >= self._deadline:
+            self.time_is_up = True
+        return bool(self)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: the first signal is remembered, a second Ctrl-C interrupts at once."""
@@ -38,9 +72,30 @@ class StopRequest:
         try:
             if self:
                 raise Interrupted
-            yield
+            with self._alarm():
+                yield
         finally:
             self._at_once = False
+            self._before = None
+
+    @contextmanager
+    def _alarm(self) -> Iterator[None]:
+        """At the deadline `Interrupted` is raised inside the block, where signals can be had."""
+        main = threading.current_thread() is threading.main_thread()
+        if self._deadline is None or not main or not hasattr(signal, "setitimer"):
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, self._on_time)
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._deadline - time.monotonic()))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _on_time(self, number: int, frame: FrameType | None) -> None:
+        self.time_is_up = True
+        raise Interrupted
 
 
 @contextmanager

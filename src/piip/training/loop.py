@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from piip.data.seeding import derived_seed
 from piip.model import PIIPModel
 from piip.structures import Batch
 from piip.training.accelerator import build_accelerator
+from piip.training.callbacks import Callback, Events, Moment
 from piip.training.folder import RunFolder
 from piip.training.freeze import train_mode
 from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
@@ -57,11 +58,13 @@ class RunResult:
     history: list[Row]
     """the rows of results.csv"""
     end: Literal["finished", "early stop", "stopped"]
-    """"stopped": by a signal; resume to go on"""
+    """"stopped": by a signal, a callback or the time limit; resume to go on"""
     signal: int | None = None
     """which one, if "stopped" and this process received it; a command line exits with 128 + its number"""
     main_process: bool = True
     """of several processes, the one that writes files"""
+    metric: str = ""
+    """what `best` is"""
 
 
 def train(
@@ -73,6 +76,7 @@ def train(
     best_metric: str = "AP",
     resume: bool = False,
     draw_batch: DrawBatch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunResult:
     """Train `model` in place and fill the run folder `output`.
 
@@ -83,9 +87,10 @@ def train(
         output: the run folder. It must not hold a run yet, unless `resume`.
         evaluate: called on every process after an epoch, with the model (or its running average) in eval mode,
             without gradients; the main process's numbers count. None: no evaluation.
-        best_metric: the key of `evaluate`'s result that decides; higher is better.
+        best_metric: the key of `evaluate`'s result that decides; higher is better, but for a loss.
         resume: go on from `output`'s checkpoint, to the same result as if the run had not been interrupted.
         draw_batch: makes the pictures of the first batches, with their targets; None: no pictures.
+        callbacks: told of the begin and the end, and of the ends of steps and epochs, on every process.
 
     An image that cannot be read is left out, with another one in its place, and so is a step whose loss or gradient is
     not finite. SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand with a checkpoint. An evaluation ends at
@@ -102,15 +107,27 @@ def train(
     folder, main, data = RunFolder(Path(output)), accelerator.is_main_process, SkipUnreadable(train_data, settings.seed)
     ours = locked(folder.path) if main and (folder.path.is_dir() or not resume) else nullcontext()
     with ours, stop_on_signal() as stop:
+        stop.within(settings.time_limit)
         run = start(accelerator, model, data, settings, folder, resume)
-        with Report(folder, settings.epochs, run.steps_per_epoch, run.at.step, active=main) as report:
+        events = Events(callbacks, partial(moment, run, stop))
+        shown: dict[str, Any] = {"loggers": settings.log, "about": settings.model_dump(mode="json"), "events": events}
+        with Report(folder, settings.epochs, run.steps_per_epoch, run.at.step, active=main, **shown) as report:
+            events.train_begin()
             stopped = train_epochs(run, data, report, stop, evaluate, best_metric, draw_batch)
+            events.train_end()
         accelerator.end_training()
     at = run.at
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
     best = folder.best if at.best is not None else None
     number = stop.signal if stopped else None  # one that came too late to stop anything is no failure
-    return RunResult(folder.path, best, folder.last, at.best, at.best_epoch, at.history, end, number, main)
+    return RunResult(folder.path, best, folder.last, at.best, at.best_epoch, at.history, end, number, main, best_metric)
+
+
+def moment(run: Run, stop: StopRequest, ahead: int, values: Row) -> Moment:
+    """What callbacks are told, see `Events`."""
+    main = run.accelerator.is_main_process
+    epoch, step = run.at.epoch + ahead, run.at.step
+    return Moment(run.folder.path, run.settings, run.model, epoch, step, run.total_steps, values, main, stop.ask)
 
 
 def train_epochs(
@@ -129,6 +146,8 @@ def train_epochs(
             report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on")
         else:
             save(run)
+    if stopped and stop.time_is_up:
+        report.note(f"that was the time limit of {run.settings.time_limit:.0f} seconds")
     if at.unreadable:
         report.note(f"images that could not be read: {len(at.unreadable)}, see {run.folder.skipped}")
     if at.skipped_steps:
@@ -194,7 +213,9 @@ def forward_backward(run: Run, batch: Batch, stop: StopRequest) -> tuple[Row, Wa
         losses = run.losses(batch.to(accelerator.device))
         total = torch.stack(list(losses.values())).sum()
         # One reduction for all that the processes must agree on: the losses, whether to stop, and whether to save.
-        wishes = (total.new_tensor(float(wish)) for wish in (bool(stop), run.save_is_due))
+        wishes = (
+            total.new_tensor(float(wish)) for wish in (stop.in_time(first + 2 * parts - at.batch), run.save_is_due)
+        )
         mine = torch.stack([total, *losses.values(), *wishes]).detach()
         *values, stops, saves = accelerator.reduce(mine, reduction="mean").tolist()
         # Also of a loss that is not finite, which shows in all processes' gradients then: all must do the same.
@@ -250,7 +271,7 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
         if math.isnan(value):
             report.note(f"{best_metric} is undefined in epoch {finished}: it cannot be the best; is there nothing in "
                         "the validation data that it could measure?")  # fmt: skip
-        if math.isfinite(value) and (at.best is None or value > at.best):
+        if math.isfinite(value) and (at.best is None or is_better(value, at.best, best_metric)):
             at.best, at.best_epoch = value, finished
             if run.accelerator.is_main_process:
                 save_model(run.result_model, run.folder.best)
@@ -258,6 +279,11 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
     report.epoch(at.history, metrics)
     at.epoch, at.batch, at.sums, at.seconds, at.skipped_batches = finished, 0, {}, 0.0, 0
     return False
+
+
+def is_better(value: float, best: float, metric: str) -> bool:
+    """Of losses the lower one."""
+    return value < best if "loss" in metric else value > best
 
 
 def evaluation_is_due(run: Run) -> bool:

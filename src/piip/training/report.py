@@ -1,10 +1,10 @@
-"""What a training shows while it runs: progress bar, results.csv, curves, TensorBoard, first batches."""
+"""What a training shows while it runs: progress bar, results.csv, curves, loggers, first batches."""
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,8 +23,10 @@ from rich.progress import (
 from piip.console import Terminal, say
 from piip.files import atomic_write
 from piip.structures import Batch
+from piip.training.callbacks import Events
 from piip.training.curves import headline, plot_curves
 from piip.training.folder import RunFolder
+from piip.training.trackers import Logger, Trackers
 
 DRAW_SECONDS = 60
 """between two drawings of the curves, which take a third of a second"""
@@ -37,10 +39,21 @@ Row = dict[str, float]
 class Report:
     """All that is shown and logged of one run; it does nothing unless `active` (on the main process)."""
 
-    def __init__(self, folder: RunFolder, epochs: int, steps_per_epoch: int, first_step: int, active: bool) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        epochs: int,
+        steps_per_epoch: int,
+        first_step: int,
+        active: bool,
+        loggers: Sequence[Logger] = ("tensorboard",),
+        about: dict[str, Any] | None = None,
+        events: Events | None = None,
+    ) -> None:
         self.folder = folder
         self.epochs = epochs
         self.active = active
+        self.events = events
         self.drawn = time.monotonic()
         self.console = Terminal(stderr=True, quiet=not active)
         columns = (
@@ -54,11 +67,7 @@ class Report:
         )
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not active)
         self.task = self.bar.add_task("starting", total=epochs * steps_per_epoch, completed=first_step, losses="")
-        self.writer: Any = None
-        if active:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
+        self.trackers = Trackers(loggers if active else (), folder, first_step, about or {}, self.note)
 
     def __enter__(self) -> Report:
         self.bar.start()
@@ -69,29 +78,30 @@ class Report:
     ) -> None:
         self.bar.stop()
         self._draw_curves()
-        if self.writer is not None:
-            self.writer.close()
+        self.trackers.close()
 
     def step(self, epoch: int, step: int, values: Row) -> None:
         """After an optimizer step: `values` are its learning rate, gradient norm and losses."""
+        if self.events is not None:
+            self.events.step_end(values)
         if not self.active:
             return
         losses = "  ".join(
             f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items() if "loss" in name
         )
         self.bar.update(self.task, completed=step, description=f"epoch {epoch + 1}/{self.epochs}", losses=losses)
-        for name, value in values.items():
-            self.writer.add_scalar(f"step/{name}", value, step)
+        self.trackers.log({f"step/{name}": value for name, value in values.items()}, step)
 
     def epoch(self, history: list[Row], metrics: Row) -> None:
         """After an epoch: the whole `history`, whose last row contains `metrics`."""
+        if self.events is not None:
+            self.events.epoch_end(history[-1])
         if not self.active:
             return
         row = history[-1]
         shown = "  ".join(f"{name} {row[name]:.4g}" for name in ("loss", *headline(list(metrics))) if name in row)
         say(self.console, f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s")
-        for name, value in row.items():
-            self.writer.add_scalar(f"epoch/{name}", value, row["step"])
+        self.trackers.log({f"epoch/{name}": value for name, value in row.items()}, int(row["step"]))
         write_results(history, self.folder.results)
         if time.monotonic() - self.drawn > DRAW_SECONDS:
             self._draw_curves()

@@ -23,6 +23,8 @@ from piip.data.augmentation import AnyAugmentation, Augmentation
 from piip.data.text_files import read_typed_yaml
 from piip.files import atomic_write
 from piip.training.freeze import named_parts
+from piip.training.time_limit import seconds_of
+from piip.training.trackers import Logger, logger_names
 
 DEVICE_NAMES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -129,6 +131,16 @@ class Settings(Frozen):
     """minutes between checkpoints, also within an epoch; None: only those of `save_interval` and the ends of epochs"""
     patience: PositiveInt | None = None
     """stop after so many evaluations without a better result; None: never"""
+    best_metric: str | None = None
+    """what decides which weights are the best, and when patience ends: a column of results.csv, or "val_loss"; None:
+    box AP, mIoU, or top-1 accuracy"""
+    val_loss: bool = False
+    """measure the losses on the validation data, too, without random changes; that takes about as long as the
+    evaluation itself"""
+    time_limit: Annotated[PositiveFloat | None, BeforeValidator(seconds_of)] = None
+    """seconds, or "2h", "1h30m", "90m": stop so early that the checkpoint is written by then, counted anew on resume"""
+    log: Annotated[tuple[Logger, ...], BeforeValidator(logger_names)] = ("tensorboard",)
+    """where numbers go besides results.csv: "tensorboard", "wandb", "mlflow", "trackio"; "none": nowhere"""
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
@@ -155,6 +167,8 @@ FREE_ON_RESUME = frozenset(
         "save_interval",
         "save_minutes",
         "patience",
+        "time_limit",
+        "log",
     }
 )
 """what may differ when a run is resumed; anything else would make it another run"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from piip.model import PIIPModel
 from piip.prediction.files import Writer
 from piip.prediction.predictor import Predictor
 from piip.training.accelerator import build_accelerator
+from piip.training.callbacks import Callback
 from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.freeze import check_parts, note_frozen_at_random
@@ -29,7 +30,9 @@ from piip.training.loop import RunResult, train
 from piip.training.nonfinite import free_afterwards
 from piip.training.restart import begun_before, mark_as_begun
 from piip.training.settings import FREE_ON_RESUME, Settings, read_model, read_settings
+from piip.training.trackers import check_loggers
 from piip.training.unreadable import found_undecodable
+from piip.training.validation import VAL_LOSS, ValidationLoss, check_metric
 from piip.weights.files import load_model, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
@@ -91,6 +94,7 @@ def start_run(
     image_size: int | None = None,
     head: Mapping[str, Any] | None = None,
     part: tuple[str, ...] = ("",),
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[RunResult, PIIPModel]:
     """Train a model like `base` on `settings.data` in a new folder `<output>/<task>/<name>`.
 
@@ -104,6 +108,8 @@ def start_run(
     check_name(name or base.name)
     tasks.require_pairing(base, settings.data)
     check_parts(base.backbone, settings.freeze)
+    check_loggers(settings.log)
+    check_metric(base, settings.best_metric)
     task = tasks.of(base)
     data, val_data = _opened(task, settings.data)
     adapted = task.adapted(base, data, settings.class_weights)
@@ -116,10 +122,12 @@ def start_run(
         note_transfer(model, weights, part)
     place = (output, adapted.task, name or adapted.name)
     folder = _agreed(lambda: begun_before(*place) or mark_as_begun(new_run_folder(*place)), settings)
-    return run(model, settings, folder, RunFolder(folder).checkpoint.exists(), (data, val_data))
+    return run(model, settings, folder, RunFolder(folder).checkpoint.exists(), (data, val_data), callbacks)
 
 
-def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[RunResult, PIIPModel]:
+def resume_run(
+    folder: str | Path, changes: Mapping[str, Any] | None = None, callbacks: Sequence[Callback] = ()
+) -> tuple[RunResult, PIIPModel]:
     """Go on with the run in `folder` from its last checkpoint, with `changes` of `settings.FREE_ON_RESUME`.
 
     After a run that ended on numbers that were not finite also of `nonfinite.FREE_AFTERWARDS`.
@@ -134,7 +142,7 @@ def resume_run(folder: str | Path, changes: Mapping[str, Any] | None = None) -> 
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no run to resume here (there is no {path.name})")
     settings = build_settings(read_settings(path).model_dump(), changes or {})
-    return run(_without_downloading(read_model(path)), settings, Path(folder), resume=True)
+    return run(_without_downloading(read_model(path)), settings, Path(folder), resume=True, callbacks=callbacks)
 
 
 def _without_downloading(described: config.Model) -> PIIPModel:
@@ -151,6 +159,7 @@ def run(
     folder: Path,
     resume: bool,
     opened: tuple[tasks.Data, tasks.Data | None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[RunResult, PIIPModel]:
     """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`.
 
@@ -173,15 +182,20 @@ def run(
     if val_data is not None:
         val_data = task.in_label_order(model.config, val_data)
 
+    best_metric, losses_of = settings.best_metric or task.BEST_METRIC, None
+    if val_data is not None and (settings.val_loss or best_metric == VAL_LOSS):
+        losses_of = ValidationLoss(task, model.config, val_data, settings)
+
     def evaluate(current: PIIPModel) -> dict[str, float]:
         assert val_data is not None
         metrics = task.evaluate(current, val_data, settings.batch_size, settings.workers, settings.precision)
-        return {task.BEST_METRIC: math.nan} | metrics.scalars()  # undefined without anything to find
+        losses = {} if losses_of is None else {VAL_LOSS: losses_of(current)}
+        return {best_metric: math.nan} | metrics.scalars() | losses  # undefined without anything to find
 
     measure = evaluate if val_data is not None else None
     draw_batch = partial(task.draw_training_batch, described=model.config)
     with explained(RunFolder(folder), settings):
-        result = train(model, train_data, settings, folder, measure, task.BEST_METRIC, resume, draw_batch)
+        result = train(model, train_data, settings, folder, measure, best_metric, resume, draw_batch, callbacks)
     with explained(RunFolder(folder), settings), stop_on_signal() as stop:
         best = load_model(result.best_weights or result.last_weights)
         if result.end != "stopped" and val_data is not None and result.main_process:

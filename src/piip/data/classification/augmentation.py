@@ -44,6 +44,11 @@ class ClassAugmentation(Frozen):
             raise ValueError(f"area {self.area}: the first share must not be larger than the second")
         return self
 
+    @classmethod
+    def none(cls) -> ClassAugmentation:
+        """Images and classes as they are evaluated."""
+        return cls(area=(1, 1), flip=0, policy=None, mixup=0, cutmix=0, mix=0, label_smoothing=0)
+
     def scaled(self, factor: float) -> ClassAugmentation:
         """The same: nothing here is in pixels."""
         return self

@@ -58,6 +58,11 @@ class Augmentation(Frozen):
             raise ValueError("use either `zoom` or `scales` (with `crop`): both change the image's scale")
         return self
 
+    @classmethod
+    def none(cls) -> Augmentation:
+        """Images as they are evaluated."""
+        return cls(flip=0)
+
     def scaled(self, factor: float) -> Augmentation:
         """The same changes for images that are `factor` times as large: all that is in pixels is multiplied by it."""
 

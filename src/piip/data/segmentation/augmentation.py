@@ -33,6 +33,11 @@ class CropAugmentation(Frozen):
             raise ValueError(f"resize {self.resize}: the first factor must not be larger than the second")
         return self
 
+    @classmethod
+    def none(cls) -> CropAugmentation:
+        """A crop of the image as it is; where it lies still follows from seed and image."""
+        return cls(resize=(1, 1), largest_share=1, flip=0, distortion=0)
+
     def scaled(self, factor: float) -> CropAugmentation:
         """The same changes for images that are `factor` times as large: a crop that was set is, too."""
         return self.model_copy(update={"crop": self.crop and max(1, round(self.crop * factor))})

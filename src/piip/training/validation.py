@@ -1,0 +1,58 @@
+"""What an evaluation after an epoch measures besides the task's own metrics."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import torch
+
+from piip import config, tasks
+from piip.data.batches import eval_loader
+from piip.model import PIIPModel
+from piip.training.settings import Settings
+
+VAL_LOSS = "val_loss"
+
+
+def check_metric(model: config.Model, name: str | None) -> None:
+    """ValueError for what no evaluation of such a model measures."""
+    known = (*tasks.of(model).METRICS, VAL_LOSS)
+    if name is not None and name not in known:
+        near = get_close_matches(name, known, 3)
+        raise ValueError(f"best_metric {name!r}: use one of {', '.join(near or known)}")
+
+
+class ValidationLoss:
+    """The sum of the losses on the validation data, a mean over its batches, without random changes of the images.
+
+    What is random in the losses themselves (a detector's choice of proposals) is drawn from the run's seed and the
+    batch, so that epochs can be compared; the streams of the training are left as they were.
+    """
+
+    def __init__(self, task: tasks.Task, model: config.Model, data: Any, settings: Settings) -> None:
+        plain = type(settings.augmentation).none()
+        dataset = task.training_set(model, data, plain, settings.seed)
+        self.seed, self.precision = settings.seed, settings.precision
+        self.batches = partial(
+            eval_loader,
+            dataset,
+            settings.batch_size,
+            settings.workers,
+            pad_multiple=model.preprocess.pad_multiple,
+            smallest=model.backbone.smallest_image,
+        )
+
+    @torch.no_grad()
+    def __call__(self, model: PIIPModel) -> float:
+        """Of a model in evaluation mode, on its device."""
+        device = next(model.parameters()).device
+        sums: list[float] = []
+        half = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        with torch.random.fork_rng(), torch.autocast(device.type, half, enabled=self.precision != "fp32"):
+            for number, batch in enumerate(self.batches()):
+                torch.manual_seed(self.seed + number)
+                losses = model.loss(batch.to(device))
+                sums.append(float(torch.stack(list(losses.values())).sum()))
+        return sum(sums) / len(sums)
