@@ -35,6 +35,7 @@ class Held:
         compile: bool = False,
     ) -> None:
         self.device = str(devices.find(device))
+        self._began_from: dict[str, str] = {}  # the weights, as they were given
         self._given_device = None if device is None else devices.named(device)
         self.compile = compile
         self._model: PIIPModel | None = None
@@ -55,6 +56,7 @@ class Held:
             self.config, described_recipe = own.model, own.recipe
         elif is_path(model):
             self._model = load_model(model)
+            self._began_from = {"weights": str(model)}
             self.config = self._model.config
         else:
             self.config = zoo.entry(str(model)).config()

@@ -13,6 +13,7 @@ from piip import devices, zoo
 from piip.api.held import Held
 from piip.devices import Device
 from piip.heads.classification.logits import BRANCH_HEADS
+from piip.weights.adapters import apply_adapter
 
 if TYPE_CHECKING:
     from piip.training.callbacks import Callback
@@ -36,7 +37,18 @@ class Training(Held):
         reports = load_branches(self._built(), sources)
         self._only_branches |= fresh
         self._random_branches -= sources.keys()
+        self._began_from |= {str(index): str(source) for index, source in sources.items()}
         return reports
+
+    def load_adapter(self, path: str | Path) -> Self:
+        """Merge an adapter, `weights/best.adapter.safetensors` of a run with `lora`, into the model it was made on.
+
+        The model must be as that run's was: the same classes and weights, of which at least the frozen ones are
+        compared. Raises WeightsError for another one.
+        """
+        apply_adapter(self.model, path)
+        self._began_from["adapter"] = str(path)
+        return self
 
     def train(
         self,
@@ -86,6 +98,7 @@ class Training(Held):
         part = BRANCHES if self._only_branches else ("",)
         result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
         self._only_branches, self._random_branches = False, set()
+        self._began_from = {"weights": str(result.best_weights or result.last_weights)}
         self.config = self._model.config
         return result
 
@@ -95,7 +108,7 @@ class Training(Held):
 
         # "auto" lets a run go on on another machine, but would take a Mac's GPU, on which nothing was ever run.
         usual = "auto" if torch.cuda.is_available() else "cpu"
-        given = {"data": str(data), "device": self._given_device or usual} | settings
+        given = {"data": str(data), "device": self._given_device or usual, "began_from": self._began_from} | settings
         return build_settings(self.recipe, given, image_scale(self.config, image_size))
 
     @classmethod

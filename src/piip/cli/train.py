@@ -45,6 +45,9 @@ def train(
     freeze: Annotated[
         str | None, typer.Option(help='Parts that keep their weights: "2", "branches.2.blocks.0-8", "backbone", ...')
     ] = None,
+    lora: Annotated[
+        str | None, typer.Option(help='Adapters in frozen branches: a rank, or "rank=8,targets=qkv,proj,branches=2".')
+    ] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many evaluations without a better result.")
@@ -72,6 +75,7 @@ def train(
         "precision": precision,
         "grad_accumulation": accumulate,
         "freeze": freeze,
+        "lora": lora,
         "ema": ema,
         "patience": patience,
         "detections": detections,

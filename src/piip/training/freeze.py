@@ -48,9 +48,10 @@ def check_parts(backbone: config.Backbone, parts: Iterable[str]) -> None:
             _layers(part, backbone)
 
 
-def freeze(model: nn.Module, parts: tuple[str, ...]) -> None:
+def freeze(model: nn.Module, parts: tuple[str, ...], adapters: bool = False) -> None:
     """Take the gradients of `parts` away. ValueError where there are no such parts, or nothing would be left to train.
 
+    `adapters`: there will be some to train.
     Until they are given back the model must be put in training mode by `train_mode`.
     """
     if not parts:
@@ -58,7 +59,7 @@ def freeze(model: nn.Module, parts: tuple[str, ...]) -> None:
     for name, parameter in model.named_parameters():
         if _is_frozen(model, parts, name):
             parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    if not adapters and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"freeze {', '.join(parts)}: that is all of the model; leave something to train")
 
 

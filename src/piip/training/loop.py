@@ -34,10 +34,9 @@ from piip.training.lock import locked
 from piip.training.nonfinite import IN_A_ROW, Step, end_of_run, record
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.report import DrawBatch, Report, Row
-from piip.training.run import Run, epoch_loader, of_all_processes, save, start
+from piip.training.run import Run, epoch_loader, give_away, of_all_processes, save, start
 from piip.training.settings import Settings
 from piip.training.unreadable import SkipUnreadable
-from piip.weights.files import save_model
 
 Evaluate = Callable[[PIIPModel], dict[str, float]]
 DRAWN_BATCHES = 3
@@ -274,7 +273,7 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
         if math.isfinite(value) and (at.best is None or is_better(value, at.best, best_metric)):
             at.best, at.best_epoch = value, finished
             if run.accelerator.is_main_process:
-                save_model(run.result_model, run.folder.best)
+                give_away(run, run.folder.best)
     at.history.append(row | metrics)
     report.epoch(at.history, metrics)
     at.epoch, at.batch, at.sums, at.seconds, at.skipped_batches = finished, 0, {}, 0.0, 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from piip.heads.classification.logits import BRANCH_HEADS
+from piip.training.lora import MATRIX
 from piip.training.settings import Settings
 
 LayerStrides = tuple[float | None, ...] | None
@@ -106,6 +107,7 @@ def layer_factors(
         else layer_factor(layer(branch.layer(name), stride), deepest, layer_decay)
         for index, (branch, stride) in enumerate(zip(branches, strides, strict=True))
         for name, _ in branch.named_parameters()
+        if MATRIX not in name  # new, as what is outside the branches
     }
 
 

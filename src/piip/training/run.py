@@ -24,6 +24,7 @@ from piip.training.checkpoint import load_checkpoint, save_checkpoint
 from piip.training.data_record import DataRecord, check_same_data, record_of
 from piip.training.folder import RunFolder
 from piip.training.freeze import freeze
+from piip.training.lora import add_adapters, merged, write_adapter
 from piip.training.nonfinite import FREE_AFTERWARDS, IN_A_ROW, statistics_of
 from piip.training.optim import build_average, build_optimizer
 from piip.training.report import Row
@@ -109,8 +110,8 @@ class Run:
 
     @property
     def result_model(self) -> PIIPModel:
-        """What is evaluated and given away: the running average, where there is one."""
-        return self.model if self.average is None else cast(PIIPModel, self.average.module)
+        """What is evaluated and given away: the running average, where there is one, with adapters merged."""
+        return merged(self.model if self.average is None else cast(PIIPModel, self.average.module))
 
 
 class Losses(nn.Module):
@@ -147,7 +148,8 @@ def start(
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         # As in the official configs: a BatchNorm of two images a process would know too little. Keys stay the same.
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    freeze(model, settings.freeze)
+    freeze(model, settings.freeze, settings.lora is not None)
+    add_adapters(model, settings.lora, settings.seed)
     choose(model, "train")
     if settings.checkpointing:
         model.backbone.set_checkpointing(True)
@@ -207,10 +209,19 @@ def save(run: Run) -> None:
             if state[name] is not None and (broken := nonfinite_keys(state[name])):
                 raise FloatingPointError(f"NaN or infinite weights at step {run.at.step}, not saved: {broken[:5]}")
         save_checkpoint(state, run.folder.checkpoint)
-        save_model(run.result_model, run.folder.last)
+        give_away(run, run.folder.last)
         write_skipped(run.at, run.folder.skipped)
     run.saved = time.monotonic()
     run.accelerator.wait_for_everyone()
+
+
+def give_away(run: Run, path: Path) -> None:
+    """Write the result model and, where there are adapters, what was trained alone beside it."""
+    save_model(run.result_model, path)
+    if run.settings.lora is not None:
+        model = run.model if run.average is None else cast(PIIPModel, run.average.module)
+        adapter = path.with_suffix(f".adapter{path.suffix}")
+        write_adapter(model, run.model, run.settings.lora, run.settings.began_from, adapter)
 
 
 def write_skipped(at: Position, path: Path) -> None:

@@ -23,6 +23,7 @@ from piip.data.augmentation import AnyAugmentation, Augmentation
 from piip.data.text_files import read_typed_yaml
 from piip.files import atomic_write
 from piip.training.freeze import named_parts
+from piip.training.lora import Lora, lora_of
 from piip.training.time_limit import seconds_of
 from piip.training.trackers import Logger, logger_names
 
@@ -108,6 +109,11 @@ class Settings(Frozen):
     freeze: Annotated[tuple[str, ...], BeforeValidator(named_parts)] = ()
     """parts that keep their weights, see `training.freeze`: branches ("2", "branches.2"), their blocks
     ("branches.2.blocks.0-8"), "backbone", "interactions", "head" and others"""
+    lora: Annotated[Lora | None, BeforeValidator(lora_of)] = None
+    """low-rank adapters in frozen branches: a rank, or "rank=8,alpha=16,targets=qkv,proj,branches=2"; what a run gives
+    away has them merged, and beside it lies the adapter alone"""
+    began_from: dict[str, str] = Field(default_factory=dict)
+    """the weights that the model began with, as they were given: "weights", or "0", "1", ... for branches"""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the backbone, by autocast; heads are trained in float32 in any case"""
@@ -147,6 +153,13 @@ class Settings(Frozen):
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones {self.milestones} must grow, for example (0.66, 0.9)")
         return self
+
+    @property
+    def frozen_parts(self) -> tuple[str, ...]:
+        """`freeze`, and the branches with adapters."""
+        if self.lora is None:
+            return self.freeze
+        return self.freeze + (("branches",) if self.lora.branches is None else tuple(map(str, self.lora.branches)))
 
     def scaled_lr(self, processes: int = 1) -> float:
         """The learning rate of a run on so many processes, before schedule and layer decay."""

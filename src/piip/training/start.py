@@ -116,7 +116,7 @@ def start_run(
     torch.manual_seed(settings.seed)
     if weights is None:
         model = PIIPModel(adapted)
-        note_frozen_at_random(adapted, settings.freeze)
+        note_frozen_at_random(adapted, settings.frozen_parts)
     else:
         model = _without_downloading(adapted)
         note_transfer(model, weights, part)
