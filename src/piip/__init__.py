@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from piip import config
     from piip.api import PIIP
     from piip.backbone.extractor import FeatureExtractor
+    from piip.data.conversion import convert_data
     from piip.model import PIIPModel
     from piip.tasks import check_data, open_data
     from piip.zoo import list_models
@@ -24,6 +25,7 @@ __all__ = [
     "PIIPModel",
     "__version__",
     "check_data",
+    "convert_data",
     "create_backbone",
     "create_model",
     "info",
@@ -35,6 +37,7 @@ _HOME = {
     "PIIP": "piip.api",
     "PIIPModel": "piip.model",
     "check_data": "piip.tasks",
+    "convert_data": "piip.data.conversion",
     "list_models": "piip.zoo",
     "open_data": "piip.tasks",
 }

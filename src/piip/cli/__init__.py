@@ -37,8 +37,9 @@ app.command()(benchmark.benchmark)
 app.command()(convert.convert)
 app.command()(demo.demo)
 
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data sets, and convert them.", no_args_is_help=True)
 data_app.command("check")(data.check)
+data_app.command("convert")(data.convert)
 app.add_typer(data_app, name="data")
 
 

@@ -1,4 +1,4 @@
-"""`piip data check`: what is in a data set."""
+"""`piip data check`: what is in a data set. `piip data convert`: the same in another layout."""
 
 from __future__ import annotations
 
@@ -44,3 +44,21 @@ def check(
         say(out, f"{path}: there is no image that can be used")
     if not usable or any(report.errors for report in reports.values()):
         raise typer.Exit(1)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Data set of any format: a folder, or an annotation file or table.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    to: Annotated[str, typer.Option(help="Layout of objects: coco or yolo.")] = "coco",
+    task: Annotated[
+        str | None, typer.Option(help="detection, segmentation or classification, in a folder that fits several.")
+    ] = None,
+) -> None:
+    """Write a data set anew in COCO's or YOLO's layout (or as tables, or masks), and say what was left out."""
+    from piip.data.conversion import convert_data
+    from piip.data.kinds import as_task
+
+    done = convert_data(source, target, to, None if task is None else as_task(task))
+    for split, report in done.reports.items():
+        out.print(report.table(split))
+    say(out, f"written to {done.folder}")

@@ -53,6 +53,8 @@ def also_fits(path: str | Path, task: Task | None = None) -> list[str]:
 def kinds_of_data(path: str | Path) -> list[Task]:
     """All tasks that the data set at `path` is for, at least one; DataError as for `kind_of_data`."""
     path = existing(path)
+    if path.is_file() and path.suffix.lower() in classes.FILES and objects.splits_at(path):
+        return ["detection"]  # a table of boxes
     if path.is_file():
         found = next((task for task, suffixes in FILES.items() if path.suffix.lower() in suffixes), None)
         if found is None:

@@ -103,6 +103,10 @@ class Findings:
         """Plain values for `json.dump`."""
         return [vars(finding) | {"examples": list(finding.examples)} for finding in self.sorted_findings()]
 
+    def table(self, title: str) -> Table:
+        """The findings for `rich.print`."""
+        return self.findings_table(title, f"{self.images} images")
+
     def findings_table(self, title: str, caption: str) -> Table:
         """The findings for `rich.print`; an empty table has a row that says so."""
         title = f"{title} ({self.format})" if self.format else title

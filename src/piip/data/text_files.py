@@ -98,14 +98,18 @@ def read_json(path: Path, largest: int = LARGEST_ANNOTATIONS) -> Any:
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds, every value as the text that is written there: `no` and `010` are names like others."""
-    text = read_text(path, LARGEST_DESCRIPTION)
+    return yaml_text(read_text(path, LARGEST_DESCRIPTION), str(path))
+
+
+def yaml_text(text: str, source: str) -> Any:
+    """`read_yaml` of a text that `source` holds."""
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         return None if node is None else _Plain().value(node)
     except RecursionError as error:
-        raise DataError(f"{path}: not readable as YAML (nested too deeply)") from error
+        raise DataError(f"{source}: not readable as YAML (nested too deeply)") from error
     except yaml.YAMLError as error:
-        raise DataError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{source}: not readable as YAML ({str(error).splitlines()[0]})") from error
 
 
 def read_typed_yaml(path: Path) -> Any:
@@ -165,6 +169,37 @@ def read_table(path: Path, largest: int = LARGEST) -> tuple[list[str], Iterator[
     except csv.Error as error:
         raise DataError(f"{path}: not readable as a table: line {reader.line_num}: {error}") from error
     return titles, iter(rows)
+
+
+def read_rows(path: Path, largest: int = LARGEST) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table or of a file with a JSON object in each line (.jsonl), by their titles, with their lines."""
+    if path.suffix.lower() != ".jsonl":
+        titles, rows = read_table(path, largest)
+        for line, cells in rows:
+            yield line, dict(zip(titles, cells, strict=False))
+        return
+    for line, text in enumerate(read_lines(path, largest), start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: line {line} is not readable as JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: line {line} is no JSON object")
+        yield line, row
+
+
+def beginning_of(path: Path, most: int = 1 << 16) -> str:
+    """The beginning of a regular file as text, for a first look; nothing where it cannot be read."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            beginning = file.read(most)
+    except OSError:
+        return ""
+    return beginning.decode(text_encoding(beginning), "ignore").lstrip("\ufeff")
 
 
 def table_titles(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from class_folders import write_image
 
 from piip.data.classification.images import check_classes, open_class_split
+from piip.data.kinds import kind_of_data
 from piip.data.report import DataError
 from piip.tasks import check_data
 
@@ -43,6 +44,8 @@ def test_rows_of_an_unknown_split_are_reported_once(tmp_path: Path) -> None:
 def test_boxes_are_no_classes(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", 1)
     (tmp_path / "train.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax\na.png,9,9,cat,1,1,5,5\n")
+    assert kind_of_data(tmp_path / "train.csv") == kind_of_data(tmp_path) == "detection"
+    (tmp_path / "train.csv").write_text("filename,width,height,class,xmin,ymin,xmax\na.png,9,9,cat,1,1,5\n")
     with pytest.raises(DataError, match=r"a table of boxes \(columns xmin, ymin, xmax\)"):
         check_data(tmp_path / "train.csv")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from piip.data.classification.tables import TABLE_SUFFIXES, is_class_table, list_table, split_values
+from piip.data.classification.tables import METADATA, TABLE_SUFFIXES, is_class_table, list_table, split_values
 from piip.data.layout import (
     IMAGE_FOLDERS,
     NAMES,
@@ -83,9 +83,24 @@ def class_splits_at(path: Path) -> dict[SplitName, ClassSplit]:
         return _table_splits(path)
     tables = {name: child(path, _table_names(name)) for name in NAMES}
     there = {name: table for name, table in tables.items() if table is not None and table.is_file()}
+    metadata = _metadata_splits(path)
+    if metadata:
+        return metadata
     # A table of something else, beside class folders, is only taken where there is nothing better, to say why not.
     good = {name: ClassSplit(table) for name, table in there.items() if is_class_table(table)}
     return good or _folder_splits(path) or {name: ClassSplit(table) for name, table in there.items()}
+
+
+def _metadata_splits(root: Path) -> dict[SplitName, ClassSplit]:
+    """Hugging Face's image folders: a metadata file in the folder of each split, or one for all."""
+    found: dict[SplitName, ClassSplit] = {}
+    for split in NAMES:
+        for folder in split_folders(root, split):
+            table = child(folder, METADATA)
+            if table is not None and is_class_table(table):
+                found.setdefault(split, ClassSplit(table))
+    table = None if found else child(root, METADATA)
+    return found if table is None or not is_class_table(table) else _table_splits(table)
 
 
 def list_images(split: ClassSplit, report: Findings) -> Listing:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from piip.data.decode import ImageError
 from piip.data.find_image import ImageFinder
-from piip.data.layout import IMAGE_FOLDERS, child_folder, split_folders, split_of
+from piip.data.formats.hugging_face import card_names
+from piip.data.layout import IMAGE_FOLDERS, child_folder, split_called, split_folders, split_of
 from piip.data.report import DataError, Findings
-from piip.data.text_files import read_table, table_titles
+from piip.data.text_files import Row, read_rows, read_table, table_titles
+from piip.data.values import as_name
 
-TABLE_SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""tables of Hugging Face's image folders"""
 PATH_COLUMNS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path", "image_name",
     "img", "image_id", "id",
@@ -38,7 +42,7 @@ class ClassRow(NamedTuple):
 
 def is_class_table(table: Path) -> bool:
     """Whether the first line of a table has the columns of one."""
-    return _columns(table_titles(table)) is not None
+    return _columns(_titles(table)) is not None
 
 
 def split_values(table: Path) -> list[str]:
@@ -81,7 +85,7 @@ def list_table(
 
 def _image_folders(table: Path) -> list[Path]:
     """Folders beside a table that its images may be in: called like the table, like its split, or images."""
-    split = split_of(table.stem)
+    split = split_of(table.stem) or split_called(table.parent.name)
     named = [child_folder(table.parent, (name,)) for name in (table.stem, f"{table.stem}_images", *IMAGE_FOLDERS)]
     folders = [*named, *(split_folders(table.parent, split) if split else ())]
     return [folder for folder in dict.fromkeys(folders) if folder is not None]
@@ -98,8 +102,35 @@ def _columns(titles: list[str]) -> tuple[int, int, int | None] | None:
     return None if path is None or label is None or boxes else (path, label, split)
 
 
+def _titles(table: Path) -> list[str]:
+    """The columns; of JSON lines those of the first, without values that are no text and no number."""
+    if table.suffix.lower() != ".jsonl":
+        return table_titles(table)
+    try:
+        _, row = next(read_rows(table), (0, {}))
+    except DataError:
+        return []
+    return [title for title, value in row.items() if as_name(value) is not None]
+
+
+def _table(table: Path) -> tuple[list[str], Iterator[Row]]:
+    """Titles and rows, of whatever kind of table."""
+    if table.suffix.lower() != ".jsonl":
+        return read_table(table)
+    titles = _titles(table)
+    names = card_names(table.parent) or card_names(table.parent.parent)
+    label = next((title for title in titles if title.lower() in CLASS_COLUMNS), None)
+
+    def text(title: str, value: Any) -> str:
+        number = value if title == label and isinstance(value, int) and not isinstance(value, bool) else -1
+        return names[number] if 0 <= number < len(names) else (as_name(value) or "").strip()
+
+    rows = (Row(line, [text(title, row.get(title)) for title in titles]) for line, row in read_rows(table))
+    return titles, rows
+
+
 def _rows(table: Path) -> Iterator[ClassRow]:
-    titles, rows = read_table(table)
+    titles, rows = _table(table)
     columns = _columns(titles)
     if columns is None:
         boxes = [title for title in titles if title.lower() in BOX_COLUMNS]

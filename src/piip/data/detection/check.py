@@ -16,6 +16,9 @@ from piip.data.opening import check_each
 from piip.data.report import CheckReport, DataError, Finding
 from piip.data.whole_images import UNDECODABLE, undecodable
 
+DECLARED = ("COCO", "YOLO", "")
+"""formats whose files declare their classes in any case"""
+
 __all__ = ["CheckReport", "DataError", "Finding", "check", "print_reports"]
 
 
@@ -34,6 +37,18 @@ def check(path: str | Path) -> dict[SplitName, CheckReport]:
         _leave_out_undecodable(data, reports[name])
     _compare_splits(usable, reports)
     return reports
+
+
+def _same_names(first: CocoData, other: CocoData) -> bool:
+    return sorted(first.classes) == sorted(other.classes) and len(set(first.classes)) == len(first.classes)
+
+
+def _compare_found(first: CocoData, other: CocoData, name: SplitName, report: CheckReport) -> None:
+    """For formats whose classes are those that occur: an absent one is no fault, one that training lacks is."""
+    for absent in (one for one in first.classes if one not in other.classes):
+        report.add("note", f"class of {name} without objects", absent)
+    for unknown in (one for one in other.classes if one not in first.classes):
+        report.add("error", f"class that {name} does not have", unknown)
 
 
 def print_reports(reports: Mapping[SplitName, CheckReport], console: Console | None = None) -> None:
@@ -66,7 +81,9 @@ def _compare_splits(usable: dict[SplitName, CocoData], reports: Mapping[SplitNam
         ours = list(zip(other.category_ids, other.classes, strict=True))
         theirs = list(zip(first.category_ids, first.classes, strict=True))
         odd = sorted(set(ours) ^ set(theirs))
-        if ours != theirs and sorted(first.classes) == sorted(other.classes) and len(set(first.classes)) == len(theirs):
+        if reports[name].format not in DECLARED:
+            _compare_found(first, other, names[0], reports[name])
+        elif ours != theirs and _same_names(first, other):
             reports[name].add("note", f"categories with other ids than in {names[0]} (names count)", f"{odd[:5]}")
         elif ours != theirs:
             reports[name].add("error", f"categories differ from those of {names[0]}", f"{odd[:5]}")

@@ -21,7 +21,7 @@ from piip.data.decode import ImageError
 from piip.data.detection.glimpse import image_names, is_coco
 from piip.data.detection.yolo import YAML_SUFFIXES, find_yaml, yolo_splits
 from piip.data.find_image import ImageFinder
-from piip.data.formats import cvat, labelme, voc
+from piip.data.formats import box_tables, cvat, dota, hugging_face, label_studio, labelme, via, voc
 from piip.data.formats.records import Split
 from piip.data.layout import (
     IMAGE_FOLDERS,
@@ -42,8 +42,8 @@ FILES = (".json", *YAML_SUFFIXES, ".xml")
 """endings of files that are a data set by themselves"""
 LOOKED_FOR = (
     f"COCO annotations (annotations/instances_train*.json, train.json, train/{ROBOFLOW_FILE}, or a single .json file "
-    "with images, annotations and categories), YOLO's data.yaml (with train, val and names), files of Pascal VOC, CVAT "
-    "or LabelMe"
+    "with images, annotations and categories), YOLO's data.yaml (with train, val and names), files of Pascal VOC, "
+    "CVAT, LabelMe, Label Studio, VIA, DOTA, Open Images or Hugging Face"
 )
 
 
@@ -54,9 +54,9 @@ def find_splits(path: str | Path) -> dict[SplitName, Split]:
     looked for if nothing is recognised, or if several files could be one split.
     """
     path = existing(path)
-    if path.is_file() and path.suffix.lower() not in FILES:
-        raise DataError(f"{path}: give a COCO annotation file (.json), a YOLO data.yaml, or a folder with one")
     found = splits_at(path)
+    if not found and path.is_file() and path.suffix.lower() not in FILES:
+        raise DataError(f"{path}: give a COCO annotation file (.json), a YOLO data.yaml, or a folder with one")
     if not found:
         raise DataError(f"{path}: no data set recognised. Looked for {LOOKED_FOR}")
     return found
@@ -74,8 +74,9 @@ def also_there(path: Path) -> list[str]:
 
 def _coco(path: Path) -> dict[SplitName, Split]:
     if path.is_file():
-        one = path.suffix.lower() == ".json" and not labelme.KIND.fits(path)
-        return {split_of(path.stem) or "train": Split(path, _image_folder(path, path.parent))} if one else {}
+        if path.suffix.lower() != ".json" or label_studio.find(path) or via.find(path):
+            return {}
+        return {split_of(path.stem) or "train": Split(path, _image_folder(path, path.parent))}
     found = (look(path) for look in (_folder_per_split, _annotation_files, _only_file))
     return next(filter(None, found), {})
 
@@ -173,5 +174,10 @@ FINDERS: dict[str, Callable[[Path], dict[SplitName, Split]]] = {
     cvat.NAME: cvat.find,
     voc.NAME: voc.find,
     labelme.NAME: labelme.find,
+    label_studio.NAME: label_studio.find,
+    via.NAME: via.find,
+    hugging_face.NAME: hugging_face.find,
+    box_tables.TABLE: box_tables.find,
+    dota.NAME: dota.find,
 }
 """in this order"""

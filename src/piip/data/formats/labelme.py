@@ -25,22 +25,14 @@ from piip.data.formats.shapes import bounds, ellipse, pairs
 from piip.data.layout import SplitName
 from piip.data.report import CheckReport, DataError
 from piip.data.run_lengths import RunLengthError, encode_part
-from piip.data.text_files import LARGEST, read_json, text_encoding
+from piip.data.text_files import LARGEST, beginning_of, read_json
 
 NAME = "LabelMe"
-PEEK_BYTES = 1 << 14
 
 
 def _is_one(file: Path) -> bool:
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            beginning = stream.read(PEEK_BYTES)
-    except OSError:
-        return False
-    text = beginning.decode(text_encoding(beginning), "ignore")
-    return text.lstrip("\ufeff \t\r\n").startswith("{") and bool(re.search(r'"shapes"\s*:\s*\[', text))
+    text = beginning_of(file)
+    return text.lstrip().startswith("{") and bool(re.search(r'"shapes"\s*:\s*\[', text))
 
 
 KIND = Kind(("annotations", "labels", "json", "jsons", "labelme"), ".json", _is_one)

@@ -1,0 +1,21 @@
+"""Images with label masks: `images/train/`, `masks/train/` and `classes.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from piip.data.conversion.together import copy_all, flat_names
+from piip.data.segmentation.masks import MaskData
+from piip.files import write_json
+
+
+def write_labelled(splits: Mapping[str, MaskData], out: Path) -> None:
+    """Masks are named after their images; their values stay as they are."""
+    for split, data in splits.items():
+        for image, name in zip(data.images, flat_names([image.path for image in data.images]), strict=True):
+            mask = f"{Path(name).stem}{image.mask.suffix}"
+            copy_all([(image.path, out / "images" / split / name), (image.mask, out / "masks" / split / mask)])
+    description = next(iter(splits.values())).description
+    names = {str(value): name for value, name in zip(description.values, description.classes, strict=True)}
+    write_json(out / "classes.json", {"classes": names, "ignore_index": sorted(description.ignored)}, indent=2)
