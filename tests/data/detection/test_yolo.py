@@ -9,6 +9,7 @@ import yaml
 
 from piip.data.detection.check import check
 from piip.data.detection.coco import CocoData, read_coco
+from piip.data.detection.description import load, yolo_names
 from piip.data.detection.splits import find_splits
 from piip.data.detection.yolo import label_file
 from piip.data.kinds import kind_of_data
@@ -224,3 +225,10 @@ def test_only_folders_and_lists_of_images_are_read(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(f"train: {tmp_path}/passwords\nnames: [cat]\n")
     with pytest.raises(DataError, match="none of its image folders exists"):
         read(tmp_path)
+
+
+def test_quoted_numbers_are_numbers(tmp_path):
+    file = tmp_path / "data.yaml"
+    assert yolo_names(file, {"0": "cat", "10": "owl", "2": "no"}) == {0: "cat", 2: "no", 10: "owl"}
+    file.write_text("""names: {"0": cat, '1': dog}\n""")
+    assert yolo_names(file, load(file)["names"]) == {0: "cat", 1: "dog"}

@@ -12,6 +12,7 @@ from typing import Any
 
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.categories import read_categories
+from piip.data.detection.corners import as_sides
 from piip.data.detection.frames import in_their_frames
 from piip.data.detection.images import read_images
 from piip.data.detection.objects import read_objects
@@ -79,7 +80,7 @@ def _ids(records: list[Any], what: str, report: CheckReport) -> Ids:
     return ids
 
 
-def _load(path: Path, images: Source, _: CheckReport) -> Content:
+def _load(path: Path, images: Source, report: CheckReport) -> Content:
     assert isinstance(images, Path)
     content = read_json(path)
     needed = {"images", "categories"}
@@ -93,6 +94,7 @@ def _load(path: Path, images: Source, _: CheckReport) -> Content:
             content[key] = _listed(content[key])
         if not isinstance(content[key], list):
             raise DataError(f'{path}: "{key}" must be a list, found a {type(content[key]).__name__}')
+    content["annotations"] = as_sides(content["annotations"], report)
     if not content["images"]:
         raise DataError(f"{path}: lists no images")
     return content, images
