@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -12,8 +14,14 @@ class Terminal(Console):
     """A console on which what a file says is text and nothing else.
 
     Names of classes, files and weights may hold escape sequences, which set a terminal's title, hide what was printed
-    or worse. Here they are written out, wherever they stand: in lines, tables and bars.
+    or worse. Here they are written out, wherever they stand: in lines, tables and bars. Of several processes of one
+    training, only the main one's speaks, unless `everywhere`.
     """
+
+    def __init__(self, *, everywhere: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        if not everywhere and int(os.environ.get("RANK") or 0) > 0:
+            self.quiet = True
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """As rich does, without characters that a terminal would act upon."""

@@ -9,6 +9,7 @@ from piip.backbone import PIIPBackbone
 from piip.devices import float32_by_default
 from piip.heads import Head, build_head
 from piip.heads.precision import loss_in_float32
+from piip.processes import uncounted
 from piip.structures import Batch, BranchState, Prediction
 
 
@@ -56,7 +57,11 @@ class PIIPModel(nn.Module):
             raise RuntimeError("this is a folded copy for inference; train the model it was made from")
         if not batch.images.is_meta:  # where targets have no values
             self.head.check(batch)
-        return loss_in_float32(self.head, self.features(batch.images), batch)
+        if not batch.spare:
+            return loss_in_float32(self.head, self.features(batch.images), batch)
+        with uncounted():  # takes part in all that the processes do together, and adds nothing
+            losses = loss_in_float32(self.head, self.features(batch.images), batch)
+        return {name: 0 * loss for name, loss in losses.items()}
 
     @float32_by_default()
     def predict(self, batch: Batch) -> list[Prediction]:

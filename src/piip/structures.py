@@ -81,6 +81,10 @@ class Batch:
     """each image with the padding that it would have alone, but not that of larger images in the batch; H and W"""
     unreadable: tuple[str, ...] = ()
     """files that could not be read, with other images in their places, and what is wrong with them"""
+    seeds: tuple[int, ...] = ()
+    """what a head draws for each image in training follows from it; none: from torch's global generator"""
+    spare: bool = False
+    """of several processes: these images are another one's too, where there were not enough, and count there"""
     least_score: float = 0.0
     """detections below it are not wanted: a head may leave them out, and the work on their masks"""
     detections: int | None = None

@@ -8,7 +8,7 @@ from coco_records import annotation, image
 
 from piip.config import Preprocess
 from piip.data.augmentation import from_scratch
-from piip.data.batches import EpochSampler, collate, eval_loader, train_loader
+from piip.data.batches import EpochSampler, collate, eval_loader, is_spare, train_loader
 from piip.data.decode import ImageError
 from piip.data.detection.coco import read_coco
 from piip.data.detection.dataset import DetectionDataset, Sample
@@ -60,15 +60,41 @@ def test_collate_pads_right_and_below():
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_sampler_leaves_nothing_out_and_keeps_step(count, world, batch_size):
     ranks = [list(EpochSampler(count, batch_size, 0, 4, rank=rank, world=world)) for rank in range(world)]
-    lengths = [[len(batch) for batch in batches] for batches in ranks]
-    assert all(length == lengths[0] for length in lengths), "every process needs the same batches"
-    assert lengths[0][:-1] == [batch_size] * (len(lengths[0]) - 1)
-    keys = [key for batches in ranks for batch in batches for key in batch]
-    assert {epoch for epoch, _ in keys} == {4}
-    positions = [position for _, position in keys]
-    assert set(positions) == set(range(count))
-    assert len(positions) - count < world
+    assert {epoch for batches in ranks for batch in batches for epoch, _ in batch} == {4}
+    check_shares([[[position for _, position in batch] for batch in batches] for batches in ranks], count, batch_size)
     assert len(EpochSampler(count, batch_size, 0, 4, world=world)) == len(ranks[0])
+
+
+def check_shares(ranks: list[list[list[int]]], count: int, batch_size: int) -> None:
+    """Each image counts once; every process has as many batches, whole ones but for the last, and an image in each."""
+    world = len(ranks)
+    assert len({len(batches) for batches in ranks}) == 1, "every process needs as many batches"
+    for batches in ranks:
+        assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+        assert 1 <= len(batches[-1]) <= batch_size
+    positions = [
+        position
+        for rank, batches in enumerate(ranks)
+        for number, batch in enumerate(batches)
+        for position in batch
+        if not is_spare(count, batch_size, number, rank, world)
+    ]
+    assert sorted(positions) == list(range(count))
+
+
+def test_where_there_are_fewer_images_than_processes_the_others_have_spare_ones():
+    ranks = [list(EpochSampler(5, 1, 0, 0, rank=rank, world=4)) for rank in range(4)]
+    assert len({batches[1][0] for batches in ranks}) == 1
+    assert [is_spare(5, 1, 1, rank, 4) for rank in range(4)] == [False, True, True, True]
+    assert not any(is_spare(5, 1, 0, rank, 4) for rank in range(4))
+
+
+def test_keys_of_a_step_survive_the_way_to_the_processes_that_read():
+    [[keys]] = [list(EpochSampler(5, 3, 0, 0, rank=1, world=2))]
+    copy = pickle.loads(pickle.dumps(keys))
+    assert (list(copy), copy.step, copy.first) == (list(keys), keys.step, 3)
+    assert len(keys.step) == 5
+    assert keys.step[3:] == keys
 
 
 def test_sampler_order_does_not_depend_on_the_number_of_processes():
@@ -109,19 +135,13 @@ def batches_of(count: int, batch_size: int, world: int = 1, start: int = 0, seed
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_grouped_sampler_leaves_nothing_out_and_keeps_step(count, world, batch_size):
     ranks = batches_of(count, batch_size, world)
-    lengths = [[len(batch) for batch in batches] for batches in ranks]
-    assert all(length == lengths[0] for length in lengths), "every process needs the same batches"
-    assert lengths[0][:-1] == [batch_size] * (len(lengths[0]) - 1)
-    positions = [position for batches in ranks for batch in batches for position in batch]
-    assert set(positions) == set(range(count))
-    assert len(positions) - count < world
+    check_shares(ranks, count, batch_size)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_batches_are_of_one_group_but_for_the_last(world):
     ranks = batches_of(64, 4, world)
-    full = sum(GROUPS) // 4 + (64 - sum(GROUPS)) // 4
-    steps = full // world
+    steps = sum(GROUPS) // (4 * world) + (64 - sum(GROUPS)) // (4 * world)  # one padded size for all processes
     for batches in ranks:
         for batch in batches[:steps]:
             assert len({GROUPS[position] for position in batch}) == 1
@@ -130,8 +150,14 @@ def test_batches_are_of_one_group_but_for_the_last(world):
 
 
 def test_grouped_batches_do_not_depend_on_the_number_of_processes():
-    (one,), two = batches_of(64, 4), batches_of(64, 4, world=2)
-    assert [batch for together in zip(*two, strict=True) for batch in together] == one
+    (one,), two = batches_of(64, 4), batches_of(64, 2, world=2)
+    assert [first + second for first, second in zip(*two, strict=True)] == one
+
+
+def test_a_run_keeps_its_groups_on_another_number_of_processes():
+    whole = EpochSampler(64, 8, 0, 4, groups=GROUPS)
+    halves = EpochSampler(64, 4, 0, 4, groups=GROUPS, together=8)
+    assert [key for batch in halves for key in batch] == [key for batch in whole for key in batch]
 
 
 def test_grouped_sampler_resumes_and_shuffles():
@@ -175,13 +201,14 @@ def test_evaluation_sees_every_image_once_and_in_order(dataset, world, workers):
         [index for batch in eval_loader(dataset, 2, workers, rank, world) for index in batch.indices]
         for rank in range(world)
     ]
-    assert shares == [list(range(rank, 7, world)) for rank in range(world)]
+    batches = [list(range(7))[start : start + 2] for start in range(0, 7, 2)]
+    assert shares == [[index for batch in batches[rank::world] for index in batch] for rank in range(world)]
 
 
 def test_a_batch_of_images_without_objects(write):
     data, _ = read_coco(*write([annotation(1)]))
     dataset = DetectionDataset(data, TestTransform(Preprocess(long_side=40, short_side=30)))
-    batch = next(iter(eval_loader(dataset, 2, rank=1, world=2)))
+    batch = next(iter(eval_loader(dataset, 1, rank=1, world=2)))
     assert [target.masks.shape for target in batch.targets] == [(0, 30, 40)]
     assert batch.to("cpu").targets[0].boxes.shape == (0, 4)
 

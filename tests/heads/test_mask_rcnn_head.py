@@ -152,7 +152,7 @@ def test_box_losses_by_hand() -> None:
         torch.cat((targets[0].boxes[:1] + 1, torch.tensor([[100.0, 80.0, 120.0, 90.0]]))),
         torch.tensor([[5.0, 5.0, 30.0, 40.0]]),
     ]
-    boxes, samples = head.box.sample(proposals, targets, head.sampler)
+    boxes, samples = head.box.sample(proposals, targets, [head.sampler] * len(targets))
     # The objects themselves come first; at most a quarter of 8 is positive.
     assert [chosen.objects.tolist() for chosen in samples] == [[0, 1], []]
     torch.testing.assert_close(boxes[0][:2], targets[0].boxes)

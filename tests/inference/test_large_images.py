@@ -7,13 +7,15 @@ import torch
 from tests import tiny
 from torch import Tensor, nn
 
+from piip import zoo
 from piip.backbone.feature_maps import UpsampleTwice
 from piip.backbone.merge import ConvMerge, LightMerge
 from piip.heads.mask_rcnn.fpn import FPN
 from piip.heads.mask_rcnn.rpn import RPN
-from piip.inference import choose, strips
+from piip.inference import choose, fuse, strips
 from piip.inference.convolutions import FewerProducts
 from piip.inference.group_norm import Moments, normalise_in_place
+from piip.model import PIIPModel
 from piip.structures import BranchState
 
 
@@ -116,3 +118,17 @@ def test_moments_do_not_depend_on_the_pieces() -> None:
         results.append(moments.affine(norm))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_the_nano_for_large_images_attends_in_windows_at_any_size() -> None:
+    described = zoo.entry("piip_nano_large_mask_rcnn").config()
+    assert all(None not in branch.windows for branch in described.backbone.branches)
+    model = PIIPModel(described).eval()
+    for name, parameter in model.named_parameters():
+        if "relative_position_bias_table" in name:
+            parameter.normal_()
+    images = torch.randn(1, 3, 160, 352)
+    for one, other in zip(fuse(model, share=True).backbone(images), model.backbone(images), strict=True):
+        if one.shape == other.shape:  # the finest map of a folded copy is the neck's
+            torch.testing.assert_close(one, other, atol=1e-4 * other.std().item(), rtol=0)

@@ -140,6 +140,7 @@ def toy_settings(**changes: object) -> Settings:
 
 def main(folder: str, workers: str, kind: str) -> None:
     from piip.training.loop import train
+    from piip.training.peers import watched
 
     torch.set_num_threads(1)
     if kind == "whole":  # as the command does it, on FOLDER/scenes
@@ -163,6 +164,11 @@ def main(folder: str, workers: str, kind: str) -> None:
             result, _ = start_run(toy_config(), None, settings, folder, "restarted")
         print(f"main {result.main_process} {result.folder} {[row['epoch'] for row in result.history]}")
         return
+    if kind == "long":  # until it is stopped
+        settings = toy_settings(batch_size=2, epochs=100000, peer_minutes=0.1)
+        with watched("resume", settings.peer_minutes):
+            result = train(PlainModel(), ToyData(12), settings, Path(folder), toy_metric)  # type: ignore[arg-type]
+        sys.exit(128 + (result.signal or 0))
     data = ToyData(12, nan_at=3 if kind == "nan" else None)
     settings = toy_settings(batch_size=2, grad_accumulation=2, epochs=2)
     train(PlainModel(), data, settings, Path(folder), toy_metric)  # type: ignore[arg-type]

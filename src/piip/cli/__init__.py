@@ -14,10 +14,9 @@ from typing import Annotated
 import typer
 
 from piip.cli import benchmark, convert, data, demo, info, models, predict, serve, settings, train, val
-from piip.cli.options import err
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
-from piip.console import say
+from piip.console import Terminal, say
 from piip.training.failures import EXIT_CODE, TrainingFailure
 
 app = typer.Typer(
@@ -57,15 +56,26 @@ def main() -> None:
     """The `piip` command: whatever goes wrong is one line on standard error and an exit code, not a traceback."""
     try:
         app()
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        say(err, f"Error: {_text(error)}", "bold red")
-        sys.exit(2)
-    except TrainingFailure as error:
-        say(err, f"Error: {error}", "bold red")
-        sys.exit(EXIT_CODE)
     except Exception as error:
-        say(err, f"Error: {explained(error)}", "bold red")
-        sys.exit(UNFORESEEN)
+        sys.exit(_end(error))
+
+
+def _end(error: Exception) -> int:
+    """Say what went wrong, once where several processes meet it; returns the exit code."""
+    from piip.training import peers
+
+    if isinstance(error, (ValueError, OSError, FloatingPointError, ImportError)):
+        text, code = _text(error), 2
+    elif isinstance(error, TrainingFailure):
+        text, code = str(error), EXIT_CODE
+    elif (gone := peers.lost(error)) is not None:
+        text, code = gone, EXIT_CODE
+        error = peers.PeersLost(gone)
+    else:
+        text, code = explained(error), UNFORESEEN
+    if peers.may_speak(error, text):
+        say(Terminal(stderr=True, everywhere=True), f"Error: {text}", "bold red")
+    return code
 
 
 def _text(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,10 @@ Detections = Annotated[
     int | None,
     typer.Option(help="Detection: objects found in an image at most; default: as many as the model keeps."),
 ]
+Processes = Annotated[
+    int | None, typer.Option(help="Work in so many processes of this machine, each on a GPU of its own or on the CPU.")
+]
+Devices = Annotated[str | None, typer.Option(help='Numbers of GPUs, "0,1": a process on each.')]
 Window = Annotated[
     int | None,
     typer.Option(help="Segmentation: side of sliding windows in pixels, 0 for whole images; default: the model's own."),
@@ -57,6 +62,17 @@ def sizes_of(text: str) -> list[int]:
     if not all(part.strip().isdecimal() for part in parts):
         raise ValueError(f"--sizes {text}: use a side in pixels for each branch, finest first, such as 4000/1120/448")
     return [int(part) for part in parts]
+
+
+def in_processes(processes: int | None, devices: str | None, device: str | None) -> None:
+    """Where several processes are asked for, run this command in each of them and end as they do."""
+    if processes is None and devices is None:
+        return
+    from piip.training import launch
+
+    wanted = launch.wanted(processes, devices, device)
+    if wanted is not None:
+        raise typer.Exit(launch.run(["-m", "piip", *sys.argv[1:]], *wanted))
 
 
 def used(**options: Any) -> dict[str, Any]:

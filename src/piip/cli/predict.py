@@ -54,6 +54,9 @@ def predict(
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Read larger files too, of up to so many pixels; needs the extra large.")
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Of folders, the folders in them too.")] = False,
     pictures: Annotated[bool, typer.Option(help="Annotated pictures; bulk is faster without.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in the output folder.")] = False,
@@ -78,7 +81,7 @@ def predict(
 
     options = Options.of(
         conf=conf, batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
-        image_size=image_size_of(image_size), detections=detections,
+        image_size=image_size_of(image_size), detections=detections, max_pixels=max_pixels,
     )  # fmt: skip
     part = Shard() if shard is None else Shard.of(shard)
     if output is None and (resume or shard is not None):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piip.cli.key_values import key_values
-from piip.cli.options import Device, Sizes, err, official, out, sizes_of, used
+from piip.cli.options import Device, Devices, Processes, Sizes, err, in_processes, official, out, sizes_of, used
 from piip.console import say
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="Longer side of the network's input in pixels.")] = None,
     sizes: Sizes = None,
     device: Device = None,
+    processes: Processes = None,
+    devices: Devices = None,
     output: Annotated[Path | None, typer.Option(help="Parent folder of OUTPUT/TASK/NAME; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the model's.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
@@ -65,6 +67,7 @@ def train(
     ] = None,
 ) -> None:
     """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""
+    in_processes(processes, devices, device)
     from piip.api import PIIP
 
     settings: dict[str, Any] = {

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from piip.data.samples import Key, Sample, SampleDataset
+from piip.data.samples import Key, KeysOfStep, Sample, SampleDataset
 from piip.data.seeding import generator
 from piip.structures import Batch, Size
 
@@ -61,13 +61,14 @@ def in_batches(sizes: Sequence[Size], batch_size: int) -> list[list[int]]:
 class EpochSampler(Sampler[list[Key]]):
     """The keys of one epoch's batches for one process, from `start_batch` on.
 
-    All processes together take `batch_size * world` consecutive images of one order per step, so that the order
-    does not depend on `world`. Every process has the same number of batches, of the same sizes, as otherwise the
-    processes would wait for each other forever: where the images don't divide by `world`, up to world - 1 of
-    them come twice. The last batch may be smaller; no image is left out.
+    All processes together take `batch_size * world` consecutive images of one order per step, each of them neighbours
+    among these, so that the order does not depend on `world`. Every process has the same number of batches, as
+    otherwise the processes would wait for each other forever. The last batches may be smaller, and differ by an image.
+    No image is left out and none counts twice: where there are fewer images than processes, those without one get
+    another's, see `is_spare`.
 
     With `groups`, the group of every image, a batch has images of one group: in the order, they are together by
-    `batch_size`. Only the last images of an epoch, of every group less than a batch, may be in mixed ones.
+    `together`, the images of a step. Only the last images of an epoch, of every group less than that, may be mixed.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class EpochSampler(Sampler[list[Key]]):
         rank: int = 0,
         world: int = 1,
         groups: Sequence[int] | None = None,
+        together: int | None = None,
     ) -> None:
+        """`together`: None: the images of a step. Else that of the run's beginning, on another number of processes."""
         if count < 1:
             raise ValueError("the data set has no images to train on")
         if batch_size < 1 or start_batch < 0 or not 0 <= rank < world:
@@ -90,6 +93,7 @@ class EpochSampler(Sampler[list[Key]]):
             raise ValueError(f"{len(groups)} groups for {count} images")
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, epoch
         self.start_batch, self.rank, self.world, self.groups = start_batch, rank, world, groups
+        self.together = together or batch_size * world
 
     @property
     def batches(self) -> int:
@@ -101,20 +105,33 @@ class EpochSampler(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order()
-        missing = -self.count % self.world
-        order += (order * missing)[:missing]
         step = self.batch_size * self.world
         for start in range(self.start_batch * step, len(order), step):
-            together = order[start : start + step]
-            each = len(together) // self.world
-            # Neighbours in the order are for one process where they are of one group.
-            mine = slice(self.rank, None, self.world) if self.groups is None else slice(self.rank * each, None)
-            yield [(self.epoch, index) for index in together[mine][:each]]
+            keys = [(self.epoch, index) for index in order[start : start + step]]
+            if self.world == 1:
+                yield keys
+                continue
+            first, end = _part(len(keys), self.rank, self.world)
+            yield KeysOfStep(keys[first:end], keys, first)
 
     def _order(self) -> list[int]:
         draw = generator(self.seed, self.epoch)
         order = torch.randperm(self.count, generator=draw).tolist()
-        return order if self.groups is None else grouped(order, self.groups, self.batch_size, draw)
+        return order if self.groups is None else grouped(order, self.groups, self.together, draw)
+
+
+def _part(count: int, rank: int, world: int) -> tuple[int, int]:
+    """The first of `count` images that are a process's, and the one after its last; one at least."""
+    if count < world:
+        return rank % count, rank % count + 1
+    each, more = divmod(count, world)
+    first = rank * each + min(rank, more)
+    return first, first + each + (rank < more)
+
+
+def is_spare(count: int, batch_size: int, batch: int, rank: int, world: int) -> bool:
+    """Whether a process has another one's image in a batch of an epoch of `count` images, as there is none for it."""
+    return rank >= count - batch * batch_size * world
 
 
 def grouped(order: list[int], groups: Sequence[int], batch_size: int, draw: torch.Generator) -> list[int]:
@@ -148,13 +165,14 @@ def train_loader(
     pad_multiple: int = 32,
     smallest: int = 1,
     groups: Sequence[int] | None = None,
+    together: int | None = None,
 ) -> DataLoader[Batch]:
     """The batches of one epoch for one process (`batch_size` is per process), from `start_batch` on.
 
     What comes out depends on neither `workers` nor on what was loaded before, and torch's global generator is not
-    touched. `groups`: see `EpochSampler`.
+    touched. `groups` and `together`: see `EpochSampler`.
     """
-    sampler = EpochSampler(len(dataset), batch_size, seed, epoch, start_batch, rank, world, groups)
+    sampler = EpochSampler(len(dataset), batch_size, seed, epoch, start_batch, rank, world, groups, together)
     return _loader(dataset, sampler, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
 
 
@@ -168,7 +186,9 @@ def eval_loader(
     smallest: int = 1,
     sizes: Sequence[Size] | None = None,
 ) -> DataLoader[Batch]:
-    """Every image exactly once over all processes (process r has r, r + world, ...), in the data set's order.
+    """Every image exactly once over all processes, in the data set's order; process r has batches r, r + world, ...
+
+    A batch is the same on any number of processes, so that what is predicted is, to the last bit.
 
     Args:
         sizes: (height, width) of every image as the network takes it, before padding. With them a batch holds images
@@ -176,9 +196,9 @@ def eval_loader(
 
     Processes may differ in batches, so nothing inside the loop may wait for the others.
     """
-    mine = list(range(rank, len(dataset), world))
-    padded = [(0, 0) if sizes is None else padded_size(sizes[index], pad_multiple, smallest) for index in mine]
-    batches = [[(0, mine[place]) for place in places] for places in in_batches(padded, batch_size)]
+    count = len(dataset)
+    padded = [(0, 0)] * count if sizes is None else [padded_size(size, pad_multiple, smallest) for size in sizes]
+    batches = [[(0, place) for place in places] for places in in_batches(padded, batch_size)[rank::world]]
     return _loader(dataset, batches, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +12,19 @@ from piip.structures import Size
 
 Key = tuple[int, int]
 """(epoch, position in the data set): all that a sample may depend on, besides the run's seed"""
+
+
+class KeysOfStep(list[Key]):
+    """The keys of one process's batch, which know those of all processes together."""
+
+    def __init__(self, keys: Iterable[Key], step: list[Key], first: int) -> None:
+        super().__init__(keys)
+        self.step, self.first = step, first
+        """all processes' keys in order, and the place among them of this one's first"""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For the processes that read images."""
+        return KeysOfStep, (list(self), self.step, self.first)
 
 
 @dataclass(frozen=True)

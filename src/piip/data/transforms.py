@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
@@ -42,7 +43,8 @@ def resize_keep_ratio(image: Tensor, long_side: float, short_side: int) -> Tenso
 
 def normalised(image: Tensor, preprocess: Preprocess) -> Tensor:
     """RGB values 0..255 [3, H, W] to float32 with the model's mean and standard deviation taken out."""
-    return functional.normalize(image.float(), list(preprocess.mean), list(preprocess.std))
+    values = image.to(torch.float32, copy=True)
+    return functional.normalize(values, list(preprocess.mean), list(preprocess.std), inplace=True)
 
 
 def network_input(image: Tensor, preprocess: Preprocess, size: Size | None = None) -> Tensor:

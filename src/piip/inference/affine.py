@@ -64,7 +64,7 @@ def absorb_affine(norm: Any, layers: Sequence[Any]) -> bool:
 
 
 def absorb_batch_norm(conv: Any, norm: nn.modules.batchnorm._BatchNorm) -> None:
-    """`norm(conv(x))` of a BatchNorm (or SyncBatchNorm) that uses its stored statistics becomes `conv(x)`."""
+    """`norm(conv(x))` of a BatchNorm that uses its stored statistics becomes `conv(x)`."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (precise(norm.running_var) + norm.eps).rsqrt()

@@ -17,7 +17,7 @@ def fold_head(maps: nn.Module | None, head: Head) -> None:
     for module in folding.training_only:
         _put(head, module, None)
     for conv, norm in folding.batch_norms:
-        absorb_batch_norm(conv, norm)  # type: ignore[arg-type]  # BatchNorm or, after a distributed training, SyncBatchNorm
+        absorb_batch_norm(conv, norm)  # type: ignore[arg-type]
         _put(head, norm, nn.Identity())
     for norm, layers in folding.affine:
         absorb_affine(norm, layers)

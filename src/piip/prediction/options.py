@@ -47,6 +47,9 @@ ALLOWED: dict[str, Allowed] = {
     "detections": Allowed(
         lambda value: value is None or (_whole(value) and value >= 1), "use a whole number, 1 or more"
     ),
+    "max_pixels": Allowed(
+        lambda value: value is None or (_whole(value) and value >= 1), "use a whole number, 1 or more"
+    ),
     "workers": Allowed(lambda value: _whole(value) and value >= 0, "use a whole number, 0 or more"),
     "recursive": Allowed(lambda value: isinstance(value, bool), "use True or False"),
 }
@@ -78,6 +81,7 @@ class FurtherOptions(TypedDict, total=False):
     detections: int | None
     max_det: int | None
     max_detections: int | None
+    max_pixels: int | None
     workers: int | None
     num_workers: int | None
     recursive: bool | None
@@ -112,6 +116,9 @@ class Options:
     detections: int | None = None
     """objects of an image at most, the best; None: as many as the model keeps. A Mask R-CNN looks at as many more
     places; a DINO cannot find more than it has queries"""
+    max_pixels: int | None = None
+    """width times height of a file at most, where that is more than is decoded otherwise (`data.decode.MAX_PIXELS`);
+    larger files, and TIFFs of other kinds of pixels, are then read by `data.windows`"""
     workers: int = 0
     """processes that read files beside the model; results do not depend on it"""
     recursive: bool = False

@@ -155,10 +155,11 @@ class Predictor:
         transform = self.transform
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
-        read, newest = Reader(transform, pixels), Newest(self.inference, self.model)
+        read, newest = Reader(transform, pixels, options.max_pixels), Newest(self.inference, self.model)
         waiting: deque[_Waiting] = deque()
         for found in in_order(images, read, options.workers):
             waiting.append(self._waiting(found))
+            del found  # large images are let go as soon as they are in a batch
             self._run_full_batches(waiting, options, newest)
             yield from _finished(waiting)
         while waiting:
@@ -183,11 +184,15 @@ class Predictor:
         found = (image for image in waiting if image.outcome is None and image.size == size)
         images = list(islice(found, options.batch_size))
         read = [image.read for image in images if image.read is not None]
-        predictions = self._run(self._batch(read, options), newest.get()) if read else []
-        for image, prepared, prediction in zip(images, read, predictions, strict=True):
-            image.outcome = self.kind.of(
-                prediction, self.model.config, prepared.pixels.numpy(), prepared.path, options.conf
-            )
+        batch = self._batch(read, options) if read else None
+        read.clear()
+        for image in images:  # what the batch has is not needed twice
+            image.read = image.read and image.read._replace(network_input=torch.empty(0))
+        predictions = [] if batch is None else self._run(batch, newest.get())
+        for image, prediction in zip(images, predictions, strict=True):
+            assert image.read is not None
+            pixels, path = image.read.pixels.numpy(), image.read.path
+            image.outcome = self.kind.of(prediction, self.model.config, pixels, path, options.conf)
             image.read = None
 
     def _batch(self, images: list[Prepared], options: Options) -> Batch:

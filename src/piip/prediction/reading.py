@@ -37,14 +37,16 @@ class Reader:
         transform: from uint8 [3, H, W] to the network's input without padding.
         pixels: whether the image itself is wanted beside it; without it, its place is taken by black pixels, which
             take no memory.
+        max_pixels: see `Options.max_pixels`.
     """
 
     transform: Callable[[Tensor], Tensor]
     pixels: bool = True
+    max_pixels: int | None = None
 
     def __call__(self, source: Source) -> Prepared | Failure:
         """The image, or a `Failure` for a file that is broken; ValueError or TypeError for anything else wrong."""
-        found = opened(source)
+        found = opened(source, self.max_pixels)
         if isinstance(found, Failure):
             return found
         pixels = torch.from_numpy(found.pixels)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from piip.data.decode import ImageError, decode_image, rgb_from_pil
+from piip.data.windows import read_large
 from piip.prediction.listing import Paths, is_list, paths_of
 
 Files = str | Path
@@ -85,13 +86,16 @@ def expand(source: Source, recursive: bool = False) -> Sequence[Source]:
     return paths_of(source, recursive) if isinstance(source, str | Path) else [source]
 
 
-def opened(source: Source) -> Opened | Failure:
-    """An image's pixels; a `Failure` for a file that is broken, ValueError or TypeError for anything else wrong."""
+def opened(source: Source, max_pixels: int | None = None) -> Opened | Failure:
+    """An image's pixels; a `Failure` for a file that is broken, ValueError or TypeError for anything else wrong.
+
+    With `max_pixels`, a file that is too large to be decoded, or of other pixels, is read by `data.windows`.
+    """
     if isinstance(source, Path):
         try:
             return Opened(source, decode_image(source))
         except ImageError as error:
-            return Failure(source, str(error))
+            return Failure(source, str(error)) if max_pixels is None else _opened_large(source, max_pixels)
     if isinstance(source, bytes):
         return Opened(None, decode_image(source))
     if isinstance(source, PIL.Image.Image):
@@ -101,6 +105,13 @@ def opened(source: Source) -> Opened | Failure:
     if isinstance(source, np.ndarray):
         return Opened(None, _from_array(source))
     raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
+
+
+def _opened_large(path: Path, max_pixels: int) -> Opened | Failure:
+    try:
+        return Opened(path, read_large(path, max_pixels))
+    except ImageError as error:
+        return Failure(path, str(error))
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

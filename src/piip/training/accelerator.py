@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 NEEDED = ("accelerate", "matplotlib", "scipy", "tensorboard")
 DEVICE = "ACCELERATE_TORCH_DEVICE"
+STARTED_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
+"""which `accelerate launch` always sets"""
 HARMLESS = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "use the setting grad_accumulation"),
     "ACCELERATE_DYNAMO_BACKEND": ("no", "a training is not compiled"),
@@ -39,11 +45,12 @@ def build_accelerator(settings: Settings) -> Accelerator:
     from accelerate.state import AcceleratorState
 
     check_environment(settings)
+    check_launcher()
     # accelerate keeps the device and precision of the first run in a Python process for all later ones.
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if settings.precision == "fp32" else settings.precision
     with _device_of(settings.device) as cpu:
-        accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=_of_several(settings))
     wanted, got = settings.device.partition(":")[0], accelerator.device.type
     if wanted not in ("auto", got):
         raise ValueError(f'device "{settings.device}" is not available here; use "auto" or "{got}"')
@@ -70,6 +77,35 @@ def check_environment(settings: Settings) -> None:
             f'ACCELERATE_USE_CPU={cpu} in the environment, but the device is "{settings.device}"; unset it, or use the '
             'device "cpu"'
         )
+
+
+def check_launcher() -> None:
+    """ValueError where `accelerate launch` was told of several processes and started one, as it does on a CPU."""
+    if STARTED_BY_ACCELERATE not in os.environ or "WORLD_SIZE" in os.environ:
+        return
+    try:
+        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return
+    words = [part for word in command for part in word.split("=", 1)]
+    asked = [after for word, after in pairwise(words) if word.replace("_", "-") == "--num-processes"]
+    if asked and asked[-1] not in ("0", "1"):
+        raise ValueError(
+            f"accelerate launch was told of {asked[-1]} processes but has started one, as it does on a CPU; use "
+            f"piip train --processes {asked[-1]}"
+        )
+
+
+def _of_several(settings: Settings) -> list[Any]:
+    """How several processes work together: gradients live in the buckets they are sent in, so that there is no copy."""
+    # Of 1 x C x 3 x 3 kernels, whose strides have two spellings.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    from accelerate import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    return [
+        DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        InitProcessGroupKwargs(timeout=timedelta(minutes=settings.peer_minutes)),
+    ]
 
 
 @contextmanager

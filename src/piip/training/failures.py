@@ -28,7 +28,7 @@ def explained(folder: RunFolder, settings: Settings) -> Iterator[None]:
     """Turn unforeseen errors into TrainingFailure; errors that say themselves what is wrong with the input pass."""
     try:
         yield
-    except (ValueError, FloatingPointError, ImportError):
+    except (ValueError, FloatingPointError, ImportError, TrainingFailure):
         raise
     except OSError as error:
         if not disk_is_full(error):

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,9 +22,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from piip import processes
+from piip.data.batches import is_spare
 from piip.data.seeding import derived_seed
 from piip.model import PIIPModel
-from piip.structures import Batch
+from piip.structures import Batch, size_of
 from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback, Events, Moment
 from piip.training.folder import RunFolder
@@ -40,6 +42,8 @@ from piip.training.unreadable import SkipUnreadable
 
 Evaluate = Callable[[PIIPModel], dict[str, float]]
 DRAWN_BATCHES = 3
+HEAD = 1
+"""beside (epoch, image), for what a head draws; without it is what the image's augmentation draws"""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def train(
         events = Events(callbacks, partial(moment, run, stop))
         shown: dict[str, Any] = {"loggers": settings.log, "about": settings.model_dump(mode="json"), "events": events}
         with Report(folder, settings.epochs, run.steps_per_epoch, run.at.step, active=main, **shown) as report:
+            if accelerator.num_processes > 1:
+                report.note(run.images_per_step)
             events.train_begin()
             stopped = train_epochs(run, data, report, stop, evaluate, best_metric, draw_batch)
             events.train_end()
@@ -209,7 +215,7 @@ def forward_backward(run: Run, batch: Batch, stop: StopRequest) -> tuple[Row, Wa
     last = at.batch == first + parts - 1
     torch.manual_seed(derived_seed(settings.seed, at.epoch, at.batch, accelerator.process_index))
     with nullcontext() if last else accelerator.no_sync(run.losses):
-        losses = run.losses(batch.to(accelerator.device))
+        losses = run.losses(as_one(run, batch.to(accelerator.device)))
         total = torch.stack(list(losses.values())).sum()
         # One reduction for all that the processes must agree on: the losses, whether to stop, and whether to save.
         wishes = (
@@ -220,6 +226,20 @@ def forward_backward(run: Run, batch: Batch, stop: StopRequest) -> tuple[Row, Wa
         # Also of a loss that is not finite, which shows in all processes' gradients then: all must do the same.
         accelerator.backward(total / parts)
     return dict(zip(("loss", *losses), values, strict=True)), Wanted(stops > 0, saves > 0)
+
+
+def as_one(run: Run, batch: Batch) -> Batch:
+    """The batch as part of one that all processes share: padded alike, with each image's own randomness."""
+    at, seed, accelerator = run.at, run.settings.seed, run.accelerator
+    if run.settings.draws_by_image:
+        batch = replace(batch, seeds=tuple(derived_seed(seed, at.epoch, index, HEAD) for index in batch.indices))
+    if accelerator.num_processes == 1:
+        return batch
+    height, width = processes.largest(size_of(batch.images), accelerator.device)
+    right, below = width - batch.images.shape[3], height - batch.images.shape[2]
+    place = (at.batch, accelerator.process_index, accelerator.num_processes)
+    spare = is_spare(run.images, run.settings.batch_size, *place)
+    return replace(batch, images=nn.functional.pad(batch.images, (0, right, 0, below)), spare=spare)
 
 
 def update(run: Run, step: Step, data: SkipUnreadable, report: Report) -> float:

@@ -27,8 +27,10 @@ from piip.training.freeze import freeze
 from piip.training.lora import add_adapters, merged, write_adapter
 from piip.training.nonfinite import FREE_AFTERWARDS, IN_A_ROW, statistics_of
 from piip.training.optim import build_average, build_optimizer
-from piip.training.report import Row
-from piip.training.settings import FREE_ON_RESUME, Settings, check_resumable, write_run_config
+from piip.training.peers import require_shared
+from piip.training.position import Position
+from piip.training.regrouped import at_now, check_same_epoch, check_same_step
+from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, check_resumable, write_run_config
 from piip.training.unreadable import SkipUnreadable
 from piip.weights.files import load_exactly, nonfinite_keys, save_model
 
@@ -36,35 +38,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Position:
-    """Where a run is, and what it has seen: with the weights and the optimizer, all that a resume needs."""
-
-    epoch: int = 0
-    """0-based; the one being trained, or the next"""
-    batch: int = 0
-    """of the epoch, the next to be read by each process"""
-    step: int = 0
-    """optimizer steps taken"""
-    sums: Row = field(default_factory=dict)
-    """of the losses over the epoch's batches so far"""
-    seconds: float = 0.0
-    """of the epoch so far"""
-    best: float | None = None
-    best_epoch: int = 0
-    """epochs that were finished when `best` was found"""
-    history: list[Row] = field(default_factory=list)
-    """a row per finished epoch"""
-    skipped_batches: int = 0
-    """of the epoch so far: those of the steps that were left out"""
-    nonfinite_in_a_row: int = 0
-    """steps left out since the last one that was taken"""
-    skipped_steps: list[dict[str, Any]] = field(default_factory=list)
-    """what was left out because it was not finite, see `nonfinite.record`"""
-    unreadable: list[str] = field(default_factory=list)
-    """images that could not be read, and why"""
 
 
 @dataclass
@@ -79,6 +52,8 @@ class Run:
     """the model's losses as a module, wrapped for precision and several processes"""
     optimizer: Optimizer
     average: AveragedModel | None
+    images: int
+    """per epoch"""
     batches: int
     """per epoch and process"""
     at: Position
@@ -97,6 +72,15 @@ class Run:
         """Whether the last checkpoint is older than `settings.save_minutes`."""
         minutes = self.settings.save_minutes
         return minutes is not None and time.monotonic() - self.saved > 60 * minutes
+
+    @property
+    def images_per_step(self) -> str:
+        """What the processes do together, in a line."""
+        settings, processes = self.settings, self.accelerator.num_processes
+        batches = f" x {settings.grad_accumulation} batches" if settings.grad_accumulation > 1 else ""
+        images = processes * settings.batch_size * settings.grad_accumulation
+        return (f"{processes} processes x {settings.batch_size} images{batches} = {images} per step, "
+                f"rate {settings.scaled_lr(processes):.3g}")  # fmt: skip
 
     @property
     def steps_per_epoch(self) -> int:
@@ -135,19 +119,17 @@ def start(
     resume: bool,
 ) -> Run:
     """Build the objects of the run; on `resume`, in the state of its checkpoint."""
+    require_shared(folder.path)
     data_record = record_of(data.data)
     with accelerator.main_process_first():  # which repairs the folder if it has to
         state = load_checkpoint(folder.checkpoint) if resume else None
     if state is not None:
-        check_state(state, settings, data_record, folder)
+        check_state(state, settings, data_record, folder, accelerator.num_processes)
     if accelerator.is_main_process:
         folder.prepare(resume)
         write_run_config(folder.config, model.config, settings)
     accelerator.wait_for_everyone()
     model.to(accelerator.device)
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        # As in the official configs: a BatchNorm of two images a process would know too little. Keys stay the same.
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
     freeze(model, settings.freeze, settings.lora is not None)
     add_adapters(model, settings.lora, settings.seed)
     choose(model, "train")
@@ -156,7 +138,8 @@ def start(
     optimizer = build_optimizer(model, settings, accelerator.num_processes)
     average = build_average(model, settings.ema) if settings.ema is not None else None
     losses, optimizer = accelerator.prepare(Losses(model), optimizer)
-    run = Run(settings, folder, accelerator, model, losses, optimizer, average, 0, Position(), data_record)
+    at = Position(together=settings.batch_size * accelerator.num_processes)
+    run = Run(settings, folder, accelerator, model, losses, optimizer, average, len(data), 0, at, data_record)
     run.batches = len(epoch_loader(run, data))
     if run.batches == 0:
         raise ValueError(
@@ -168,11 +151,14 @@ def start(
     return run
 
 
-def check_state(state: dict[str, Any], settings: Settings, data_record: DataRecord | None, folder: RunFolder) -> None:
-    """ValueError where a checkpoint is that of another run than `settings` and the data make."""
+def check_state(
+    state: dict[str, Any], settings: Settings, data_record: DataRecord | None, folder: RunFolder, processes: int
+) -> None:
+    """ValueError where a checkpoint is that of another run than `settings`, the data and the `processes` make."""
     ended_so = state["position"].get("nonfinite_in_a_row", 0) >= IN_A_ROW
-    free = FREE_ON_RESUME | FREE_AFTERWARDS if ended_so else FREE_ON_RESUME
+    free = FREE_ON_RESUME | SAME_IN_ALL | (FREE_AFTERWARDS if ended_so else frozenset())
     check_resumable(state["settings"], settings, folder.checkpoint, free)
+    check_same_step(state, settings, processes, folder.checkpoint)
     if (done := state["position"]["epoch"]) > settings.epochs:
         raise ValueError(f"{settings.epochs} epochs: {folder.path} has done {done} already; give as many or more")
     if data_record is None:
@@ -197,6 +183,7 @@ def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
         pad_multiple=run.model.config.preprocess.pad_multiple,
         smallest=run.model.config.backbone.smallest_image,
         groups=data.orientations() if run.settings.same_orientation else None,
+        together=run.at.together,
     )
 
 
@@ -250,6 +237,7 @@ def state_of(run: Run) -> dict[str, Any]:
     return {
         "settings": run.settings.model_dump(mode="json"),
         "batches": run.batches,
+        "processes": run.accelerator.num_processes,
         "data": run.data_record.to_dict() if run.data_record is not None else None,
         "position": asdict(run.at),
         "model": run.model.state_dict(),
@@ -261,11 +249,7 @@ def state_of(run: Run) -> dict[str, Any]:
 
 def restore(run: Run, state: dict[str, Any]) -> None:
     """Put the run into the state of a checkpoint. ValueError if it is another model's or other data's."""
-    if state["batches"] != run.batches:
-        raise ValueError(
-            f"{run.folder.checkpoint}: was written with {state['batches']} batches per epoch and process, now "
-            f"there are {run.batches}: the data or the number of processes changed"
-        )
+    check_same_epoch(state, run.batches, run.settings, run.accelerator.num_processes, run.folder.checkpoint)
     load_exactly(run.model, state["model"], str(run.folder.checkpoint))
     if run.average is not None:
         run.average.load_state_dict(state["average"])
@@ -275,6 +259,6 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         group["peak_lr"] = rate  # the settings', which may change after a run that ended on broken numbers
     if run.accelerator.scaler is not None and state["scaler"] is not None:
         run.accelerator.scaler.load_state_dict(state["scaler"])
-    run.at = Position(**state["position"])
+    run.at = at_now(state, Position(**state["position"]), run.batches, run.settings)
     if run.at.nonfinite_in_a_row >= IN_A_ROW:
         run.at.nonfinite_in_a_row = 0  # another try

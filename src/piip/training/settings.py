@@ -123,12 +123,20 @@ class Settings(Frozen):
     """"auto", "cpu", "cuda", "cuda:1" or "mps"; several processes take a GPU each, of those in CUDA_VISIBLE_DEVICES"""
     seed: NonNegativeInt = 0
     """everything random follows from it"""
+    draws_by_image: bool = True
+    """detection: which candidates of an image are trained on, and DINO's noise, follow from the image; else from the
+    batch, as in earlier versions"""
     workers: NonNegativeInt = 2
     """processes that read and transform images, for each training process; the results do not depend on it"""
 
     check_images: bool = True
     """decode all images before the first step, to name those that are broken and evaluate without them. Files that were
     looked at before, by whichever run, are not decoded again; in training broken ones are passed over in any case"""
+
+    peer_minutes: PositiveFloat = 30.0
+    """of several processes: how long one waits for the others before the run ends; more than an evaluation's scores or
+    a checkpoint take"""
+
     eval_interval: PositiveInt = 1
     """epochs between evaluations; the last epoch is always evaluated"""
     save_interval: PositiveInt | None = None
@@ -182,12 +190,21 @@ FREE_ON_RESUME = frozenset(
         "patience",
         "time_limit",
         "log",
+        "peer_minutes",
     }
 )
 """what may differ when a run is resumed; anything else would make it another run"""
+SAME_IN_ALL = frozenset({"batch_size", "grad_accumulation"})
+"""what may differ on another number of processes, if an optimizer step has as many images as before"""
 
 
-BEFORE: dict[str, Any] = {"whole_layers": False, "drop_empty": False, "drop_smaller": 0, "same_orientation": False}
+BEFORE: dict[str, Any] = {
+    "whole_layers": False,
+    "drop_empty": False,
+    "drop_smaller": 0,
+    "same_orientation": False,
+    "draws_by_image": False,
+}
 """what runs did that were begun before there was such a setting, where it is not the default"""
 
 

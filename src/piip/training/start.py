@@ -28,8 +28,9 @@ from piip.training.freeze import check_parts, note_frozen_at_random
 from piip.training.interrupt import Interrupted, stop_on_signal
 from piip.training.loop import RunResult, train
 from piip.training.nonfinite import free_afterwards
+from piip.training.peers import watched
 from piip.training.restart import begun_before, mark_as_begun
-from piip.training.settings import FREE_ON_RESUME, Settings, read_model, read_settings
+from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, read_model, read_settings
 from piip.training.trackers import check_loggers
 from piip.training.unreadable import found_undecodable
 from piip.training.validation import VAL_LOSS, ValidationLoss, check_metric
@@ -130,10 +131,11 @@ def resume_run(
 ) -> tuple[RunResult, PIIPModel]:
     """Go on with the run in `folder` from its last checkpoint, with `changes` of `settings.FREE_ON_RESUME`.
 
-    After a run that ended on numbers that were not finite also of `nonfinite.FREE_AFTERWARDS`.
+    After a run that ended on numbers that were not finite also of `nonfinite.FREE_AFTERWARDS`. With another number of
+    processes batch_size and grad_accumulation may change, if an optimizer step has as many images as before.
     """
     free = FREE_ON_RESUME | free_afterwards(RunFolder(Path(folder)).skipped)
-    if refused := sorted(set(changes or ()) - free):
+    if refused := sorted(set(changes or ()) - free - SAME_IN_ALL):
         raise ValueError(
             f"a resumed run keeps its {', '.join(refused)}; only {', '.join(sorted(free))} may change. "
             "For anything else start a new run from its weights"
@@ -194,9 +196,10 @@ def run(
 
     measure = evaluate if val_data is not None else None
     draw_batch = partial(task.draw_training_batch, described=model.config)
-    with explained(RunFolder(folder), settings):
+    hint = f"To go on from the last checkpoint: piip train --resume {folder}"
+    with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes):
         result = train(model, train_data, settings, folder, measure, best_metric, resume, draw_batch, callbacks)
-    with explained(RunFolder(folder), settings), stop_on_signal() as stop:
+    with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes), stop_on_signal() as stop:
         best = load_model(result.best_weights or result.last_weights)
         if result.end != "stopped" and val_data is not None and result.main_process:
             best.to(next(model.parameters()).device)
@@ -224,7 +227,7 @@ def _without_undecodable(
 ) -> tuple[tasks.Data, tasks.Data | None]:
     """The same with findings about images that cannot be decoded, and without them in the evaluation."""
     opened = {"train": data} if val_data is None else {"train": data, "val": val_data}
-    with explained(folder, settings):
+    with explained(folder, settings), watched("Start it again", settings.peer_minutes):
         broken = found_undecodable((image.path for part in opened.values() for image in part.images), settings)
     whole = {split: tasks.leave_out(part, broken, split) for split, part in opened.items()}
     if broken and val_data is not None:

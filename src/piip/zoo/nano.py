@@ -90,6 +90,53 @@ def nano_convnexts(sizes: Sequence[int], stages: Sequence[Sequence[int]]) -> tup
     )  # fmt: skip
 
 
+# -- large images -----------------------------------------------------------------------------------------------------
+
+LARGE_SIZES = (1024, 640, 384)
+LARGE_WIDTHS = (64, 128, 192)
+LARGE_WINDOW = 16
+"""cells of a side: 128 pixels of the finest branch, 341 pixels of the photo in the coarsest"""
+
+# For hundreds of objects, from about 15 to 350 pixels at the least (the anchors' sides are 24 to 192).
+LARGE_HEAD = config.MaskRCNN(
+    channels=64,
+    fc_channels=256,
+    anchor_scale=6.0,
+    mask_convs=1,
+    roi_batch=128,
+    proposals=1000,
+    proposals_per_level_train=1000,
+    proposals_per_level_test=1000,
+    detections=300,
+)
+
+
+def nano_large_backbone() -> config.Backbone:
+    """Attention in windows in every branch, so that cost is linear in the pixels, with relative positions alone.
+
+    What is learned in a window so holds anywhere in an image of any size; the coarser branches bring the context.
+    """
+    branches = tuple(
+        config.Branch.model_validate({
+            "size": size,
+            "family": "beit",
+            "depth": 4,
+            "width": width,
+            "heads": width // 32,
+            "patch": NANO_PATCH,
+            "groups": 4,
+            "windows": LARGE_WINDOW,
+            "layer_scale": None,
+        })
+        for size, width in zip(LARGE_SIZES, LARGE_WIDTHS, strict=True)
+    )  # fmt: skip
+    return config.Backbone(
+        branches=branches,
+        interaction=config.Interaction(heads=8, drop_path=0.0),
+        maps=config.FeatureMaps(strides=(8, 16, 32), unused_level=False),
+    )
+
+
 # -- DINO -------------------------------------------------------------------------------------------------------------
 
 DINO_SIZE = 320
@@ -212,6 +259,19 @@ NANO = (
         preprocess=config.Preprocess(long_side=NANO_SIZE, short_side=NANO_SIZE, pad_multiple=32),
         recipe=NANO_RECIPE,
         letters=("nano",) * 3,
+    ),
+    # The same for large photos: nothing in it grows faster than the pixels.
+    Entry(
+        "piip_nano_large_mask_rcnn",
+        "detection",
+        nano_large_backbone,
+        head=LARGE_HEAD,
+        classes=lambda: tuple(COCO_CLASSES.values()),
+        category_ids=tuple(COCO_CLASSES),
+        preprocess=config.Preprocess(long_side=LARGE_SIZES[0], short_side=LARGE_SIZES[0], pad_multiple=32),
+        recipe=NANO_RECIPE,
+        letters=("nano",) * 3,
+        notes=("for photos of thousands of pixels, see docs/large_images.md",),
     ),
     # A DINO of about 4 million parameters, for boxes; masks in the data are not used.
     Entry(

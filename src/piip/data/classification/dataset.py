@@ -16,7 +16,7 @@ from piip.data.classification.augmentation import ClassAugmentation
 from piip.data.classification.images import ClassData
 from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform
 from piip.data.decode import decode_for
-from piip.data.samples import Key, Sample
+from piip.data.samples import Key, KeysOfStep, Sample
 from piip.data.seeding import seeded
 
 Transform = ClassTrainTransform | ClassTestTransform
@@ -55,18 +55,25 @@ class ClassificationDataset(Dataset[Sample]):
         return Sample(image, smoothed(label, len(self.data.classes), self.smoothing), size, index)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
-        """The images of a batch, mixed with each other; torch's loader asks for batches in this way."""
-        samples = [self[key] for key in keys]
+        """The images of a batch, mixed with each other; torch's loader asks for batches in this way.
+
+        Of several processes (`KeysOfStep`) each image is mixed as it would be in the batch of all: with the one before
+        it there, which may be another process's and is read here, too.
+        """
         if self.mixtures is None:
-            return samples
+            return [self[key] for key in keys]
+        step = keys.step if isinstance(keys, KeysOfStep) else keys
+        extra = [] if step is keys else [step[keys.first - 1]]  # type: ignore[attr-defined]
+        samples = [self[key] for key in (*extra, *keys)]
         images = torch.stack([sample.image for sample in samples])
         targets = torch.stack([sample.target for sample in samples])
-        with seeded(self.seed, keys[0][0], *(index for _, index in keys)):
+        with seeded(self.seed, step[0][0], *(index for _, index in step)):
             images, targets = self.mixtures(images, targets)
-        return [
+        mixed = [
             replace(sample, image=image, target=target)
             for sample, image, target in zip(samples, images, targets, strict=True)
         ]
+        return mixed[len(extra) :]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from piip import config
+from piip import config, processes
 from piip.heads.classification.logits import MergedLogits, TokenLogits
 from piip.heads.head import Folding, Head
 from piip.structures import Batch, BranchState, Prediction, Size
@@ -39,8 +39,13 @@ class ClassifierHead(Head[BranchState]):
         return logits
 
     def loss(self, features: list[BranchState], batch: Batch) -> dict[str, Tensor]:
-        """`loss_cls`, cross-entropy. A target is the shares of the classes in an image: [K], summing to 1."""
-        return {"loss_cls": F.cross_entropy(self(features).float(), torch.stack(batch.targets))}
+        """`loss_cls`, cross-entropy, a mean over the images of all processes.
+
+        A target is the shares of the classes in an image: [K], summing to 1.
+        """
+        targets = torch.stack(batch.targets)
+        share = len(targets) / processes.mean_count(len(targets), targets.device)
+        return {"loss_cls": F.cross_entropy(self(features).float(), targets) * share}
 
     def predict(self, features_of: Callable[[Tensor], list[BranchState]], batch: Batch) -> list[Prediction]:
         """`probs` [K] float32 of each image, summing to 1. The sizes play no part."""

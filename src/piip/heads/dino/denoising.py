@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from piip import config
+from piip import config, processes
 from piip.heads.dino.positions import LOGIT_EPS, to_centres, to_corners
+from piip.heads.draws import FROM_ANY, Draws
 
 
 class Denoising(NamedTuple):
@@ -40,11 +42,18 @@ def number_of_groups(budget: int, objects: int) -> int:
 
 
 def denoising_queries(
-    labels: Sequence[Tensor], boxes: Sequence[Tensor], embedding: nn.Embedding, head: config.DINO
+    labels: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    embedding: nn.Embedding,
+    head: config.DINO,
+    draws: Draws = FROM_ANY,
 ) -> Denoising | None:
-    """Queries from each image's labels [N_i] and boxes [N_i, 4] in 0..1; None where no image has objects."""
+    """Queries from each image's labels [N_i] and boxes [N_i, 4] in 0..1; None where no image has objects.
+
+    The fullest image, which decides on how many there are, is that of all processes.
+    """
     counts = [len(one) for one in labels]
-    most = max(counts)
+    [most] = processes.largest([max(counts)], embedding.weight.device)
     if most == 0:
         return None
     device = embedding.weight.device
@@ -54,12 +63,13 @@ def denoising_queries(
     which = torch.cat([torch.arange(count, device=device) for count in counts])
     present = torch.stack([torch.arange(most, device=device) < count for count in counts])  # [B, N]
     shape = (len(counts), groups, 2, most)
-    known_labels = pad_sequence(list(labels), batch_first=True)  # [B, N]
-    known_boxes = pad_sequence(list(boxes), batch_first=True)  # [B, N, 4]
+    here = most - max(counts)  # what only other processes' images have
+    known_labels = F.pad(pad_sequence(list(labels), batch_first=True), (0, here))  # [B, N]
+    known_boxes = F.pad(pad_sequence(list(boxes), batch_first=True), (0, 0, 0, here))  # [B, N, 4]
 
-    noisy = _other_labels(known_labels[:, None, None].expand(shape), embedding.num_embeddings, head.label_noise)
+    noisy = _other_labels(known_labels[:, None, None].expand(shape), embedding.num_embeddings, head.label_noise, draws)
     content = embedding(noisy) * present[:, None, None, :, None]
-    moved = _moved_boxes(known_boxes[:, None, None].expand(*shape, 4), head.box_noise)
+    moved = _moved_boxes(known_boxes[:, None, None].expand(*shape, 4), head.box_noise, draws)
     moved = torch.where(present[:, None, None, :, None], moved, 0.5)
     positive = torch.arange(groups, device=device)[:, None] * 2 * most + which  # [G, sum N_i]
     return Denoising(
@@ -72,18 +82,18 @@ def denoising_queries(
     )
 
 
-def _other_labels(labels: Tensor, classes: int, noise: float) -> Tensor:
+def _other_labels(labels: Tensor, classes: int, noise: float, draws: Draws) -> Tensor:
     """`labels` with a share of half of `noise` replaced by any class."""
-    replace = torch.rand(labels.shape, device=labels.device) < noise / 2
-    return torch.where(replace, torch.randint_like(labels, classes), labels)
+    replace = draws.uniform(torch.empty(labels.shape, device=labels.device)) < noise / 2
+    return torch.where(replace, draws.below(labels, classes), labels)
 
 
-def _moved_boxes(boxes: Tensor, noise: float) -> Tensor:
+def _moved_boxes(boxes: Tensor, noise: float, draws: Draws) -> Tensor:
     """Boxes [B, G, 2, N, 4] with every side moved: positives by up to `noise` half sides, negatives by one to two."""
     corners, half = to_corners(boxes), boxes[..., 2:].repeat(1, 1, 1, 1, 2) / 2
-    distance = torch.rand_like(boxes)
+    distance = draws.uniform(boxes)
     distance[:, :, 1] += 1
-    sign = torch.randint_like(boxes, 2) * 2 - 1
+    sign = draws.below(boxes, 2) * 2 - 1
     moved = to_centres((corners + sign * distance * half * noise).clamp(0, 1))
     return moved.clamp(LOGIT_EPS, 1 - LOGIT_EPS)
 

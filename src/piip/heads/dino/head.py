@@ -17,9 +17,10 @@ from piip.heads.dino.losses import detection_losses
 from piip.heads.dino.matching import Matches, Objects, match_queries, objects_of, repeated
 from piip.heads.dino.positions import geometry, scale_of, to_corners
 from piip.heads.dino.queries import QuerySelection, Selected
+from piip.heads.draws import Draws
 from piip.heads.head import Folding, Head
 from piip.heads.targets import check_instances
-from piip.structures import Batch, Instances, Prediction, Size, size_of
+from piip.structures import Batch, Prediction, Size, size_of
 
 
 class Decoded(NamedTuple):
@@ -91,7 +92,7 @@ class DINOHead(Head[Tensor]):
         on the denoising queries.
         """
         objects = objects_of(batch.targets, batch.image_sizes)
-        denoising = self._denoising(batch.targets, objects)
+        denoising = self._denoising(batch, objects)
         decoded = self(features, batch.image_sizes, size_of(batch.images), denoising)
         each = self.layer_losses(decoded, objects)  # [D + 1, 3]: the decoder's layers, then the encoder
         losses = dict(zip(("loss_cls", "loss_bbox", "loss_giou"), each[-2], strict=True))
@@ -126,11 +127,12 @@ class DINOHead(Head[Tensor]):
             )
         return detection_losses(decoded.denoised_logits, decoded.denoised_boxes, matches, objects)
 
-    def _denoising(self, targets: list[Instances], objects: Objects) -> Denoising | None:
+    def _denoising(self, batch: Batch, objects: Objects) -> Denoising | None:
         if not self.training or self.label_embedding is None:
             return None
-        labels = [target.labels for target in targets]
-        return denoising_queries(labels, objects.boxes.split(objects.counts), self.label_embedding, self.config)
+        labels = [target.labels for target in batch.targets]
+        draws = Draws(batch.seeds, batch.images.device)
+        return denoising_queries(labels, objects.boxes.split(objects.counts), self.label_embedding, self.config, draws)
 
     @torch.no_grad()
     def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:

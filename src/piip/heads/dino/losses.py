@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from piip import processes
 from piip.heads.dino.matching import ALPHA, GAMMA, Matches, Objects, generalised_iou
 from piip.heads.dino.positions import to_corners
 
@@ -21,7 +22,7 @@ def detection_losses(logits: Tensor, boxes: Tensor, matches: Matches, objects: O
     with torch.autocast(logits.device.type, enabled=False):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         logits, boxes = logits.to(dtype), boxes.to(dtype)
-        pairs = mean_over_processes(matches.query.shape[1], logits.device).clamp(min=1)
+        pairs = processes.mean_count(matches.query.shape[1], logits.device, least=1)
         layer = torch.arange(len(logits), device=logits.device)[:, None].expand_as(matches.query)
         wanted = torch.zeros_like(logits)
         wanted[layer, matches.image, matches.query, objects.labels[matches.object]] = 1.0
@@ -33,12 +34,3 @@ def detection_losses(logits: Tensor, boxes: Tensor, matches: Matches, objects: O
         giou = generalised_iou(to_corners(found) * scale, to_corners(true) * scale)
         losses = (CLASS_WEIGHT * classes, BOX_WEIGHT * distance, GIOU_WEIGHT * (1 - giou).sum(1))
         return torch.stack(losses, dim=1) / pairs
-
-
-def mean_over_processes(count: int, device: torch.device) -> Tensor:
-    """The mean of `count` over all processes of a distributed run, so that every object weighs the same in it."""
-    value = torch.full((), float(count), device=device)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value)
-        value = value / torch.distributed.get_world_size()
-    return value

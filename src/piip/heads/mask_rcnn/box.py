@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from piip import config
+from piip import config, processes
 from piip.heads.mask_rcnn.boxes import BOX_STDS, decode, encode, scale_boxes
 from piip.heads.mask_rcnn.matching import Sample, Sampler, match_boxes, sample
 from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign
@@ -55,11 +55,11 @@ class BoxHead(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, proposals: list[Tensor], targets: list[Instances], sampler: Sampler
+        self, proposals: list[Tensor], targets: list[Instances], samplers: Sequence[Sampler]
     ) -> tuple[list[Tensor], list[Sample]]:
-        """The boxes [N_i, 4] to train on per image, positives first, drawn from objects and proposals."""
+        """The boxes [N_i, 4] to train on per image, positives first: its sampler's of objects and proposals."""
         boxes, samples = [], []
-        for proposed, target in zip(proposals, targets, strict=True):
+        for proposed, target, sampler in zip(proposals, targets, samplers, strict=True):
             matched = match_boxes(proposed, target.boxes, POSITIVE_IOU, POSITIVE_IOU, POSITIVE_IOU)
             own = torch.arange(len(target.boxes), device=matched.device)
             candidates = torch.cat((target.boxes.to(proposed.dtype), proposed))
@@ -76,7 +76,7 @@ class BoxHead(nn.Module):
         samples: list[Sample],
         targets: list[Instances],
     ) -> dict[str, Tensor]:
-        """`loss_cls` and `loss_bbox`, both averaged over all sampled regions."""
+        """`loss_cls` and `loss_bbox`, both averaged over all sampled regions, of all processes."""
         labels, positive, wanted = [], [], []
         start = 0
         for box, chosen, target in zip(boxes, samples, targets, strict=True):
@@ -88,7 +88,7 @@ class BoxHead(nn.Module):
             wanted.append(encode(target.boxes[chosen.objects], box[:count], BOX_STDS))
             start += len(box)
         label, index = torch.cat(labels), torch.cat(positive)
-        sampled = max(1, len(label))
+        sampled = processes.mean_count(len(label), label.device, least=1)
         predicted = deltas[index, label[index]]
         return {
             "loss_cls": F.cross_entropy(logits, label, reduction="sum") / sampled,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from piip import config
+from piip.heads.draws import Draws
 from piip.heads.head import Folding, Head
 from piip.heads.mask_rcnn.box import BoxHead
 from piip.heads.mask_rcnn.boxes import scale_boxes
@@ -53,17 +55,25 @@ class MaskRCNNHead(Head[Tensor]):
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The losses, weights included: `loss_rpn_cls`, `loss_rpn_bbox`, `loss_cls`, `loss_bbox`[, `loss_mask`]."""
         levels, targets = self.fpn(features), batch.targets
+        samplers = self._samplers(batch)
         anchors = self.rpn.anchors(levels)
         logits, deltas = self.rpn(levels)
-        losses = self.rpn.loss(logits, deltas, anchors, batch.padded_sizes, targets, self.sampler)
+        losses = self.rpn.loss(logits, deltas, anchors, batch.padded_sizes, targets, samplers)
         per_level = self.config.proposals_per_level_train
         found = self.rpn.proposals(logits, deltas, anchors, batch.image_sizes, per_level)
-        boxes, samples = self.box.sample([box for box, _ in found], targets, self.sampler)
+        boxes, samples = self.box.sample([box for box, _ in found], targets, samplers)
         scores, box_deltas = self.box(levels, boxes)
         losses |= self.box.loss(scores, box_deltas, boxes, samples, targets)
         if self.mask is not None:
             losses |= self.mask.loss(levels, boxes, samples, targets)
         return losses
+
+    def _samplers(self, batch: Batch) -> list[Sampler]:
+        """One for each image."""
+        if self.sampler is not random_sample:
+            return [self.sampler] * len(batch.images)
+        draws = Draws(batch.seeds, batch.images.device)
+        return [partial(random_sample, generator=draws.of(image)) for image in range(len(batch.images))]
 
     @torch.no_grad()
     def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from piip import config
+from piip import config, processes
 from piip.data.object_masks import Crop, Masks
 from piip.heads.mask_rcnn.matching import Sample
 from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, cell_averages
@@ -50,10 +50,11 @@ class MaskHead(nn.Module):
     def loss(
         self, levels: list[Tensor], boxes: list[Tensor], samples: list[Sample], targets: list[Instances]
     ) -> dict[str, Tensor]:
-        """`loss_mask`: binary cross-entropy of the true class's mask, averaged over positives and cells."""
+        """`loss_mask`: binary cross-entropy of the true class's mask, a mean over all processes' positives' cells."""
         positives = [box[: len(chosen.positive)] for box, chosen in zip(boxes, samples, strict=True)]
         labels = torch.cat([target.labels[chosen.objects] for chosen, target in zip(samples, targets, strict=True)])
         logits = self(levels, positives)
+        share = len(labels) / processes.mean_count(len(labels), logits.device, least=1)
         if len(labels) == 0:
             return {"loss_mask": logits.sum() * 0}
         wanted = torch.cat(
@@ -63,7 +64,7 @@ class MaskHead(nn.Module):
             ]
         )
         own_class = logits[torch.arange(len(labels), device=labels.device), labels]
-        return {"loss_mask": F.binary_cross_entropy_with_logits(own_class, wanted)}
+        return {"loss_mask": F.binary_cross_entropy_with_logits(own_class, wanted) * share}
 
     @torch.no_grad()
     def predict(self, levels: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:

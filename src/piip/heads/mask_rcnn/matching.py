@@ -31,11 +31,11 @@ class Sample(NamedTuple):
     """[P], the object that each positive stands for"""
 
 
-def random_sample(candidates: Tensor, k: int) -> Tensor:
+def random_sample(candidates: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
     """`k` of the candidates at random, all of them if there are no more."""
     if len(candidates) <= k:
         return candidates
-    return candidates[torch.randperm(len(candidates), device=candidates.device)[:k]]
+    return candidates[torch.randperm(len(candidates), device=candidates.device, generator=generator)[:k]]
 
 
 def match_boxes(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from piip import config
+from piip import config, processes
 from piip.heads.mask_rcnn.boxes import RPN_STDS, anchors, decode, encode
 from piip.heads.mask_rcnn.matching import UNDECIDED, Sampler, match_boxes, sample
 from piip.heads.mask_rcnn.roi import STRIDES
@@ -93,12 +93,16 @@ class RPN(nn.Module):
         level_anchors: list[Tensor],
         padded_sizes: list[Size],
         targets: list[Instances],
-        sampler: Sampler,
+        samplers: Sequence[Sampler],
     ) -> dict[str, Tensor]:
         """`loss_rpn_cls` and `loss_rpn_bbox`, both divided by the number of anchors sampled in the batch.
 
-        `padded_sizes`: the part of each image that is image or its own padding; anchors centred in the padding that
-        only the batch added are not trained on.
+        That is the mean of the processes' numbers, so that their mean loss is that of one batch.
+
+        Args:
+            padded_sizes: the part of each image that is image or its own padding; anchors centred in the padding that
+                only the batch added are not trained on.
+            samplers: for each image.
         """
         all_logits, all_deltas, all_anchors = (
             torch.cat(logits, 1),
@@ -107,7 +111,7 @@ class RPN(nn.Module):
         )
         cls_loss, box_loss = all_logits.sum() * 0, all_deltas.sum() * 0
         sampled = 0
-        for image, (size, target) in enumerate(zip(padded_sizes, targets, strict=True)):
+        for image, (size, target, sampler) in enumerate(zip(padded_sizes, targets, samplers, strict=True)):
             matched = match_boxes(all_anchors, target.boxes, POSITIVE_IOU, NEGATIVE_IOU, NEGATIVE_IOU)
             matched = torch.where(self._inside(level_anchors, size), matched, UNDECIDED)
             chosen = sample(matched, self.config.rpn_batch, POSITIVE_FRACTION, sampler)
@@ -119,7 +123,8 @@ class RPN(nn.Module):
             box_loss = box_loss + F.l1_loss(all_deltas[image, chosen.positive], wanted, reduction="sum")
             # The reference counts at least one of each kind per image.
             sampled += max(1, len(chosen.positive)) + max(1, len(chosen.negative))
-        return {"loss_rpn_cls": cls_loss / sampled, "loss_rpn_bbox": box_loss / sampled}
+        mean = processes.mean_count(sampled, all_logits.device)
+        return {"loss_rpn_cls": cls_loss / mean, "loss_rpn_bbox": box_loss / mean}
 
     def _inside(self, level_anchors: list[Tensor], size: Size) -> Tensor:
         """[sum of H*W*R] bool: anchors whose cell begins inside `size`."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from piip import config
 from piip.backbone.merge import resize
+from piip.heads.upernet.batch_norm import BatchNorm
 from piip.structures import size_of
 
 
@@ -51,16 +51,6 @@ class ConvNormReLU(nn.Sequential):
         conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, BatchNorm(outputs), nn.ReLU(inplace=True))
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Where a batch has one value per channel (one image, pooled to one cell) there is no variance: the running one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]."""
-        if not self.training or x.shape[0] * x.shape[2] * x.shape[3] > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 def classifier(channels: int, classes: int, dropout: float) -> nn.Sequential:

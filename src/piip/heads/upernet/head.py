@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from piip import config
+from piip import config, processes
 from piip.backbone.merge import resize
 from piip.heads.head import Folding, Head
 from piip.heads.upernet.decoder import ConvNormReLU, UperNetDecoder, classifier
@@ -93,10 +93,13 @@ class UperNetHead(Head[Tensor]):
         return results
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum over the annotated pixels, divided by the number of all pixels, as the reference does."""
+        """Sum over the annotated pixels, divided by the number of all pixels, as the reference does.
+
+        All pixels of all processes: theirs are images of one padded size, so that their number is that of the images.
+        """
         logits = resize(logits.float(), size_of(labels))
         each = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORED, reduction="none")
-        return each.mean()
+        return each.mean() * (len(labels) / processes.mean_count(len(labels), labels.device))
 
     @property
     def neck(self) -> nn.Module:
