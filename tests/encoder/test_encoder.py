@@ -4,15 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.conftest import shared_folder
 from tests.weights.golden import Golden, _recipe
+from typer.testing import CliRunner
 
+import piip
 from piip import config
+from piip.cli import app
 from piip.encoder import PIIPEncoder
 from piip.profile.encoders import encoder_counts
+from piip.weights.encoders import CONFIG_KEY, convert_encoder, load_encoder, save_encoder
+from piip.weights.errors import WeightsError
 from piip.weights.keymap import KeyMismatch
 from piip.weights.official import llava
-from piip.zoo.encoders import INTERACTION, PUBLISHED_GFLOPS, encoder, list_encoders
+from piip.zoo.encoders import INTERACTION, PUBLISHED_GFLOPS, PYRAMIDS, encoder, list_encoders
 
 HERE = Path(__file__).parent / "goldens"
 
@@ -70,6 +76,45 @@ def test_weights_go_in_and_out(golden: Golden) -> None:
         assert all(torch.equal(back[name], tensor) for name, tensor in theirs.items())
 
 
+def test_files(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    theirs = {f"model.{name}": tensor for name, tensor in golden.state_dict().items()}
+    names = sorted(theirs)
+    (tmp_path / "llava").mkdir()
+    parts = {"1": names[::2], "2": [*names[1::2], "lm_head.weight"]}
+    for number, inside in parts.items():
+        state = {name: theirs.get(name, torch.zeros(1)) for name in inside}
+        torch.save(state, tmp_path / "llava" / f"pytorch_model-0000{number}-of-00002.bin")
+    monkeypatch.setitem(PYRAMIDS, "small", lambda: SMALL[golden.spec["name"]]().backbone.branches)
+    places = [str(tmp_path / name) for name in ("llava", "a.safetensors")]
+    run = CliRunner().invoke(app, ["convert", *places, "--model", "small"])
+    assert run.exit_code == 0, run.output
+    module = load_encoder(tmp_path / "a.safetensors")
+    assert module.config.width == 64
+    assert not module.training
+    assert all(torch.equal(tensor, theirs[f"model.{name}"]) for name, tensor in llava.to_official(module).items())
+    save_encoder(module, tmp_path / "b.safetensors")
+    again = load_encoder(tmp_path / "b.safetensors")
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in module.state_dict().items())
+    with pytest.raises(WeightsError, match="exists already"):
+        convert_encoder(tmp_path / "llava", tmp_path / "b.safetensors", "small")
+    (tmp_path / "llava" / "pytorch_model-00002-of-00002.bin").unlink()
+    with pytest.raises(ValueError, match="missing|holds no encoder"):
+        convert_encoder(tmp_path / "llava", tmp_path / "c.safetensors", "small")
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_what_a_file_must_be(tmp_path: Path) -> None:
+    module = PIIPEncoder(SMALL["llava_clip_bl"]())
+    with pytest.raises(WeightsError, match="saved as .safetensors files"):
+        save_encoder(module, tmp_path / "a.pth")
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match="holds no config of a vision encoder"):
+        load_encoder(tmp_path / "a.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", {CONFIG_KEY: module.config.model_dump_json()})
+    with pytest.raises(WeightsError, match="does not fit its own config; wrong or missing: a, backbone"):
+        load_encoder(tmp_path / "b.safetensors")
+
+
 def test_what_does_not_fit_is_named(golden: Golden) -> None:
     theirs, model = golden.state_dict(), SMALL[golden.spec["name"]]()
     key = "vision_tower.vision_tower.branch1.clip_model.encoder.layers.0.self_attn.k_proj.weight"
@@ -95,3 +140,14 @@ def test_five_pyramids() -> None:
 def test_counts_are_the_papers(name: str) -> None:
     counted = sum(count.macs for count in encoder_counts(encoder(name)).values()) / 1e9
     assert counted == pytest.approx(PUBLISHED_GFLOPS[name], abs=1)
+
+
+def test_what_info_says() -> None:
+    name = "piip_llava_clip_bl_512_256"
+    facts = piip.info(name)
+    assert (facts["task"], facts["image_sizes"], facts["published"]) == ("encoder", [512, 256], {"gflops": 193})
+    assert facts["published_convention"]["gmacs"] == pytest.approx(193, abs=1)
+    assert {part["part"] for part in facts["parts"]} == {"branch 0", "branch 1", "interactions"}
+    run = CliRunner().invoke(app, ["info", name])
+    assert run.exit_code == 0, run.output
+    assert "193" in run.output

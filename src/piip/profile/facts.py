@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from piip import config, zoo
+from piip.profile.encoders import encoder_counts
 from piip.profile.measured import measured_counts
 from piip.profile.published import Count, published_counts
 from piip.structures import Size
 from piip.weights.files import stored_precision
 from piip.weights.names import config_of, is_path
+from piip.zoo.encoders import PUBLISHED_GFLOPS, encoder, list_encoders
 from piip.zoo.own import is_description
 
 ImageSize = int | tuple[int, int] | None
@@ -33,6 +35,8 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
     Raises:
         ValueError: unknown name (with near names), or a size that gives a branch no grid.
     """
+    if name in list_encoders():
+        return encoder_info(encoder(str(name)))
     if is_path(name):
         return model_info(config_of(name), size) | {"stored_precision": list(stored_precision(name))}
     if is_description(name):
@@ -44,6 +48,19 @@ def info(name: str | Path, size: ImageSize = None) -> dict[str, Any]:
 def model_info(model: config.Model, size: ImageSize = None) -> dict[str, Any]:
     """The same for any config."""
     return _facts(model.name, model.task, model.backbone, model, zoo.MODELS.get(model.name), size)
+
+
+def encoder_info(described: config.Encoder) -> dict[str, Any]:
+    """The same for a vision encoder, whose projector no part counts, at its published size."""
+    image = image_size(described.backbone, None)
+    published, measured = encoder_counts(described), measured_counts(described.backbone, None, image)
+    facts = _facts(described.name, "encoder", described.backbone, None, None, None)
+    gflops = PUBLISHED_GFLOPS.get(described.name)
+    return facts | {
+        "published_convention": _as_printed(_convention(published)),
+        "parts": [_part(part, published, measured) for part in published],
+        "published": {} if gflops is None else {"gflops": gflops},
+    }
 
 
 def _facts(

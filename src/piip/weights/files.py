@@ -224,6 +224,12 @@ def _shapes(file: Path) -> dict[str, list[int]]:
         return {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 - not a dict
 
 
+def metadata_of(file: Path) -> dict[str, str]:
+    """The texts in the header of a `.safetensors` file; WeightsError where it has none."""
+    with _opened(file) as opened:
+        return opened.metadata() or {}
+
+
 def read_one_by_one(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a `.safetensors` file, each in memory of its own: what was read of the file is let go.
 
