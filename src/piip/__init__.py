@@ -31,6 +31,7 @@ __all__ = [
     "info",
     "list_models",
     "open_data",
+    "predict_together",
 ]
 
 _HOME = {
@@ -40,6 +41,7 @@ _HOME = {
     "convert_data": "piip.data.conversion",
     "list_models": "piip.zoo",
     "open_data": "piip.tasks",
+    "predict_together": "piip.api",
 }
 
 _PARTS = (

@@ -1,5 +1,6 @@
 """What users hold. `PIIP` is put together from what it can do, a file each."""
 
 from piip.api.piip import PIIP
+from piip.api.together import predict_together
 
-__all__ = ["PIIP"]
+__all__ = ["PIIP", "predict_together"]

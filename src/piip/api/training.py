@@ -14,6 +14,7 @@ from piip.api.held import Held
 from piip.devices import Device
 from piip.heads.classification.logits import BRANCH_HEADS
 from piip.weights.adapters import apply_adapter
+from piip.weights.files import load_model
 
 if TYPE_CHECKING:
     from piip.training.callbacks import Callback
@@ -39,6 +40,26 @@ class Training(Held):
         self._random_branches -= sources.keys()
         self._began_from |= {str(index): str(source) for index, source in sources.items()}
         return reports
+
+    def load_backbone(self, path: str | Path) -> Self:
+        """Begin with the branches and interactions (and merge and maps, where they fit) of another saved PIIP model.
+
+        So a second head comes to a trained backbone, whatever its task. Raises ValueError for other branches or
+        interactions.
+        """
+        theirs = load_model(path)
+        one, other = self.config.backbone, theirs.config.backbone
+        if (one.branches, one.interaction) != (other.branches, other.interaction):
+            raise ValueError(f"{path}: its branches or interactions are not those of {self.config.name}")
+        state = self.model.state_dict()
+        fitting = {
+            name: tensor
+            for name, tensor in theirs.state_dict().items()
+            if name.startswith("backbone.") and name in state and state[name].shape == tensor.shape
+        }
+        self.model.load_state_dict(fitting, strict=False)
+        self._began_from["backbone"] = str(path)
+        return self
 
     def load_adapter(self, path: str | Path) -> Self:
         """Merge an adapter, `weights/best.adapter.safetensors` of a run with `lora`, into the model it was made on.
