@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 CONSTRAINT := $(if $(LOCKED),--constraint $(LOCK))
 
-.PHONY: help demo test test-slow lint format audit lock clean
+.PHONY: help demo test test-slow lint format docs docs-serve audit lock clean
 
 help:
 	@echo "make demo       install, then train, evaluate and draw with a small model on a generated data set"
 	@echo "make test       install what tests need, then run them"
 	@echo "make test-slow  the tests that take minutes: all reference outputs, learning tests"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation as a site, in site/; make docs-serve shows it while one writes"
 	@echo "make audit      known holes in the locked versions of what this needs (asks the index's database)"
 	@echo "make lock       lock the newest versions that fit together"
 
@@ -38,6 +39,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs
+	$(BIN)/python docs/reference/generate.py
+	$(BIN)/zensical build --clean --strict
+
+docs-serve: docs
+	$(BIN)/zensical serve
+
 # Strict: a package that the database could not be asked about is no success.
 audit: $(VENV)/.audit
 	$(BIN)/pip-audit --requirement $(LOCK) --no-deps --disable-pip --strict
@@ -46,7 +54,7 @@ lock: $(VENV)/.audit
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --no-annotate --no-header \
 	  --no-emit-index-url --output-file $(LOCK) pyproject.toml
 
-$(VENV)/.train $(VENV)/.test $(VENV)/.dev $(VENV)/.audit: $(VENV)/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.train $(VENV)/.test $(VENV)/.dev $(VENV)/.docs $(VENV)/.audit: $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet $(CONSTRAINT) --editable ".[$*]"
 	@touch $@
 
@@ -56,4 +64,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist site .cache docs/reference/commands.md \
+	  docs/reference/settings.md docs/reference/models.md
