@@ -16,6 +16,7 @@ FLOORS = (
     ("api",),
     ("training",),
     ("tasks",),
+    ("export",),
     ("benchmark",),
     ("profile",),
     ("evaluation",),

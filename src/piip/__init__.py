@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from piip.api import PIIP
     from piip.backbone.extractor import FeatureExtractor
     from piip.data.conversion import convert_data
+    from piip.export import load_exported
     from piip.model import PIIPModel
     from piip.tasks import check_data, open_data
     from piip.zoo import list_models
@@ -30,6 +31,7 @@ __all__ = [
     "create_model",
     "info",
     "list_models",
+    "load_exported",
     "open_data",
     "predict_together",
 ]
@@ -40,13 +42,15 @@ _HOME = {
     "check_data": "piip.tasks",
     "convert_data": "piip.data.conversion",
     "list_models": "piip.zoo",
+    "load_exported": "piip.export",
     "open_data": "piip.tasks",
     "predict_together": "piip.api",
 }
 
 _PARTS = (
-    "api", "backbone", "benchmark", "config", "data", "devices", "encoder", "evaluation", "files", "heads", "inference",
-    "lean", "model", "ops", "pictures", "prediction", "profile", "structures", "tasks", "training", "weights", "zoo",
+    "api", "backbone", "benchmark", "config", "data", "devices", "encoder", "evaluation", "export", "files", "heads",
+    "inference", "lean", "model", "ops", "pictures", "prediction", "profile", "structures", "tasks", "training",
+    "weights", "zoo",
 )  # fmt: skip
 """what documented calls such as `piip.config.DINO` begin with, imported on first use"""
 

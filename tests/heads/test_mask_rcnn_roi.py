@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, _level
+from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, level_of_boxes
 from piip.inference.roi_products import RoIAlignByProducts, align_by_products
 
 
@@ -16,7 +16,7 @@ def maps(batch: int = 2, side: int = 512, channels: int = 3) -> list[torch.Tenso
 )
 def test_level_of_a_box(side: float, level: int) -> None:
     boxes = torch.tensor([[5.0, 7.0, 5 + side, 7 + side], [5.0, 7.0, 5 + side * 2, 7 + side / 2]])
-    assert _level(boxes).tolist() == [level, level]
+    assert level_of_boxes(boxes).tolist() == [level, level]
 
 
 def test_every_region_is_read_from_its_level_and_image() -> None:
@@ -94,7 +94,7 @@ def test_corners_are_not_rounded_under_autocast() -> None:
 
 def test_other_strides_move_the_levels() -> None:
     boxes = torch.tensor([[0.0, 0.0, 97.0, 97.0], [0.0, 0.0, 99.0, 99.0]])
-    assert _level(boxes, (3.5, 7, 14, 28)).tolist() == [0, 1]
+    assert level_of_boxes(boxes, (3.5, 7, 14, 28)).tolist() == [0, 1]
     levels = [torch.randn(1, 3, 40, 40) for _ in range(4)]
     aligned = RoIAlign(7, (3.5, 7, 14, 28))(levels, [boxes])
     for index in range(2):

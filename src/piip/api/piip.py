@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from piip.api.evaluating import Evaluating
+from piip.api.exporting import Exporting
 from piip.api.predicting import Predicting
 from piip.api.sharing import Sharing
 from piip.api.training import Training
 
 
-class PIIP(Predicting, Training, Evaluating, Sharing):
+class PIIP(Predicting, Training, Evaluating, Exporting, Sharing):
     """A PIIP model by name, from saved weights, or from a config.
 
     Args:

@@ -50,7 +50,7 @@ class WindowBlock(nn.Module):
     def _attend(self, tokens: Tensor, size: Size, rotary: Tensor | None) -> Tensor:
         if self.window is None:
             return self._attention(tokens, rotary)
-        batch, prefix_tokens = len(tokens), self.prefix_tokens
+        batch, prefix_tokens = tokens.shape[0], self.prefix_tokens
         prefix, patches = tokens[:, :prefix_tokens], tokens[:, prefix_tokens:]
         windows = to_windows(patches, size, self.window)
         if rotary is not None:

@@ -68,7 +68,7 @@ class ViTBranch(nn.Module):
         positions = self.positions(size)
         if positions is not None:
             tokens = tokens + positions.to(tokens.dtype)
-        prefix = self._prefix(len(images))
+        prefix = self._prefix(images.shape[0])
         if prefix is not None:
             prefix = self.vit.norm_pre(prefix.to(tokens.dtype))
         return BranchState(self.vit.norm_pre(tokens), size, prefix)

@@ -1,9 +1,9 @@
 """The command line: `piip train | val | predict | serve | models | settings | info | benchmark | ...`.
 
 A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
-1 some images could not be read, 2 wrong use or wrong input (one line says what), 3 a training ended by something
-unforeseen, such as too little memory (one line says what to change), 4 anything else unforeseen (one line, and a log
-file with the details), 128 + n ended by signal n.
+1 some images could not be read, or an exported file is unlike its model, 2 wrong use or wrong input (one line says
+what), 3 a training ended by something unforeseen, such as too little memory (one line says what to change), 4 anything
+else unforeseen (one line, and a log file with the details), 128 + n ended by signal n.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from piip.cli import benchmark, convert, data, demo, info, models, predict, serve, settings, train, val
+from piip.cli import benchmark, convert, data, demo, export, info, models, predict, serve, settings, train, val
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
 from piip.console import Terminal, say
@@ -34,6 +34,7 @@ app.command()(settings.settings)
 app.command()(info.info)
 app.command()(benchmark.benchmark)
 app.command()(convert.convert)
+app.command()(export.export)
 app.command()(demo.demo)
 
 data_app = typer.Typer(help="Look at data sets, and convert them.", no_args_is_help=True)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from piip.cli.options import Device, show
 
 
 def benchmark(
-    name: Annotated[str, typer.Argument(help="Name of a model (random weights), or a path to weights.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a model (random weights), or a path to weights, or an exported file.")
+    ],
     size: Annotated[int | None, typer.Option(help="Side of the image in pixels; default: as published.")] = None,
-    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(help="Images at a time; default: 1, or as an exported file takes them.")
+    ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
     train_: Annotated[bool, typer.Option("--train", help="Forward and backward, not inference.")] = False,
     fold: Annotated[bool, typer.Option(help="Fold linear maps for inference, as `predict` does.")] = True,
@@ -22,11 +28,26 @@ def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print one object, see docs/speed.md.")] = False,
 ) -> None:
     """Measure seconds, multiply-adds, memory and the share of the machine's roof, and where the time goes."""
-    from piip.benchmark import benchmark as measure
-    from piip.benchmark.table import report
+    from piip.export.exported import is_exported
 
-    figures = measure(name, size, batch, compile_, train_, fold, rounds, device)
+    if is_exported(name):
+        if size is not None or compile_ or train_ or not fold or device not in (None, "cpu"):
+            raise ValueError(f"{name}: an exported file is measured as it is, on the CPU: only --batch and --rounds")
+        figures, lines = _of_a_file(name, batch, rounds)
+    else:
+        from piip.benchmark import benchmark as measure
+        from piip.benchmark.table import report
+
+        figures = measure(name, size, batch or 1, compile_, train_, fold, rounds, device)
+        lines = report(figures)
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    show(report(figures))
+    show(lines)
+
+
+def _of_a_file(name: str, batch: int | None, rounds: int) -> tuple[dict[str, Any], Iterable[RenderableType]]:
+    from piip.export.speed import benchmark_exported, report
+
+    figures = benchmark_exported(name, batch, rounds)
+    return figures, report(figures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,13 +25,12 @@ from piip.cli.options import (
 )
 from piip.console import say
 
+if TYPE_CHECKING:
+    from piip.prediction.options import Options
+    from piip.prediction.predictor import Predictor
+
+USUAL_FOLDER = Path("runs/predict")
 FROM_STDIN = "-"
-
-
-def classes_of(text: str | None) -> list[str | int] | None:
-    """Names and numbers with commas between them."""
-    names = None if text is None else [name.strip() for name in text.split(",")]
-    return None if names is None else [int(name) if name.isdecimal() else name for name in names]
 
 
 def predict(
@@ -68,9 +67,6 @@ def predict(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the Ith of N parts of the images, in a folder of its own.")
     ] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Detection: only these classes, names or numbers with commas between.")
-    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each image.")] = False,
     model_name: OfficialModel = None,
 ) -> None:
@@ -79,11 +75,10 @@ def predict(
     Each image is written when it is done: its picture, and a line of predictions.jsonl, from which predictions.json is
     made at the end.
     """
-    from piip.api import PIIP
     from piip.cli.progress import Progress
+    from piip.export.exported import is_exported
     from piip.files import free_folder
     from piip.prediction.bulk import Keeping, write_all
-    from piip.prediction.files import USUAL_FOLDER
     from piip.prediction.listing import Shard, from_lines
     from piip.prediction.options import Options
     from piip.prediction.sources import images_of
@@ -91,24 +86,22 @@ def predict(
     options = Options.of(
         conf=conf, batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
         image_size=image_size_of(image_size), detections=detections, max_pixels=max_pixels,
-        classes=classes_of(classes),
     )  # fmt: skip
     part = Shard() if shard is None else Shard.of(shard)
     if output is None and (resume or shard is not None):
         raise ValueError("--resume and --shard need --output, the folder of the results")
     images = from_lines(sys.stdin) if sources == [FROM_STDIN] else images_of(sources, recursive)
     path = weights_path(weights, model_name)
-    model = PIIP(path, device)
-    if sizes is not None:
-        model = model.with_sizes(sizes_of(sizes))
-    if window is not None:
-        model.use_windows(window or None)
+    if is_exported(path):
+        predictor = _of_a_file(path, options, device=device, window=window, sizes=sizes)
+    else:
+        predictor = _of_a_model(path, options, device, window, sizes)
     folder = free_folder(USUAL_FOLDER) if output is None else output
     if shard is not None:
         folder = folder / part.name
     keeping = Keeping(pictures, resume, part, {"weights": str(path), "window": window, "sizes": sizes})
     with Progress(images, part, quiet) as progress:
-        written = write_all(model.predictor(options.precision), images, folder, options, keeping, progress.tell)
+        written = write_all(predictor, images, folder, options, keeping, progress.tell)
     for name, reason in written.failures:
         say(err, f"skipped {name}: {reason}", "yellow")
     what = "pictures and JSON are" if pictures else "JSON is"
@@ -116,3 +109,25 @@ def predict(
     if written.failures:
         say(err, f"{len(written.failures)} images could not be read")
         raise typer.Exit(1)
+
+
+def _of_a_model(path: Path, options: Options, device: str | None, window: int | None, sizes: str | None) -> Predictor:
+    from piip.api import PIIP
+
+    model = PIIP(path, device)
+    if sizes is not None:
+        model = model.with_sizes(sizes_of(sizes))
+    if window is not None:
+        model.use_windows(window or None)
+    return model.predictor(options.precision)
+
+
+def _of_a_file(path: Path, options: Options, **settled: object) -> Predictor:
+    """The predictor of an exported file; ValueError for what is settled in it."""
+    from piip.export.exported import load_exported
+
+    if given := [f"--{name}" for name, value in settled.items() if value not in (None, "cpu")]:
+        raise ValueError(f"{path}: an exported file runs as it is, without {', '.join(given)}")
+    exported = load_exported(path)
+    exported.check_options(options)
+    return exported.predictor

@@ -32,7 +32,7 @@ def from_windows(windows: Tensor, size: Size, window: int) -> Tensor:
 
 def join_prefix(windows: Tensor, prefix: Tensor) -> Tensor:
     """A copy of each image's prefix tokens [B, K, C] before its windows [B * n, N, C] -> [B * n, K + N, C]."""
-    copies = prefix.repeat_interleave(len(windows) // len(prefix), dim=0)
+    copies = prefix.repeat_interleave(windows.shape[0] // prefix.shape[0], dim=0)
     return torch.cat((copies, windows), dim=1)
 
 

@@ -57,7 +57,12 @@ def geometry(
     device: torch.device,
 ) -> Geometry:
     """`Geometry` of levels over a batch of images of `image_sizes`, padded to one size."""
-    limits = constants([side for size in image_sizes for side in size], device).view(-1, 2)  # [B, 2]
+    limits = constants([side for size in image_sizes for side in size], device).view(-1, 2)
+    return geometry_within(sizes, limits, padded, channels, temperature)
+
+
+def geometry_within(sizes: Sequence[Size], limits: Tensor, padded: Size, channels: int, temperature: float) -> Geometry:
+    """The same for images whose sizes (height, width) are a tensor, `limits` [B, 2] float32."""
     valid, padding, positions = [], [], []
     for height, width in sizes:
         rows = _valid_cells(limits[:, 0], padded[0], height)  # [B, h]

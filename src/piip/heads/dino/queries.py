@@ -53,7 +53,7 @@ class QuerySelection(nn.Module):
         best = logits.detach().amax(dim=-1).topk(count, dim=1).indices[..., None]  # [B, Q, 1]
         chosen = tokens.gather(1, best.expand(-1, -1, tokens.shape[-1]))
         boxes = (self.boxes(chosen) + proposals.gather(1, best.expand(-1, -1, 4))).sigmoid()
-        content = self.content.weight[:count].expand(len(memory), -1, -1)
+        content = self.content.weight[:count].expand(memory.shape[0], -1, -1)
         return Selected(content, boxes, logits.gather(1, best.expand(-1, -1, logits.shape[-1])))
 
 

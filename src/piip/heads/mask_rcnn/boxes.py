@@ -27,15 +27,19 @@ def encode(boxes: Tensor, references: Tensor, stds: Sequence[float]) -> Tensor:
 
 def decode(deltas: Tensor, references: Tensor, stds: Sequence[float], image_size: Size) -> Tensor:
     """Boxes [N, K, 4] from offsets [N, K, 4] to `references` [N, 4], clipped to the image."""
+    height, width = image_size
+    (x1, y1), (x2, y2) = (corner.unbind(-1) for corner in corners(deltas, references, stds))
+    clipped = (x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height))
+    return torch.stack(clipped, dim=-1)
+
+
+def corners(deltas: Tensor, references: Tensor, stds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """As `decode`, not clipped: top left and bottom right corners [N, K, 2] (x, y)."""
     deltas = deltas.float() * constants(stds, deltas.device)
     centre, side = _centre_and_side(references.float()[:, None])
     new_centre = centre + deltas[..., :2] * side
     half = side * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
-    height, width = image_size
-    x1, y1 = (new_centre - half).unbind(-1)
-    x2, y2 = (new_centre + half).unbind(-1)
-    corners = (x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height))
-    return torch.stack(corners, dim=-1)
+    return new_centre - half, new_centre + half
 
 
 def _centre_and_side(boxes: Tensor) -> tuple[Tensor, Tensor]:

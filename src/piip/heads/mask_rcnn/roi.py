@@ -32,7 +32,7 @@ class RoIAlign(nn.Module):
         image = torch.cat([torch.full((len(box), 1), float(i), device=box.device) for i, box in enumerate(boxes)])
         corners = torch.cat(boxes).float()
         rois = torch.cat((image, corners), dim=1)
-        level_of = _level(corners, self.strides)
+        level_of = level_of_boxes(corners, self.strides)
         order = level_of.argsort(stable=True)
         counts = torch.stack([(level_of == index).sum() for index in range(len(self.strides))]).tolist()
         rows = order.split(counts)
@@ -50,7 +50,8 @@ class RoIAlign(nn.Module):
         return aligned.to(level.dtype)
 
 
-def _level(boxes: Tensor, strides: Sequence[float] = STRIDES) -> Tensor:
+def level_of_boxes(boxes: Tensor, strides: Sequence[float] = STRIDES) -> Tensor:
+    """[N] int64: the level that each of the boxes [N, 4] is read from."""
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
     level = torch.floor(torch.log2(side / (FINEST_CELLS * strides[0]) + 1e-6))
     return level.clamp(0, len(strides) - 1).long()

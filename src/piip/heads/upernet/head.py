@@ -13,7 +13,7 @@ from piip.backbone.merge import resize
 from piip.heads.head import Folding, Head
 from piip.heads.upernet.decoder import ConvNormReLU, UperNetDecoder, classifier
 from piip.heads.upernet.labels import padded_labels, winners
-from piip.heads.upernet.windows import slide
+from piip.heads.upernet.windows import whole_or_in_windows
 from piip.structures import IGNORED, Batch, Prediction, Size, size_of
 
 FeaturesOf = Callable[[Tensor], list[Tensor]]
@@ -79,18 +79,7 @@ class UperNetHead(Head[Tensor]):
     def logits(self, features_of: FeaturesOf, batch: Batch) -> list[Tensor]:
         """Class logits [K, h, w] float32 of each image without its padding, from the whole image or from windows."""
 
-        def logits_of(images: Tensor) -> Tensor:
-            return resize(self(features_of(images)).float(), size_of(images))
-
-        images, window, stride = batch.images, self.config.window, self.config.window_stride
-        if window is None:
-            each = zip(logits_of(images), batch.image_sizes, strict=True)
-            return [logits[:, :height, :width] for logits, (height, width) in each]
-        least, results = self.smallest_image, []
-        for image, (height, width) in zip(images, batch.image_sizes, strict=True):
-            own = image[:, : max(height, least), : max(width, least)]
-            results.append(slide(logits_of, own, window, stride, at_once=len(images))[:, :height, :width])
-        return results
+        return whole_or_in_windows(lambda images: self(features_of(images)), batch, self.config, self.smallest_image)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum over the annotated pixels, divided by the number of all pixels, as the reference does.

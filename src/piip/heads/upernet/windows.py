@@ -7,7 +7,31 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from piip.structures import Size, size_of
+from piip import config
+from piip.backbone.merge import resize
+from piip.structures import Batch, Size, size_of
+
+
+def whole_or_in_windows(
+    decoded: Callable[[Tensor], Tensor], batch: Batch, head: config.UperNet, least: int
+) -> list[Tensor]:
+    """Class logits [K, h, w] float32 of each image without its padding, from the whole image or from windows.
+
+    `decoded` images [B, 3, h, w] are logits [B, K, *, *] at any size; `least`: side that they need of their padding.
+    """
+
+    def logits_of(images: Tensor) -> Tensor:
+        return resize(decoded(images).float(), size_of(images))
+
+    if head.window is None:
+        each = zip(logits_of(batch.images), batch.image_sizes, strict=True)
+        return [logits[:, :height, :width] for logits, (height, width) in each]
+    results = []
+    for image, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
+        own = image[:, : max(height, least), : max(width, least)]
+        logits = slide(logits_of, own, head.window, head.window_stride, at_once=len(batch.images))
+        results.append(logits[:, :height, :width])
+    return results
 
 
 def slide(logits_of: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int, at_once: int) -> Tensor:
