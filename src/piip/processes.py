@@ -7,16 +7,42 @@ collective, which all of them must reach.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+Part = TypeVar("Part")
+PEER_MINUTES = 30.0
+"""how long one waits for the others"""
+_asked: Callable[[], bool] = bool
+"""whether this process was asked to stop; see `stoppable`"""
 _counts = True
 """whether what this process counts is part of the sums; see `uncounted`"""
+
+
+class StoppedTogether(BaseException):
+    """One of the processes that share a piece of work was asked to stop it; no error, so that no `except` keeps it."""
+
+
+def join(cpu: bool) -> None:
+    """Get to know the others that a launcher started beside this process, if any; on GPUs, each takes its own."""
+    if launched() == 1 or _at_work():
+        return
+    gpu = not cpu and torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(minutes=PEER_MINUTES))
+
+
+def leave() -> None:
+    """Part from the others, when nothing is left to do together."""
+    if _at_work():
+        dist.destroy_process_group()
 
 
 def count() -> int:
@@ -83,6 +109,36 @@ def gathered(mine: Any) -> list[Any]:
     found: list[Any] | None = [None] * count() if rank() == 0 else None
     dist.gather_object(mine, found)
     return found or []
+
+
+@contextmanager
+def stoppable(asked: Callable[[], bool]) -> Iterator[None]:
+    """Inside, `until_asked` ends when `asked` says so, and `found_by_all` raises StoppedTogether."""
+    global _asked  # noqa: PLW0603
+    _asked = asked
+    try:
+        yield
+    finally:
+        _asked = bool
+
+
+def until_asked(parts: Iterable[Part]) -> Iterator[Part]:
+    """All of `parts`, or as many as there is time for before this process is asked to stop."""
+    for part in parts:
+        if _asked():
+            return
+        yield part
+
+
+def found_by_all(mine: Part) -> list[Part]:
+    """What all processes found of a piece of work, on the main one; nothing on the others.
+
+    Raises StoppedTogether, on every process, if one was asked to stop.
+    """
+    found = gathered((_asked(), mine))
+    if from_main(any(asked for asked, _ in found)):
+        raise StoppedTogether
+    return [part for _, part in found]
 
 
 def from_main(mine: Any) -> Any:

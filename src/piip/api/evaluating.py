@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piip import tasks
+from piip import processes, tasks
 from piip.api.held import Held
 from piip.config import ImageSize
 from piip.console import Terminal, say
@@ -34,7 +34,8 @@ class Evaluating(Held):
     ) -> Metrics:
         """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
 
-        The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size.
+        The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size. Several
+        processes of torch.distributed that all call this share the images.
         `image_size`: the limit of the longer side of the network's input in pixels, or "native" for images as they
         are; the model's own without it.
 
@@ -43,11 +44,12 @@ class Evaluating(Held):
             ValueError: `output` holds files that would be written over.
         """
         tasks.require_pairing(self.config, data)
-        if output is not None:
+        if output is not None and processes.rank() == 0:
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
+        processes.from_main(None)  # nobody writes before that is known
         task = tasks.of(self.config)
         opened = task.open_split(data, split)
-        opened = tasks.leave_out(opened, undecodable((image.path for image in opened.images), workers > 0), "val")
+        opened = tasks.leave_out(opened, _undecodable([image.path for image in opened.images], workers), "val")
         if split != "train":
             tasks.require_enough(split, opened)
         line = tasks.in_a_line({split: opened})
@@ -59,8 +61,16 @@ class Evaluating(Held):
         if output is None:
             return task.evaluate(model, opened, batch_size, workers, precision)
         metrics = task.evaluate_to_folder(model, opened, Path(output), batch_size, workers, precision)
-        if line is not None:
+        if line is not None and processes.rank() == 0:
             tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
         return metrics
 
     evaluate = val
+
+
+def _undecodable(files: list[Path], workers: int) -> dict[Path, str]:
+    """Those that cannot be decoded, and why; each of several processes looks at a part."""
+    rank, world = processes.rank(), processes.count()
+    parts = processes.gathered(undecodable(files[rank::world], workers > 0, bar=rank == 0))
+    broken: dict[Path, str] = processes.from_main({file: why for part in parts for file, why in part.items()})
+    return broken

@@ -9,13 +9,16 @@ import typer
 
 from piip.cli.options import (
     Device,
+    Devices,
     ImageSize,
     OfficialModel,
     Precision,
+    Processes,
     Sizes,
     Weights,
     Window,
     image_size_of,
+    in_processes,
     out,
     sizes_of,
     weights_path,
@@ -34,6 +37,8 @@ def val(
     batch_size: int = 1,
     workers: int = 2,
     device: Device = None,
+    processes: Processes = None,
+    devices: Devices = None,
     precision: Precision = "fp32",
     window: Window = None,
     image_size: ImageSize = None,
@@ -41,14 +46,17 @@ def val(
     model_name: OfficialModel = None,
 ) -> None:
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
+    in_processes(processes, devices, device)
     from piip import tasks
     from piip.api import PIIP
     from piip.files import free_folder
+    from piip.processes import from_main, join, leave
     from piip.weights.files import find_weights
 
+    join(cpu=device == "cpu")
     released = weights_path(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
-    folder = output or free_folder(home / f"{split}-{data.resolve().name}", "-")
+    folder = from_main(output or free_folder(home / f"{split}-{data.resolve().name}", "-"))
     size = image_size_of(image_size)
     model = PIIP(released, device)
     if sizes is not None:
@@ -58,4 +66,5 @@ def val(
     metrics = model.val(data, split, folder, batch_size, workers, precision, size)  # type: ignore[arg-type]
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)
+    leave()
     say(out, f"metrics, results and pictures are in {folder}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import RenderableType
 
-from piip import config
+from piip import config, processes
 from piip.data.batches import eval_loader
 from piip.data.classification.augmentation import ClassAugmentation
 from piip.data.classification.dataset import ClassificationDataset
@@ -107,21 +107,37 @@ def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
     return draw_class_batch(batch, described.preprocess, described.classes)
 
 
-def predict_all(predictor: Predictor, data: ClassData, batch_size: int, workers: int) -> Iterator[Prediction]:
-    """Predictions for every image of `data`, in its order."""
+def predict_all(
+    predictor: Predictor, data: ClassData, batch_size: int, workers: int
+) -> Iterator[tuple[int, Prediction]]:
+    """(position in `data`, prediction) of every image of this process's share."""
     dataset = ClassificationDataset(data, ClassTestTransform(predictor.model.config.preprocess))
     multiple, smallest = predictor.padding
-    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest):
-        yield from predictor.run(batch)
+    share = (processes.rank(), processes.count())
+    loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest)
+    for batch in processes.until_asked(loader):
+        yield from zip(batch.indices, predictor.run(batch), strict=True)
 
 
 def evaluate(
     model: PIIPModel, data: ClassData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
 ) -> ClassMetrics:
     """Accuracy of `model` on `data`, on the model's device."""
-    data = in_label_order(model.config, data)
+    return _measured(model, in_label_order(model.config, data), batch_size, workers, precision)[0]
+
+
+def _measured(
+    model: PIIPModel, data: ClassData, batch_size: int, workers: int, precision: Precision
+) -> tuple[ClassMetrics, list[Prediction]]:
+    """The metrics; and the predictions for all images in the order of `data`, on the main process."""
     predictor = Predictor(model, next(model.parameters()).device, precision)
-    return evaluation.evaluate(predict_all(predictor, data, batch_size, workers), data)
+    shares = processes.found_by_all(dict(predict_all(predictor, data, batch_size, workers)))
+    metrics, predictions = None, list[Prediction]()
+    if processes.rank() == 0:
+        found = {index: prediction for share in shares for index, prediction in share.items()}
+        predictions = [found[index] for index in range(len(data.images))]
+        metrics = evaluation.evaluate(predictions, data)
+    return processes.from_main(metrics), predictions
 
 
 def evaluate_to_folder(
@@ -136,9 +152,9 @@ def evaluate_to_folder(
     from piip.evaluation.plots import plot_matrix
 
     data = in_label_order(model.config, data)
-    predictor = Predictor(model, next(model.parameters()).device, precision)
-    predictions = list(predict_all(predictor, data, batch_size, workers))
-    metrics = evaluation.evaluate(predictions, data)
+    metrics, predictions = _measured(model, data, batch_size, workers, precision)
+    if processes.rank() > 0:
+        return metrics
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
     write_json(output / "predictions.json", _listed(predictions, data))

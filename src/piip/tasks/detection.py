@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import RenderableType
 
-from piip import config
+from piip import config, processes
 from piip.console import Terminal, say
 from piip.data.batches import eval_loader
 from piip.data.detection.augmentation import Augmentation
@@ -105,21 +105,23 @@ def training_set(
 def predict_all(
     predictor: Predictor, data: CocoData, batch_size: int, workers: int
 ) -> Iterator[tuple[int, Prediction]]:
-    """(position in `data`, prediction) of every image, those of one padded size together."""
+    """(position in `data`, prediction) of every image of this process's share, those of one padded size together."""
     preprocess = predictor.model.config.preprocess
     dataset = DetectionDataset(data, TestTransform(preprocess), seed=0, masks=False)
     sizes = [size_in_tests(image.size, preprocess) for image in data.images]
     multiple, smallest = predictor.padding
-    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
+    share = (processes.rank(), processes.count())
+    loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest, sizes=sizes)
+    for batch in processes.until_asked(loader):
         yield from zip(batch.indices, predictor.run(replace(batch, paste_masks=False)), strict=True)
 
 
-def coco_results(found: Iterable[tuple[int, Prediction]], data: CocoData) -> list[CocoResult]:
-    """Predictions of all images in any order as COCO results in that of `data`; only run lengths of masks are kept."""
-    by_image: dict[int, list[CocoResult]] = {}
-    for index, prediction in found:
-        by_image[index] = evaluation.to_coco_results([prediction], replace(data, images=[data.images[index]]))
-    return [result for index in range(len(data.images)) for result in by_image[index]]
+def by_image(found: Iterable[tuple[int, Prediction]], data: CocoData) -> dict[int, list[CocoResult]]:
+    """The COCO results of each image by its position in `data`; only run lengths of masks are kept."""
+    return {
+        index: evaluation.to_coco_results([prediction], replace(data, images=[data.images[index]]))
+        for index, prediction in found
+    }
 
 
 def evaluate(
@@ -133,10 +135,16 @@ def evaluate(
 def _measured(
     model: PIIPModel, data: CocoData, batch_size: int, workers: int, precision: Precision
 ) -> tuple[CocoMetrics, list[CocoResult]]:
+    """The metrics; and the results of all images in the order of `data`, on the main process."""
     predictor = Predictor(model, next(model.parameters()).device, precision)
-    results = coco_results(predict_all(predictor, data, batch_size, workers), data)
-    masks = data.has_masks and _predicts_masks(model.config)
-    return evaluation.evaluate_results(results, data, masks=masks), results
+    shares = processes.found_by_all(by_image(predict_all(predictor, data, batch_size, workers), data))
+    metrics, results = None, list[CocoResult]()
+    if processes.rank() == 0:
+        found = {index: results for share in shares for index, results in share.items()}
+        results = [result for index in range(len(data.images)) for result in found[index]]
+        masks = data.has_masks and _predicts_masks(model.config)
+        metrics = evaluation.evaluate_results(results, data, masks=masks)
+    return processes.from_main(metrics), results
 
 
 def evaluate_to_folder(
@@ -147,6 +155,8 @@ def evaluate_to_folder(
 
     data = in_label_order(model.config, data)
     metrics, results = _measured(model, data, batch_size, workers, precision)
+    if processes.rank() > 0:
+        return metrics
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
     write_json(output / "predictions.json", results)

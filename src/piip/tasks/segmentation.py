@@ -10,7 +10,7 @@ import numpy as np
 import pydantic
 from rich.console import RenderableType
 
-from piip import config
+from piip import config, processes
 from piip.config.errors import problems
 from piip.data.batches import eval_loader
 from piip.data.opening import evaluated
@@ -118,12 +118,17 @@ def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
 def predict_all(
     predictor: Predictor, data: MaskData, batch_size: int, workers: int
 ) -> Iterator[tuple[int, np.ndarray, Prediction]]:
-    """(position in `data`, annotated labels, prediction) of every image, those of one padded size together."""
+    """(position in `data`, annotated labels, prediction) of every image of this process's share.
+
+    Those of one padded size come together.
+    """
     preprocess = predictor.model.config.preprocess
     dataset = SegmentationDataset(data, MaskTestTransform(preprocess))
     sizes = [size_in_tests(image.size, preprocess) for image in data.images]
     multiple, smallest = predictor.padding
-    for batch in eval_loader(dataset, batch_size, workers, pad_multiple=multiple, smallest=smallest, sizes=sizes):
+    share = (processes.rank(), processes.count())
+    loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest, sizes=sizes)
+    for batch in processes.until_asked(loader):
         for index, labels, prediction in zip(batch.indices, batch.targets, predictor.run(batch), strict=True):
             yield index, labels.numpy(), prediction
 
@@ -136,7 +141,13 @@ def evaluate(
     predictor = Predictor(model, next(model.parameters()).device, precision)
     found = predict_all(predictor, data, batch_size, workers)
     pairs = ((labels, prediction["labels"].numpy()) for _, labels, prediction in found)
-    return evaluation.evaluate(pairs, data.classes)
+    return _of_all(evaluation.evaluate(pairs, data.classes))
+
+
+def _of_all(mine: SegmentationMetrics) -> SegmentationMetrics:
+    """The metrics of all processes' images."""
+    shares = processes.found_by_all(mine.confusion)
+    return SegmentationMetrics(mine.classes, processes.from_main(sum(shares)))
 
 
 def evaluate_to_folder(
@@ -158,7 +169,9 @@ def evaluate_to_folder(
             result.save_mask(output / "masks" / names[index])
             yield labels, prediction["labels"].numpy()
 
-    metrics = evaluation.evaluate(pairs(), data.classes)
+    metrics = _of_all(evaluation.evaluate(pairs(), data.classes))
+    if processes.rank() > 0:
+        return metrics
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
     plot_matrix(metrics.confusion, data.classes, output / "confusion_matrix.png", percent=True)

@@ -113,7 +113,11 @@ class Task(Protocol):
     def evaluate(
         self, model: PIIPModel, data: Data, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
     ) -> Metrics:
-        """Measure `model` on `data`, on the model's device."""
+        """Measure `model` on `data`, on the model's device.
+
+        Several processes (`piip.processes`) share the images and all get the metrics; StoppedTogether if one of them
+        was asked to stop.
+        """
 
     def evaluate_to_folder(
         self,
@@ -124,7 +128,7 @@ class Task(Protocol):
         workers: int = 2,
         precision: Precision = "fp32",
     ) -> Metrics:
-        """Evaluate and write metrics, predictions and pictures into `output`."""
+        """Evaluate and write metrics, predictions and pictures into `output`, which several processes see."""
 
     def tables(self, metrics: Any) -> list[RenderableType]:
         """What `piip val` prints."""

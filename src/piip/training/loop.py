@@ -89,7 +89,8 @@ def train(
         settings: see there; on resume they must be those of the run, but for `settings.FREE_ON_RESUME`.
         output: the run folder. It must not hold a run yet, unless `resume`.
         evaluate: called on every process after an epoch, with the model (or its running average) in eval mode,
-            without gradients; the main process's numbers count. None: no evaluation.
+            without gradients; the main process's numbers count. It may share the work, see `piip.processes`. None: no
+            evaluation.
         best_metric: the key of `evaluate`'s result that decides; higher is better, but for a loss.
         resume: go on from `output`'s checkpoint, to the same result as if the run had not been interrupted.
         draw_batch: makes the pictures of the first batches, with their targets; None: no pictures.
@@ -120,7 +121,6 @@ def train(
             events.train_begin()
             stopped = train_epochs(run, data, report, stop, evaluate, best_metric, draw_batch)
             events.train_end()
-        accelerator.end_training()
     at = run.at
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
     best = folder.best if at.best is not None else None
@@ -316,7 +316,9 @@ def measure(run: Run, evaluate: Evaluate, best_metric: str, stop: StopRequest) -
     from accelerate.utils import broadcast_object_list
 
     shared: list[Row | None] = [None]
-    with suppress(Interrupted), stop.at_once(), torch.no_grad():
+    several = run.accelerator.num_processes > 1  # whoever leaves in the middle leaves the others waiting
+    until = processes.stoppable(lambda: bool(stop)) if several else stop.at_once()
+    with suppress(Interrupted, processes.StoppedTogether), until, torch.no_grad():
         metrics = evaluate(run.result_model.eval())
         if best_metric not in metrics:
             raise ValueError(f"best_metric {best_metric!r} is not among the evaluation's metrics: {', '.join(metrics)}")

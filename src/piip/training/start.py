@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 import torch
 
-from piip import config, tasks, zoo
+from piip import config, processes, tasks, zoo
 from piip.config.errors import problems
 from piip.console import Terminal, say
 from piip.devices import float32_by_default
@@ -168,8 +168,7 @@ def run(
     `opened` are the training data and those of the evaluation (None: none) where they were opened before, as they are
     for a new model's classes; else they are opened here. What was found in them is said, and listed in the folder.
 
-    Of several processes, each evaluates all of the validation data after an epoch (which keeps them in step without a
-    limit on how long it may take), and the main one alone has the last look and writes.
+    Several processes share the images of every evaluation; the main one alone writes what is said of all.
     """
     assert settings.data is not None
     task = tasks.of(model.config)
@@ -201,14 +200,16 @@ def run(
         result = train(model, train_data, settings, folder, measure, best_metric, resume, draw_batch, callbacks)
     with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes), stop_on_signal() as stop:
         best = load_model(result.best_weights or result.last_weights)
-        if result.end != "stopped" and val_data is not None and result.main_process:
+        if result.end != "stopped" and val_data is not None:
             best.to(next(model.parameters()).device)
+            until = processes.stoppable(lambda: bool(stop)) if processes.count() > 1 else stop.at_once()
             try:
-                with stop.at_once():
+                with until:
                     last_look(best, val_data, settings, folder / VAL_FOLDER)
-            except Interrupted:
+            except (Interrupted, processes.StoppedTogether):
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
+        processes.leave()
     return result, best
 
 
@@ -250,6 +251,8 @@ def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) 
     """Metrics, curves and pictures of the best weights on the validation data, written to `output`."""
     task = tasks.of(best.config)
     task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
+    if processes.rank() > 0:
+        return
     predictor = Predictor(best, next(best.parameters()).device, settings.precision)
     with Writer(output, predictor.kind, lists=False, replace=True) as pictures:
         for outcome in predictor.stream(task.image_paths(val_data, DRAWN_PREDICTIONS), conf=0.5):
