@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from piip import processes
+
 
 class Interrupted(BaseException):
     """The request to stop came where nothing is lost by stopping at once; no error, so that no `except` keeps it."""
@@ -77,6 +79,26 @@ class StopRequest:
         finally:
             self._at_once = False
             self._before = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """`at_once` for several processes: none may leave in the middle, all do between two parts of shared work."""
+        if processes.count() == 1:
+            with self.at_once():
+                yield
+            return
+        try:
+            with processes.stoppable(self._is_due):
+                yield
+        except processes.StoppedTogether:
+            raise Interrupted from None
+        finally:
+            self._before = None
+
+    def _is_due(self) -> bool:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.time_is_up = True
+        return bool(self)
 
     @contextmanager
     def _alarm(self) -> Iterator[None]:

@@ -316,9 +316,7 @@ def measure(run: Run, evaluate: Evaluate, best_metric: str, stop: StopRequest) -
     from accelerate.utils import broadcast_object_list
 
     shared: list[Row | None] = [None]
-    several = run.accelerator.num_processes > 1  # whoever leaves in the middle leaves the others waiting
-    until = processes.stoppable(lambda: bool(stop)) if several else stop.at_once()
-    with suppress(Interrupted, processes.StoppedTogether), until, torch.no_grad():
+    with suppress(Interrupted), stop.together(), torch.no_grad():
         metrics = evaluate(run.result_model.eval())
         if best_metric not in metrics:
             raise ValueError(f"best_metric {best_metric!r} is not among the evaluation's metrics: {', '.join(metrics)}")

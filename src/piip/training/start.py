@@ -202,11 +202,10 @@ def run(
         best = load_model(result.best_weights or result.last_weights)
         if result.end != "stopped" and val_data is not None:
             best.to(next(model.parameters()).device)
-            until = processes.stoppable(lambda: bool(stop)) if processes.count() > 1 else stop.at_once()
             try:
-                with until:
+                with stop.together():
                     last_look(best, val_data, settings, folder / VAL_FOLDER)
-            except (Interrupted, processes.StoppedTogether):
+            except Interrupted:
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
         processes.leave()
