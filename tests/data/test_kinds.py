@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from class_folders import write_classes, write_image
 from coco_records import CATEGORIES, annotation, image
+from drawn import pictures, write_voc
 from PIL import Image
 from tests.mask_sets import make_masks
 
-from piip.data.kinds import kind_of_data
+from piip.data.kinds import also_fits, kind_of_data, kinds_of_data
 from piip.data.report import DataError
 from piip.data.synthetic import make_scenes
 from piip.tasks import check_data
@@ -123,3 +124,20 @@ def test_undescribed_masks_say_so(tmp_path: Path) -> None:
     (masks / "classes.json").write_text('{"classes": {"0": [1], "1": "b"}}')
     with pytest.raises(DataError, match="names must be texts"):
         check_data(masks)
+
+
+def test_masks_that_nothing_describes_come_after_boxes(tmp_path: Path) -> None:
+    write_voc(pictures(), tmp_path / "Annotations", tmp_path / "JPEGImages")
+    (tmp_path / "SegmentationClass").mkdir()
+    Image.fromarray(np.zeros((40, 60), dtype=np.uint8)).save(tmp_path / "SegmentationClass" / "train_b.png")
+    assert kinds_of_data(tmp_path) == ["detection", "segmentation"]
+    assert any("data for segmentation" in note for note in also_fits(tmp_path))
+    (tmp_path / "classes.json").write_text('{"classes": ["background"]}')
+    assert kinds_of_data(tmp_path) == ["segmentation", "detection"]
+
+
+def test_images_inside_of_tables_are_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="images inside"):
+        kind_of_data(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from piip.config import Task
 from piip.data.classification import splits as classes
 from piip.data.detection import splits as objects
+from piip.data.layout import child_folder
 from piip.data.opening import existing
 from piip.data.report import DataError
 from piip.data.segmentation import folders as masks
@@ -62,7 +63,27 @@ def kinds_of_data(path: str | Path) -> list[Task]:
                             "or a table of classes (.csv)")  # fmt: skip
         return [found]
     kinds = [task for task, splits in FINDERS.items() if splits(path)]
+    if "detection" in kinds and "segmentation" in kinds and _undescribed(path):
+        kinds.sort(key="segmentation".__eq__)  # VOC's own folder: nothing says what its masks mean
+    if not kinds and (packed := _parquet(path)):
+        raise DataError(f"{path}: holds Hugging Face's .parquet files ({packed.name}, ...), with images inside, which "
+                        "are not read here; write them as files, for example with `datasets`: an image folder with "
+                        "metadata.jsonl")  # fmt: skip
     if not kinds:
         raise DataError(f"{path}: no data set recognised. Looked for {objects.LOOKED_FOR}, for {masks.LOOKED_FOR} and "
                         f"for {classes.LOOKED_FOR}")  # fmt: skip
     return kinds
+
+
+def _undescribed(path: Path) -> bool:
+    """Whether nothing says what the values of the masks mean; a description that is wrong says so itself."""
+    try:
+        return masks.read_description(path) is None and masks.ade20k_description(path) is None
+    except DataError:
+        return False
+
+
+def _parquet(path: Path) -> Path | None:
+    """A table with images inside, in the folder or in `data`, as the Hub has them."""
+    folders = (path, child_folder(path, ("data",)))
+    return next((file for folder in folders if folder for file in sorted(folder.glob("*.parquet"))), None)

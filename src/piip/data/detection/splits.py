@@ -134,7 +134,8 @@ def _coco_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = (file for file in folder.iterdir() if file.suffix.lower() == ".json" and not is_hidden(file.name))
-    return sorted(file for file in files if is_coco(file))
+    # LabelMe's are told first: there are thousands of them, with a picture in each
+    return sorted(file for file in files if not labelme.KIND.fits(file) and is_coco(file))
 
 
 def _image_folder(annotation_file: Path, root: Path) -> Path:

@@ -32,7 +32,7 @@ NAME = "LabelMe"
 
 def _is_one(file: Path) -> bool:
     text = beginning_of(file)
-    return text.lstrip().startswith("{") and bool(re.search(r'"shapes"\s*:\s*\[', text))
+    return text.lstrip().startswith("{") and bool(re.search(r'"shapes"\s*:\s*\[', text)) and '"images"' not in text
 
 
 KIND = Kind(("annotations", "labels", "json", "jsons", "labelme"), ".json", _is_one)
