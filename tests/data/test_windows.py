@@ -12,11 +12,20 @@ from tests import tiny
 import piip
 from piip.data import windows
 from piip.data.decode import ImageError, decode_image
-from piip.data.windows import FileImage, read_large
+from piip.data.windows import FileImage
 from piip.prediction.options import Options
 
 RGB = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 ENOUGH = 10_000
+
+
+def read_large(path: Path, max_pixels: int) -> np.ndarray:
+    """All of it, whoever else could read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("piip.data.decode.MAX_PIXELS", 0)
+        pixels = windows.read_large(path, max_pixels)
+    assert pixels is not None
+    return pixels
 
 
 def tiff(path: Path, values: np.ndarray, colours: list[ColorInterp] | None = None, **options: object) -> Path:
@@ -109,3 +118,15 @@ def test_predictions_go_beyond_the_limit_on_request(tmp_path: Path, monkeypatch:
     assert "more than max_pixels" in model.predict_report([path], max_pixels=6000).failures[0].reason
     with pytest.raises(ValueError, match="max_pixels 0: use a whole number, 1 or more"):
         Options.of(max_pixels=0)
+
+
+def test_what_is_missing_of_a_file_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, model = tmp_path / "x.jpg", piip.PIIP(tiny.model(), device="cpu")
+    Image.fromarray(RGB).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    (small,) = model.predict_report([path], max_pixels=ENOUGH).failures
+    assert "by windows" not in small.reason
+    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", 5000)
+    (large,) = model.predict_report([path], max_pixels=ENOUGH).failures
+    assert "by windows" in large.reason
+    assert "broken or truncated image" in large.reason

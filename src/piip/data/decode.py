@@ -287,7 +287,8 @@ def _check_size(size: tuple[int, int]) -> None:
         raise ImageError(f"{width} x {height} pixels, which is empty")
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ImageError(f"{width} x {height} pixels is too large; the limits are {MAX_PIXELS // 10**6} megapixels "
-                         f"and {MAX_SIDE} pixels a side, so scale it down or cut it in tiles")  # fmt: skip
+                         f"and {MAX_SIDE} pixels a side, so scale it down, cut it in tiles, or predict with "
+                         "--max-pixels")  # fmt: skip
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from piip.data import decode
 from piip.data.decode import TIFF_MARKS, ImageError
 from piip.structures import Size
 
@@ -25,8 +26,12 @@ DRIVERS = dict.fromkeys(TIFF_MARKS, "GTiff") | {b"\x89PNG": "PNG", b"\xff\xd8\xf
 KNOWN = ("uint8", "uint16")
 STRIP = 4_000_000
 """pixels of a strip of rows, where all of a file is read"""
-ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
-"""GDAL is not to look for files beside the image"""
+STRICT = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
+}
+"""GDAL is not to look for files beside the image, nor to fill up what is missing of a JPEG with grey"""
 UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -84,10 +89,18 @@ class FileImage:
             return np.zeros((area.height, area.width, 3), np.uint8)
         channels, alpha = self._channels
         try:
-            values = self._file.read([*channels, *alpha], window=area)
+            with _rasterio().Env(**STRICT):
+                values = self._file.read([*channels, *alpha], window=area)
         except Exception as error:  # whatever GDAL meets in a damaged file
             raise ImageError(f"{self.path}: broken or truncated image ({error})") from error
         return self._as_rgb(values, len(channels))
+
+    @property
+    def is_for_pillow(self) -> bool:
+        """Whether `data.decode` is to have the last word: within its limits, and no TIFF of other pixels."""
+        height, width = self.size
+        small = height * width <= decode.MAX_PIXELS and max(self.size) <= decode.MAX_SIDE
+        return small and self._file.driver != "GTiff"
 
     def whole(self) -> np.ndarray:
         """All of it, [H, W, 3] uint8, read in strips."""
@@ -124,9 +137,11 @@ class FileImage:
         self.close()
 
 
-def read_large(path: str | Path, max_pixels: int) -> np.ndarray:
-    """All pixels of a file, uint8 [H, W, 3], upright; see `FileImage`."""
+def read_large(path: str | Path, max_pixels: int) -> np.ndarray | None:
+    """All pixels of a file, uint8 [H, W, 3], upright, see `FileImage`; None where `is_for_pillow`."""
     with FileImage(path, max_pixels) as image:
+        if image.is_for_pillow:
+            return None
         pixels = image.whole()
         turn = UPRIGHT.get(image.orientation)
         return pixels if turn is None else np.ascontiguousarray(turn(pixels))
@@ -142,7 +157,7 @@ def _opened(path: Path) -> Any:
     if driver is None:
         raise ImageError(f"{path}: not a TIFF, PNG or JPEG, which alone can be read by windows")
     try:
-        with warnings.catch_warnings(), rasterio.Env(**ALONE):
+        with warnings.catch_warnings(), rasterio.Env(**STRICT):
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             return rasterio.open(os.path.abspath(path), driver=driver)
     except rasterio.errors.RasterioError as error:

@@ -95,7 +95,8 @@ def opened(source: Source, max_pixels: int | None = None) -> Opened | Failure:
         try:
             return Opened(source, decode_image(source))
         except ImageError as error:
-            return Failure(source, str(error)) if max_pixels is None else _opened_large(source, max_pixels)
+            found = Failure(source, str(error))
+            return found if max_pixels is None else _opened_large(found, max_pixels)
     if isinstance(source, bytes):
         return Opened(None, decode_image(source))
     if isinstance(source, PIL.Image.Image):
@@ -107,11 +108,13 @@ def opened(source: Source, max_pixels: int | None = None) -> Opened | Failure:
     raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
 
 
-def _opened_large(path: Path, max_pixels: int) -> Opened | Failure:
+def _opened_large(found: Failure, max_pixels: int) -> Opened | Failure:
+    """A file that could not be decoded, by windows; the same failure where that is not for it."""
     try:
-        return Opened(path, read_large(path, max_pixels))
+        pixels = read_large(found.path, max_pixels)
     except ImageError as error:
-        return Failure(path, str(error))
+        return Failure(found.path, f"{found.reason}; by windows: {error}")
+    return found if pixels is None else Opened(found.path, pixels)
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
