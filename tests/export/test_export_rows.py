@@ -14,8 +14,7 @@ from piip.export.exported import RUNTIMES
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
-QUICK: tuple[tuple[str, str, dict[str, Any]], ...] = (("classifier", "pt2", {"dynamic": True}),)
-SLOW: tuple[tuple[str, str, dict[str, Any]], ...] = (
+ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("mask_rcnn", "onnx", {"batch": 2}),
     ("mask_rcnn", "openvino", {}),
     ("mask_rcnn", "pt2", {"half": True, "image_size": (64, 96)}),
@@ -27,6 +26,7 @@ SLOW: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("upernet", "pt2", {"image_size": 96}),
     ("classifier", "onnx", {"dynamic": True}),
     ("classifier", "openvino", {}),
+    ("classifier", "pt2", {"dynamic": True}),
     ("upernet", "onnx", {"part": "backbone"}),
     ("mask_rcnn", "openvino", {"part": "backbone"}),
     ("dino", "pt2", {"part": "backbone"}),
@@ -37,11 +37,8 @@ def row(head: str, format: str, options: dict[str, Any]) -> str:
     return " ".join([head, format, *(f"{name}={value}" for name, value in options.items())])
 
 
-@pytest.mark.parametrize(
-    ("head", "format", "options"),
-    [pytest.param(*one, id=row(*one)) for one in QUICK]
-    + [pytest.param(*one, id=row(*one), marks=pytest.mark.slow) for one in SLOW],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "format", "options"), [pytest.param(*one, id=row(*one)) for one in ROWS])
 def test_a_file_says_what_its_model_says(head: str, format: str, options: dict[str, Any], tmp_path: Path) -> None:
     model = small(head)
     before = {name: value.clone() for name, value in model.state_dict().items()}
