@@ -128,6 +128,15 @@ def free_folder(path: Path, separator: str = "") -> Path:
     return found
 
 
+def free_file(path: Path) -> Path:
+    """`path`, or where that is taken the same with a number before its ending: a-2.jpg, a-3.jpg, ..."""
+    found, number = path, 1
+    while taken(found):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
+
+
 def _sync(path: Path) -> None:
     """Wait until `path` (a file or folder) is on the disk."""
     if os.name == "nt" and path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import overload
 
@@ -10,7 +11,8 @@ from typing_extensions import Self, Unpack
 
 from piip.api.held import Held
 from piip.data.decode import ImageError
-from piip.prediction.files import Writer, paths_among, saving
+from piip.files import free_folder
+from piip.prediction.files import USUAL_FOLDER, Writer, paths_among, saving
 from piip.prediction.options import FurtherOptions, Options, Precision, PredictOptions
 from piip.prediction.predictor import PredictionReport, Predictor
 from piip.prediction.results import RESULTS, AnyResult
@@ -19,6 +21,10 @@ from piip.prediction.sources import Files, Input, Many, Pixels, images_of, is_on
 
 class Predicting(Held):
     """A model that predicts."""
+
+    def __call__(self, source: Input, **options: Unpack[PredictOptions]) -> AnyResult | list[AnyResult]:
+        """As `predict`."""
+        return self.predict(source, **options)
 
     @overload
     def predict(  # type: ignore[overload-overlap] # an array is also a collection of arrays
@@ -37,7 +43,7 @@ class Predicting(Held):
         self,
         source: Input,
         conf: float | None = None,
-        save: str | Path | None = None,
+        save: str | Path | bool | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
         **further: Unpack[FurtherOptions],
@@ -53,6 +59,7 @@ class Predicting(Held):
             conf: lowest score of an object that counts, 0 to 1, usually 0.25; the other tasks have no use for it.
             save: a folder for annotated pictures, not that of the images. A picture is written as soon as it is
                 predicted; what is in the folder stays, and where a name is taken the new picture gets a number.
+                True: the next free one of runs/predict, runs/predict2, ...
             batch_size: images per forward pass, of one padded size, so that results do not depend on it; usually 1.
             precision: "fp32" (the usual), "bf16" or "fp16".
             further: other options of `piip.prediction.options.Options`, and names that hands know from elsewhere, such
@@ -75,7 +82,7 @@ class Predicting(Held):
         self,
         source: Input,
         conf: float | None = None,
-        save: str | Path | None = None,
+        save: str | Path | bool | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
         **further: Unpack[FurtherOptions],
@@ -84,12 +91,20 @@ class Predicting(Held):
         options = Options.of(conf=conf, batch_size=batch_size, precision=precision, **further)
         images = images_of(source, options.recursive)
         kind = RESULTS[self.config.task]
-        writer = None if save is None else Writer(Path(save), kind, paths_among(images), lists=False)
+        if save is True:
+            save = free_folder(USUAL_FOLDER)
+        writer = None if not save else Writer(Path(save), kind, paths_among(images), lists=False)
         outcomes = self.predictor(options.precision).outcomes(images, options)
         return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:
         """What `predict` runs, kept for the next call: it holds a folded copy of the model."""
+        if self._model is None:
+            warnings.warn(
+                f"{self.config.name} has random weights, and what it finds means nothing: train it, or load weights "
+                "by their path (pretrained=True fetches released ones)",
+                stacklevel=4,
+            )
         model, kept = self.model, self._predictor
         wanted = (model, model.config, precision, torch.device(self.device))
         if kept is None or (kept.model, kept.config, kept.precision, kept.device) != wanted:

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     from piip.prediction.options import Options
     from piip.prediction.predictor import Predictor
 
-USUAL_FOLDER = Path("runs/predict")
 FROM_STDIN = "-"
+
+
+def classes_of(text: str | None) -> list[str | int] | None:
+    """Names and numbers with commas between them."""
+    names = None if text is None else [name.strip() for name in text.split(",")]
+    return None if names is None else [int(name) if name.isdecimal() else name for name in names]
 
 
 def predict(
@@ -67,6 +72,9 @@ def predict(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the Ith of N parts of the images, in a folder of its own.")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Detection: only these classes, names or numbers with commas between.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each image.")] = False,
     model_name: OfficialModel = None,
 ) -> None:
@@ -79,6 +87,7 @@ def predict(
     from piip.export.exported import is_exported
     from piip.files import free_folder
     from piip.prediction.bulk import Keeping, write_all
+    from piip.prediction.files import USUAL_FOLDER
     from piip.prediction.listing import Shard, from_lines
     from piip.prediction.options import Options
     from piip.prediction.sources import images_of
@@ -86,6 +95,7 @@ def predict(
     options = Options.of(
         conf=conf, batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
         image_size=image_size_of(image_size), detections=detections, max_pixels=max_pixels,
+        classes=classes_of(classes),
     )  # fmt: skip
     part = Shard() if shard is None else Shard.of(shard)
     if output is None and (resume or shard is not None):

@@ -15,6 +15,7 @@ from piip.prediction.listing import ALL, Shard
 from piip.prediction.results import AnyResult, ResultKind
 from piip.prediction.sources import Failure, Source
 
+USUAL_FOLDER = Path("runs/predict")
 PICTURE = ".jpg"
 LONGEST_STEM = 240
 """bytes of a picture's name, which leaves room for a number and an ending"""

@@ -15,6 +15,7 @@ from piip.files import atomic_write, json_text
 from piip.pictures.colours import class_colour
 from piip.pictures.label_map import draw_labels, shares
 from piip.prediction.exports import save_picture, supervision_detections
+from piip.prediction.familiar import Familiar
 from piip.structures import Prediction, Size
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationResult:
+class SegmentationResult(Familiar):
     """The class of every pixel of one upright image."""
 
     labels: np.ndarray

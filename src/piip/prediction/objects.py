@@ -14,11 +14,12 @@ from torch import Tensor
 
 from piip import config
 from piip.data.object_masks import Masks
-from piip.files import json_text
+from piip.files import atomic_write, free_file, json_text
 from piip.heads.mask_rcnn.mask import kept_masks
 from piip.pictures.objects import draw_detections
 from piip.prediction.coco import CocoResult, detections_to_coco
 from piip.prediction.exports import save_picture, supervision_detections
+from piip.prediction.familiar import Boxes, DenseMasks, Familiar
 from piip.structures import Prediction, Size
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Result:
+class Result(Familiar):
     """The objects found in one image, best first; everything in pixels of the upright image, on the CPU.
 
     `len(result)` is the number of objects; `result[0]`, `result[:5]` and `result[result.scores > 0.5]` are
     results with some of them, and iterating gives one result per object.
     """
 
-    boxes: Tensor
-    """[N, 4] float32 (x1, y1, x2, y2)"""
+    boxes: Boxes
+    """[N, 4] float32 (x1, y1, x2, y2), a tensor that also has `.xyxy`, `.xywh`, `.conf`, `.cls`"""
     scores: Tensor
     """[N] float32, 0 to 1"""
     labels: Tensor
@@ -66,6 +67,7 @@ class Result:
     ) -> None:
         """`masks`: [N, H, W] bool, or as they are kept."""
         kept = Masks.of(masks) if isinstance(masks, Tensor) else masks
+        boxes = Boxes.of(boxes, scores, labels, (image.shape[0], image.shape[1]))
         for name, value in zip(
             ("boxes", "scores", "labels", "names", "image", "run_lengths", "path", "category_ids"),
             (boxes, scores, labels, names, image, kept, path, category_ids),
@@ -74,13 +76,13 @@ class Result:
             object.__setattr__(self, name, value)
 
     @cached_property
-    def masks(self) -> Tensor | None:
-        """[N, H, W] bool, made when it is first asked for; None for a model without masks.
+    def masks(self) -> DenseMasks | None:
+        """[N, H, W] bool, made when it is first asked for; a tensor that also has outlines, `.xy`. None without masks.
 
         A byte for each pixel and object: for hundreds in a large image use `run_lengths`, whose `crops()` give one
         object's pixels after the other.
         """
-        return None if self.run_lengths is None else self.run_lengths.dense()
+        return None if self.run_lengths is None else DenseMasks.of(self.run_lengths)
 
     @classmethod
     def of(
@@ -168,6 +170,38 @@ class Result:
                 entry["segmentation"] = {"size": [height, width], "counts": runs.tolist()}
         path = None if self.path is None else str(self.path)
         return {"path": path, "width": width, "height": height, "objects": objects}
+
+    def save_txt(self, path: str | Path, save_conf: bool = False) -> Path:
+        """Write YOLO labels, a line for each object: label, centre, width and height in parts of the image[, score].
+
+        What is in the file is written over.
+        """
+        lines = []
+        for label, box, score in zip(
+            self.labels.tolist(), self.boxes.xywhn.tolist(), self.scores.tolist(), strict=True
+        ):
+            numbers = [*box, score] if save_conf else box
+            lines.append(" ".join((str(label), *(f"{number:.6g}" for number in numbers))) + "\n")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(lines))
+        return path
+
+    def save_crop(self, folder: str | Path, name: str | None = None) -> list[Path]:
+        """Write the part of the image in each box to `folder`/CLASS/NAME.jpg, with a number where that is taken.
+
+        `name`: None: the image's. Boxes of no pixel are left out.
+        """
+        stem = name or ("image" if self.path is None else self.path.stem)
+        written = []
+        for label, box in zip(self.labels.tolist(), self.boxes.tolist(), strict=True):
+            left, top, right, bottom = (max(0, round(side)) for side in box)
+            crop = self.image[top:bottom, left:right]
+            if 0 not in crop.shape:
+                place = Path(folder) / "".join(c if c.isalnum() or c in " -_" else "_" for c in self.names[label])
+                written.append(save_picture(crop.copy, free_file(place / f"{stem}.jpg")))
+        return written
 
     def to_json(self) -> str:
         """`to_dict` as a JSON text."""

@@ -7,7 +7,7 @@ A new option is a field of `Options`, a line in `ALLOWED`, its other names in `A
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -36,6 +36,10 @@ def _whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def _class(value: object) -> bool:
+    return isinstance(value, str) or _whole(value)
+
+
 ALLOWED: dict[str, Allowed] = {
     "conf": Allowed(lambda value: _number(value) and 0 <= value <= 1, "use a number from 0 to 1"),
     "batch_size": Allowed(lambda value: _whole(value) and value >= 1, "use a whole number, 1 or more"),
@@ -52,6 +56,11 @@ ALLOWED: dict[str, Allowed] = {
     ),
     "workers": Allowed(lambda value: _whole(value) and value >= 0, "use a whole number, 0 or more"),
     "recursive": Allowed(lambda value: isinstance(value, bool), "use True or False"),
+    "classes": Allowed(
+        lambda value: value is None or (isinstance(value, list | tuple) and all(map(_class, value))),
+        "use a list of names or numbers of classes",
+    ),
+    "bgr": Allowed(lambda value: isinstance(value, bool), "use True or False"),
 }
 
 ALIASES: dict[str, str] = {
@@ -85,13 +94,15 @@ class FurtherOptions(TypedDict, total=False):
     workers: int | None
     num_workers: int | None
     recursive: bool | None
+    classes: Sequence[str | int] | None
+    bgr: bool | None
 
 
 class PredictOptions(FurtherOptions, total=False):
     """For type checkers: what `predict` may be told by keyword beside its source."""
 
     conf: float | None
-    save: str | Path | None
+    save: str | Path | bool | None
     batch_size: int | None
     precision: Precision | None
 
@@ -123,6 +134,10 @@ class Options:
     """processes that read files beside the model; results do not depend on it"""
     recursive: bool = False
     """of folders, the images in their folders too"""
+    classes: Sequence[str | int] | None = None
+    """detection: names or labels of those that are wanted; None: all"""
+    bgr: bool = False
+    """arrays have blue first, as OpenCV reads them"""
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():
@@ -151,6 +166,22 @@ class Options:
 
 
 NAMES = tuple(option.name for option in fields(Options))
+
+
+def labels_of(classes: Sequence[str | int] | None, names: Sequence[str]) -> list[int] | None:
+    """The labels of classes given by name or label; ValueError, with the near ones, for one that there is not."""
+    if classes is None:
+        return None
+    labels = []
+    for chosen in classes:
+        if isinstance(chosen, str) and chosen not in names:
+            near = difflib.get_close_matches(chosen, names, n=3) or names[:5]
+            raise ValueError(f"there is no class {chosen!r}; near are {', '.join(near)}")
+        label = names.index(chosen) if isinstance(chosen, str) else int(chosen)
+        if not 0 <= label < len(names):
+            raise ValueError(f"there is no class {label}: the model has {len(names)}, counted from 0")
+        labels.append(label)
+    return labels
 
 
 def meant(keyword: str) -> str:

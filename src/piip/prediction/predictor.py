@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from piip.data.samples import Sample
 from piip.heads.precision import predict_in_float32
 from piip.inference.copies import Version, version
 from piip.inference.current_copy import InferenceCopy, stored_in_half
-from piip.prediction.options import FurtherOptions, Options, Precision
+from piip.prediction.options import FurtherOptions, Options, Precision, labels_of
 from piip.prediction.reading import Prepared, Reader, in_order
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Failure, Source, images_of
@@ -155,7 +156,8 @@ class Predictor:
         transform = self.transform
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
-        read, newest = Reader(transform, pixels, options.max_pixels), Newest(self.inference, self.model)
+        labels_of(options.classes, self.config.classes)  # a wrong one is named before anything is run
+        read, newest = Reader(transform, pixels, options.max_pixels, options.bgr), Newest(self.inference, self.model)
         waiting: deque[_Waiting] = deque()
         for found in in_order(images, read, options.workers):
             waiting.append(self._waiting(found))
@@ -184,16 +186,28 @@ class Predictor:
         found = (image for image in waiting if image.outcome is None and image.size == size)
         images = list(islice(found, options.batch_size))
         read = [image.read for image in images if image.read is not None]
-        batch = self._batch(read, options) if read else None
+        if not read:
+            return
+        batch = self._batch(read, options)
         read.clear()
         for image in images:  # what the batch has is not needed twice
             image.read = image.read and image.read._replace(network_input=torch.empty(0))
-        predictions = [] if batch is None else self._run(batch, newest.get())
+        begun = time.perf_counter()
+        predictions = self._run(batch, newest.get())
+        each = 1000 * (time.perf_counter() - begun) / len(images)
         for image, prediction in zip(images, predictions, strict=True):
             assert image.read is not None
-            pixels, path = image.read.pixels.numpy(), image.read.path
-            image.outcome = self.kind.of(prediction, self.model.config, pixels, path, options.conf)
+            begun = time.perf_counter()
+            outcome = self._result(prediction, image.read, options)
+            image.outcome = outcome.timed(image.read.milliseconds, each, 1000 * (time.perf_counter() - begun))
             image.read = None
+
+    def _result(self, prediction: Prediction, prepared: Prepared, options: Options) -> AnyResult:
+        wanted = labels_of(options.classes, self.config.classes)
+        if wanted is not None and "boxes" in prediction:
+            chosen = torch.isin(prediction["labels"], torch.tensor(wanted, dtype=torch.int64))
+            prediction = {name: part[chosen] for name, part in prediction.items()}
+        return self.kind.of(prediction, self.model.config, prepared.pixels.numpy(), prepared.path, options.conf)
 
     def _batch(self, images: list[Prepared], options: Options) -> Batch:
         samples = [Sample(image.network_input, NOTHING, size_of(image.pixels[..., 0]), 0) for image in images]

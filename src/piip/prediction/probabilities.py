@@ -13,13 +13,14 @@ from piip import config
 from piip.files import json_text
 from piip.pictures.probabilities import draw_probabilities
 from piip.prediction.exports import save_picture
+from piip.prediction.familiar import Familiar
 from piip.structures import Prediction, Size
 
 TOP = 5
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationResult:
+class ClassificationResult(Familiar):
     """The probabilities of all classes for one upright image, on the CPU."""
 
     probs: Tensor

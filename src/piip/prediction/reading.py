@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ class Prepared(NamedTuple):
     """[H, W, 3] uint8 RGB, upright"""
     network_input: Tensor
     """[3, h, w] float32, not padded"""
+    milliseconds: float
+    """that it took"""
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,24 @@ class Reader:
         pixels: whether the image itself is wanted beside it; without it, its place is taken by black pixels, which
             take no memory.
         max_pixels: see `Options.max_pixels`.
+        bgr: arrays have blue first.
     """
 
     transform: Callable[[Tensor], Tensor]
     pixels: bool = True
     max_pixels: int | None = None
+    bgr: bool = False
 
     def __call__(self, source: Source) -> Prepared | Failure:
         """The image, or a `Failure` for a file that is broken; ValueError or TypeError for anything else wrong."""
-        found = opened(source, self.max_pixels)
+        begun = time.perf_counter()
+        found = opened(source, self.max_pixels, self.bgr)
         if isinstance(found, Failure):
             return found
         pixels = torch.from_numpy(found.pixels)
         network_input = self.transform(pixels.permute(2, 0, 1))
-        return Prepared(found.path, pixels if self.pixels else _nothing(pixels), network_input)
+        kept = pixels if self.pixels else _nothing(pixels)
+        return Prepared(found.path, kept, network_input, 1000 * (time.perf_counter() - begun))
 
 
 class _Files(Dataset[Prepared | Failure]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,12 +19,12 @@ from piip.prediction.listing import Paths, is_list, paths_of
 
 Files = str | Path
 """a file, a folder or a pattern: one image or several, which a type cannot tell"""
-Pixels = bytes | PIL.Image.Image | np.ndarray | Tensor
+Pixels = bytes | io.IOBase | PIL.Image.Image | np.ndarray | Tensor
 """one image, whatever its values"""
 Source = Files | Pixels
-"""An image: a file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a tensor
-[3, H, W] uint8 or float from 0 to 1. A folder or a glob pattern stands for the images it holds, sorted by name, a
-folder without hidden ones (such as macOS's `._photo.jpg`, which are no images)."""
+"""An image: a path, an open file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a
+tensor [3, H, W] uint8 or float from 0 to 1. A folder, a glob pattern or a list (see `prediction.listing`) stands for
+the images it holds, a folder's sorted by name, without hidden ones (such as macOS's `._photo.jpg`, no images)."""
 
 Many = Iterable[Source]
 Input = Source | Many
@@ -86,7 +87,7 @@ def expand(source: Source, recursive: bool = False) -> Sequence[Source]:
     return paths_of(source, recursive) if isinstance(source, str | Path) else [source]
 
 
-def opened(source: Source, max_pixels: int | None = None) -> Opened | Failure:
+def opened(source: Source, max_pixels: int | None = None, bgr: bool = False) -> Opened | Failure:
     """An image's pixels; a `Failure` for a file that is broken, ValueError or TypeError for anything else wrong.
 
     With `max_pixels`, a file that is too large to be decoded, or of other pixels, is read by `data.windows`.
@@ -99,12 +100,14 @@ def opened(source: Source, max_pixels: int | None = None) -> Opened | Failure:
             return found if max_pixels is None else _opened_large(found, max_pixels)
     if isinstance(source, bytes):
         return Opened(None, decode_image(source))
+    if isinstance(source, io.IOBase):
+        return Opened(None, decode_image(_content(source)))
     if isinstance(source, PIL.Image.Image):
         return Opened(None, rgb_from_pil(source))
     if isinstance(source, Tensor):
         return Opened(None, _from_tensor(source))
     if isinstance(source, np.ndarray):
-        return Opened(None, _from_array(source))
+        return Opened(None, _from_array(source[..., ::-1] if bgr and source.ndim == 3 else source))
     raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
 
 
@@ -115,6 +118,16 @@ def _opened_large(found: Failure, max_pixels: int) -> Opened | Failure:
     except ImageError as error:
         return Failure(found.path, f"{found.reason}; by windows: {error}")
     return found if pixels is None else Opened(found.path, pixels)
+
+
+def _content(file: io.IOBase) -> bytes:
+    """What an open file holds, from its beginning where it can be gone back to."""
+    if file.seekable():
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise TypeError('a file opened for text is no image; open it with mode "rb"')
+    return content
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
