@@ -72,6 +72,9 @@ def predict(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the Ith of N parts of the images, in a folder of its own.")
     ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Detection: also as csv, yolo, coco, with commas between.")
+    ] = "",
     classes: Annotated[
         str | None, typer.Option(help="Detection: only these classes, names or numbers with commas between.")
     ] = None,
@@ -109,7 +112,8 @@ def predict(
     folder = free_folder(USUAL_FOLDER) if output is None else output
     if shard is not None:
         folder = folder / part.name
-    keeping = Keeping(pictures, resume, part, {"weights": str(path), "window": window, "sizes": sizes})
+    made = tuple(name.strip() for name in formats.split(",") if name.strip())
+    keeping = Keeping(pictures, resume, part, made, {"weights": str(path), "window": window, "sizes": sizes})
     with Progress(images, part, quiet) as progress:
         written = write_all(predictor, images, folder, options, keeping, progress.tell)
     for name, reason in written.failures:

@@ -9,8 +9,9 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from piip.prediction import formats
 from piip.prediction.earlier import Earlier, check_same, take_up
-from piip.prediction.files import Writer, Written, paths_among
+from piip.prediction.files import REMEDY, Writer, Written, paths_among
 from piip.prediction.listing import ALL, Paths, Shard
 from piip.prediction.options import FurtherOptions, Options
 from piip.prediction.predictor import Predictor
@@ -30,6 +31,8 @@ class Keeping:
     """go on with what is in the folder, if there is anything"""
     shard: Shard = ALL
     """which part of the images to do; each part needs a folder of its own"""
+    formats: tuple[str, ...] = ()
+    """detection: what is made of the results at the end, see `prediction.formats`"""
     told: dict[str, Any] = field(default_factory=dict)
     """what else results depend on, such as the weights: a prediction that goes on must have been told the same"""
 
@@ -83,6 +86,7 @@ def write_all(
             check_same(output, _told(predictor, options, keeping))
             earlier = take_up(output, predictor.kind.FURTHER_LISTS)
             images = earlier.rest_of(files)
+    formats.check(keeping.formats, predictor.config, output, None if earlier else REMEDY)
     known = paths_among(files if files is not None else images)
     with Writer(
         output, predictor.kind, known, pictures=keeping.pictures, earlier=earlier, shard=keeping.shard
@@ -92,6 +96,7 @@ def write_all(
         for outcome in _twice(predictor, images, options, keeping, writer.written):
             writer.add(outcome)
             tell(outcome)
+    formats.write(keeping.formats, predictor.config, output)
     return writer.written
 
 
