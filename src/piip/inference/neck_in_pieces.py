@@ -46,7 +46,8 @@ def _sums(lateral: torch.nn.Module, feature: Tensor, coarser: Tensor | None) -> 
             return part
         height, width = size_of(feature)
         down, across = _nearest(coarser.shape[2], height)[first:last], _nearest(coarser.shape[3], width)
-        return part + coarser.index_select(2, down).index_select(3, across)
+        cells = coarser.permute(0, 2, 3, 1)  # so that what is selected lies in memory channels last, too
+        return part + cells.index_select(1, down).index_select(2, across).permute(0, 3, 1, 2)
 
     return rows
 
