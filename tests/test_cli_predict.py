@@ -1,5 +1,6 @@
 """Where `piip predict` and `piip val` put their files, and that they are nobody else's."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,18 @@ def test_evaluations_stay_apart_and_replace_nothing(weights: Path, tmp_path: Pat
     folders = sorted(path.name for path in home.iterdir() if path.is_dir() and path.name.startswith("val-"))
     assert folders == ["val-scenes", "val-scenes-2"]
     assert "would be overwritten" in str(run(*common, "--output", home / "val-scenes").exception)
+
+
+def test_in_tiles(weights: Path, tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "scenes", train=1, val=1, seed=0, size=(64, 96))
+    picture = next(path for path in sorted((tmp_path / "scenes").rglob("*")) if path.suffix in (".jpg", ".png"))
+    more = ("--tiles", 48, "--overlap", 0.1, "--batch-size", 3, "--detections", 7)
+    done = run("predict", picture, "--weights", weights, "--conf", 0, "--output", tmp_path / "out", *more)
+    assert done.exit_code == 0, str(done.exception)
+    (found,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(found["objects"]) <= 7
+    done = run("val", "--weights", weights, "--data", data, "--output", tmp_path / "val", "--workers", 0, *more)
+    assert done.exit_code == 0, str(done.exception)
+    assert (tmp_path / "val" / "metrics.json").is_file()
+    wrong = run("predict", picture, "--weights", weights, "--tiles", 48, "--overlap", 1)
+    assert "use a share of a tile's side" in str(wrong.exception)

@@ -21,6 +21,7 @@ FLOORS = (
     ("profile",),
     ("evaluation",),
     ("prediction",),
+    ("tiles",),
     ("pictures",),
     ("inference",),
     ("lean",),

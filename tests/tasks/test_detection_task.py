@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tests import tiny
 from tests.heads.dino_models import head_config
@@ -13,6 +15,8 @@ from tests.heads.dino_models import head_config
 import piip
 from piip import config
 from piip.data.detection.augmentation import Augmentation
+from piip.model import PIIPModel
+from piip.prediction.options import EVERYTHING
 from piip.tasks import detection
 
 
@@ -77,3 +81,21 @@ def test_coco_counts_a_hundred_detections(data: detection.CocoData, capsys: Any)
     message = " ".join(capsys.readouterr().err.split())
     assert "1 of 1 images have more objects than the 100 that this model can find" in message
     assert "COCO's AP counts the best 100 of an image" in message
+
+
+def test_an_evaluation_in_tiles(data: detection.CocoData) -> None:
+    """A tile as large as the images gives the same figures; smaller ones find more, and no more than is asked for."""
+    torch.manual_seed(0)
+    head = config.MaskRCNN(masks=False, channels=16, fc_channels=32, score_threshold=0.0, proposals=20, detections=9)
+    model = PIIPModel(described(head).model_copy(update={"classes": ("disc",), "category_ids": (1,)}))
+    whole, one, four, few = (
+        detection._measured(model, data, 1, 0, "fp32", replace(EVERYTHING, **more))
+        for more in ({}, {"tiles": 64}, {"tiles": 40, "overlap": 0.1}, {"tiles": 40, "detections": 3})
+    )
+    key = itemgetter("image_id", "score", "bbox")
+    assert 0 < len(one[1]) <= len(whole[1])  # of those that overlap by half, which the head keeps, one is left
+    assert all(key(result) in list(map(key, whole[1])) for result in one[1])
+    assert len(four[1]) > 18
+    assert len(few[1]) == 6
+    assert {result["image_id"] for result in four[1]} == {1, 2}
+    assert four[0].objects == (6,)

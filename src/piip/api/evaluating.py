@@ -13,6 +13,7 @@ from piip.data.whole_images import undecodable
 from piip.files import refuse_taken
 from piip.inference.resized import described_as
 from piip.prediction.files import REMEDY
+from piip.prediction.options import Options
 from piip.prediction.predictor import Precision
 
 if TYPE_CHECKING:
@@ -31,18 +32,22 @@ class Evaluating(Held):
         workers: int = 2,
         precision: Precision = "fp32",
         image_size: ImageSize | None = None,
+        detections: int | None = None,
+        tiles: int | None = None,
+        overlap: float | None = None,
     ) -> Metrics:
         """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
 
         The numbers do not depend on `batch_size`, but for rounding: a batch holds images of one padded size. Several
         processes of torch.distributed that all call this share the images.
         `image_size`: the limit of the longer side of the network's input in pixels, or "native" for images as they
-        are; the model's own without it.
+        are; the model's own without it. `detections`, `tiles` and `overlap`: as in `predict`.
 
         Raises:
             DataError: no data set, or one that the model is not for, or most of whose images are missing.
             ValueError: `output` holds files that would be written over.
         """
+        options = Options.of(conf=0.0, detections=detections, tiles=tiles, overlap=overlap)
         tasks.require_pairing(self.config, data)
         if output is not None and processes.rank() == 0:
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
@@ -59,8 +64,8 @@ class Evaluating(Held):
         if image_size is not None:
             model = described_as(model, self.config.predicting_at(image_size))
         if output is None:
-            return task.evaluate(model, opened, batch_size, workers, precision)
-        metrics = task.evaluate_to_folder(model, opened, Path(output), batch_size, workers, precision)
+            return task.evaluate(model, opened, batch_size, workers, precision, options)
+        metrics = task.evaluate_to_folder(model, opened, Path(output), batch_size, workers, precision, options)
         if line is not None and processes.rank() == 0:
             tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
         return metrics

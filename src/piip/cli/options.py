@@ -30,6 +30,13 @@ Processes = Annotated[
     int | None, typer.Option(help="Work in so many processes of this machine, each on a GPU of its own or on the CPU.")
 ]
 Devices = Annotated[str | None, typer.Option(help='Numbers of GPUs, "0,1": a process on each.')]
+Tiles = Annotated[
+    int | None,
+    typer.Option(help="Predict in tiles of so many pixels and join what they show; default: whole images."),
+]
+Overlap = Annotated[
+    float | None, typer.Option(help="Of tiles: least share of its side that one has in common with the next; 0.2.")
+]
 Window = Annotated[
     int | None,
     typer.Option(help="Segmentation: side of sliding windows in pixels, 0 for whole images; default: the model's own."),

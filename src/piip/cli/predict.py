@@ -13,8 +13,10 @@ from piip.cli.options import (
     Device,
     ImageSize,
     OfficialModel,
+    Overlap,
     Precision,
     Sizes,
+    Tiles,
     Weights,
     Window,
     err,
@@ -60,6 +62,8 @@ def predict(
     device: Device = None,
     precision: Precision = "fp32",
     detections: Detections = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
@@ -98,7 +102,7 @@ def predict(
     options = Options.of(
         conf=conf, batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
         image_size=image_size_of(image_size), detections=detections, max_pixels=max_pixels,
-        classes=classes_of(classes),
+        classes=classes_of(classes), tiles=tiles, overlap=overlap,
     )  # fmt: skip
     part = Shard() if shard is None else Shard.of(shard)
     if output is None and (resume or shard is not None):

@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from piip.cli.options import (
+    Detections,
     Device,
     Devices,
     ImageSize,
     OfficialModel,
+    Overlap,
     Precision,
     Processes,
     Sizes,
+    Tiles,
     Weights,
     Window,
     image_size_of,
@@ -40,6 +43,9 @@ def val(
     processes: Processes = None,
     devices: Devices = None,
     precision: Precision = "fp32",
+    detections: Detections = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
@@ -63,7 +69,7 @@ def val(
         model = model.with_sizes(sizes_of(sizes))
     if window is not None:
         model.use_windows(window or None)
-    metrics = model.val(data, split, folder, batch_size, workers, precision, size)  # type: ignore[arg-type]
+    metrics = model.val(data, split, folder, batch_size, workers, precision, size, detections, tiles, overlap)  # type: ignore[arg-type]
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)
     leave()

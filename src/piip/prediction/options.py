@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from typing_extensions import Self, TypedDict
 
 from piip.config import ImageSize
+from piip.tiles.grid import OVERLAP
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -61,6 +62,10 @@ ALLOWED: dict[str, Allowed] = {
         "use a list of names or numbers of classes",
     ),
     "bgr": Allowed(lambda value: isinstance(value, bool), "use True or False"),
+    "tiles": Allowed(
+        lambda value: value is None or (_whole(value) and value >= 1), "use the side of a tile in pixels of the image"
+    ),
+    "overlap": Allowed(lambda value: _number(value) and 0 <= value < 1, "use a share of a tile's side, 0 to below 1"),
 }
 
 ALIASES: dict[str, str] = {
@@ -71,6 +76,7 @@ ALIASES: dict[str, str] = {
     "half": "precision",
     "imgsz": "image_size",
     "max_det": "detections",
+    "tile": "tiles",
     "max_detections": "detections",
     "num_workers": "workers",
 }
@@ -96,6 +102,9 @@ class FurtherOptions(TypedDict, total=False):
     recursive: bool | None
     classes: Sequence[str | int] | None
     bgr: bool | None
+    tiles: int | None
+    tile: int | None
+    overlap: float | None
 
 
 class PredictOptions(FurtherOptions, total=False):
@@ -138,6 +147,11 @@ class Options:
     """detection: names or labels of those that are wanted; None: all"""
     bgr: bool = False
     """arrays have blue first, as OpenCV reads them"""
+    tiles: int | None = None
+    """side, in pixels of the image, of tiles that are predicted one by one and joined; None: the whole image at once.
+    Each becomes the network's input as an image would, so that tiles of the input's size show an image's own pixels"""
+    overlap: float = OVERLAP
+    """least share of its side that a tile has in common with the next"""
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():
@@ -197,3 +211,7 @@ def meant(keyword: str) -> str:
 def _require(name: str, value: object, allowed: Allowed) -> None:
     if not allowed.test(value):
         raise ValueError(f"{name} {value!r}: {allowed.remedy}")
+
+
+EVERYTHING = Options(conf=0.0)
+"""for an evaluation, which counts every object with its score"""

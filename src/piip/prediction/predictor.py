@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -22,10 +23,13 @@ from piip.data.samples import Sample
 from piip.heads.precision import predict_in_float32
 from piip.inference.copies import Version, version
 from piip.inference.current_copy import InferenceCopy, stored_in_half
+from piip.prediction.label_map import SegmentationResult
+from piip.prediction.objects import Result
 from piip.prediction.options import FurtherOptions, Options, Precision, labels_of
 from piip.prediction.reading import Prepared, Reader, in_order
 from piip.prediction.results import RESULTS, AnyResult
-from piip.prediction.sources import Failure, Source, images_of
+from piip.prediction.sources import Failure, Opened, Source, images_of, opened
+from piip.prediction.tiled import predict_in_tiles, refuse_classifier
 from piip.structures import Batch, Instances, Prediction, Size, size_of
 
 if TYPE_CHECKING:
@@ -153,6 +157,9 @@ class Predictor:
 
         Weights that are changed while it runs count from the next batch on, as far as PyTorch notes the change.
         """
+        if options.tiles is not None:
+            yield from self._outcomes_in_tiles(images, options)
+            return
         transform = self.transform
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
@@ -172,6 +179,35 @@ class Predictor:
         if isinstance(found, Failure):
             return _Waiting(outcome=found)
         return _Waiting(found, padded_size(size_of(found.network_input), *self.padding))
+
+    def _outcomes_in_tiles(self, images: Iterable[Source], options: Options) -> Iterator[AnyResult | Failure]:
+        """As `outcomes`, of one image after the other."""
+        refuse_classifier(self.model.config)
+        for source in images:
+            begun = time.perf_counter()
+            found = opened(source, options.max_pixels, options.bgr)
+            read = time.perf_counter()
+            if isinstance(found, Failure):
+                yield found
+            else:
+                result = self.in_tiles(found, options)
+                yield result.timed(1000 * (read - begun), 1000 * (time.perf_counter() - read), 0.0)
+
+    def in_tiles(self, image: Opened, options: Options) -> Result | SegmentationResult:
+        """The result of one image in tiles, of which a batch runs at a time; see `prediction.tiled`."""
+        described = self.model.config
+        if options.image_size is not None:
+            described = described.predicting_at(options.image_size)
+        transform, newest = input_transform(described), Newest(self.inference, self.model)
+
+        def run(parts: Sequence[np.ndarray]) -> list[Prediction]:
+            inputs = [transform(torch.from_numpy(part).permute(2, 0, 1)) for part in parts]
+            samples = [Sample(one, NOTHING, part.shape[:2], 0) for one, part in zip(inputs, parts, strict=True)]
+            batch = collate(samples, *self.padding)
+            batch = replace(batch, least_score=options.conf, detections=options.detections, paste_masks=False)
+            return [self._of_classes(prediction, options) for prediction in self._run(batch, newest.get())]
+
+        return predict_in_tiles(run, image, self.model.config, options)
 
     def _run_full_batches(self, waiting: deque[_Waiting], options: Options, newest: Newest) -> None:
         """Run the newest image's size if there is a batch of it, and the oldest's where too many wait for it."""
@@ -202,11 +238,16 @@ class Predictor:
             image.outcome = outcome.timed(image.read.milliseconds, each, 1000 * (time.perf_counter() - begun))
             image.read = None
 
-    def _result(self, prediction: Prediction, prepared: Prepared, options: Options) -> AnyResult:
+    def _of_classes(self, prediction: Prediction, options: Options) -> Prediction:
+        """The objects of the classes that are wanted."""
         wanted = labels_of(options.classes, self.config.classes)
-        if wanted is not None and "boxes" in prediction:
-            chosen = torch.isin(prediction["labels"], torch.tensor(wanted, dtype=torch.int64))
-            prediction = {name: part[chosen] for name, part in prediction.items()}
+        if wanted is None or "boxes" not in prediction:
+            return prediction
+        chosen = torch.isin(prediction["labels"], torch.tensor(wanted, dtype=torch.int64))
+        return {name: part[chosen] for name, part in prediction.items()}
+
+    def _result(self, prediction: Prediction, prepared: Prepared, options: Options) -> AnyResult:
+        prediction = self._of_classes(prediction, options)
         return self.kind.of(prediction, self.model.config, prepared.pixels.numpy(), prepared.path, options.conf)
 
     def _batch(self, images: list[Prepared], options: Options) -> Batch:

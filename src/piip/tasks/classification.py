@@ -22,7 +22,9 @@ from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
 from piip.files import write_json
 from piip.pictures.probabilities import draw_class_batch
+from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
+from piip.prediction.tiled import refuse_classifier
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights
 
@@ -120,9 +122,15 @@ def predict_all(
 
 
 def evaluate(
-    model: PIIPModel, data: ClassData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+    model: PIIPModel,
+    data: ClassData,
+    batch_size: int = 1,
+    workers: int = 2,
+    precision: Precision = "fp32",
+    options: Options = EVERYTHING,
 ) -> ClassMetrics:
     """Accuracy of `model` on `data`, on the model's device."""
+    _refuse_tiles(model, options)
     return _measured(model, in_label_order(model.config, data), batch_size, workers, precision)[0]
 
 
@@ -147,10 +155,12 @@ def evaluate_to_folder(
     batch_size: int = 1,
     workers: int = 2,
     precision: Precision = "fp32",
+    options: Options = EVERYTHING,
 ) -> ClassMetrics:
     """Evaluate and write `metrics.json`, `predictions.json` (five classes per image) and the confusions as PNG."""
     from piip.evaluation.plots import plot_matrix
 
+    _refuse_tiles(model, options)
     data = in_label_order(model.config, data)
     metrics, predictions = _measured(model, data, batch_size, workers, precision)
     if processes.rank() > 0:
@@ -160,6 +170,11 @@ def evaluate_to_folder(
     write_json(output / "predictions.json", _listed(predictions, data))
     plot_matrix(metrics.confusion, data.classes, output / "confusion_matrix.png")
     return metrics
+
+
+def _refuse_tiles(model: PIIPModel, options: Options) -> None:
+    if options.tiles is not None:
+        refuse_classifier(model.config)
 
 
 def tables(metrics: ClassMetrics) -> list[RenderableType]:

@@ -16,7 +16,7 @@ from piip.data.batches import eval_loader
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_split
-from piip.data.detection.dataset import DetectionDataset, training_objects
+from piip.data.detection.dataset import DetectionDataset, load_image, training_objects
 from piip.data.detection.splits import find_splits
 from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.opening import chosen, evaluated
@@ -27,8 +27,11 @@ from piip.evaluation.coco import COUNTED, NOTE_ON_COUNTING, CocoMetrics
 from piip.files import write_json
 from piip.pictures.objects import draw_object_batch
 from piip.prediction.coco import CocoResult
+from piip.prediction.objects import Result
+from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
-from piip.structures import Batch, Prediction
+from piip.prediction.sources import Opened
+from piip.structures import Batch, Prediction, Size
 from piip.tasks.task import ClassWeights
 
 if TYPE_CHECKING:
@@ -103,9 +106,12 @@ def training_set(
 
 
 def predict_all(
-    predictor: Predictor, data: CocoData, batch_size: int, workers: int
+    predictor: Predictor, data: CocoData, batch_size: int, workers: int, detections: int | None = None
 ) -> Iterator[tuple[int, Prediction]]:
-    """(position in `data`, prediction) of every image of this process's share, those of one padded size together."""
+    """(position in `data`, prediction) of every image of this process's share, those of one padded size together.
+
+    `detections` of an image at most; None: as many as the model keeps.
+    """
     preprocess = predictor.model.config.preprocess
     dataset = DetectionDataset(data, TestTransform(preprocess), seed=0, masks=False)
     sizes = [size_in_tests(image.size, preprocess) for image in data.images]
@@ -113,7 +119,24 @@ def predict_all(
     share = (processes.rank(), processes.count())
     loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest, sizes=sizes)
     for batch in processes.until_asked(loader):
-        yield from zip(batch.indices, predictor.run(replace(batch, paste_masks=False)), strict=True)
+        wanted = replace(batch, paste_masks=False, detections=detections)
+        yield from zip(batch.indices, predictor.run(wanted), strict=True)
+
+
+def whole_size(size: Size) -> Size:
+    """What tiles need of an image: all of it."""
+    return size
+
+
+def by_image_in_tiles(predictor: Predictor, data: CocoData, options: Options) -> dict[int, list[CocoResult]]:
+    """The COCO results of each image of this process's share, predicted in tiles, by its position in `data`."""
+    results: dict[int, list[CocoResult]] = {}
+    for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
+        image = data.images[index]
+        found = predictor.in_tiles(Opened(image.path, load_image(image, whole_size)), options)
+        assert isinstance(found, Result)
+        results[index] = found.to_coco(image.id, data.category_ids)
+    return results
 
 
 def by_image(found: Iterable[tuple[int, Prediction]], data: CocoData) -> dict[int, list[CocoResult]]:
@@ -125,19 +148,28 @@ def by_image(found: Iterable[tuple[int, Prediction]], data: CocoData) -> dict[in
 
 
 def evaluate(
-    model: PIIPModel, data: CocoData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+    model: PIIPModel,
+    data: CocoData,
+    batch_size: int = 1,
+    workers: int = 2,
+    precision: Precision = "fp32",
+    options: Options = EVERYTHING,
 ) -> CocoMetrics:
     """COCO average precision of `model` on `data`, on the model's device."""
     data = in_label_order(model.config, data)
-    return _measured(model, data, batch_size, workers, precision)[0]
+    return _measured(model, data, batch_size, workers, precision, options)[0]
 
 
 def _measured(
-    model: PIIPModel, data: CocoData, batch_size: int, workers: int, precision: Precision
+    model: PIIPModel, data: CocoData, batch_size: int, workers: int, precision: Precision, options: Options
 ) -> tuple[CocoMetrics, list[CocoResult]]:
     """The metrics; and the results of all images in the order of `data`, on the main process."""
     predictor = Predictor(model, next(model.parameters()).device, precision)
-    shares = processes.found_by_all(by_image(predict_all(predictor, data, batch_size, workers), data))
+    if options.tiles is None:
+        mine = by_image(predict_all(predictor, data, batch_size, workers, options.detections), data)
+    else:
+        mine = by_image_in_tiles(predictor, data, replace(options, batch_size=batch_size))
+    shares = processes.found_by_all(mine)
     metrics, results = None, list[CocoResult]()
     if processes.rank() == 0:
         found = {index: results for share in shares for index, results in share.items()}
@@ -148,13 +180,19 @@ def _measured(
 
 
 def evaluate_to_folder(
-    model: PIIPModel, data: CocoData, output: Path, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+    model: PIIPModel,
+    data: CocoData,
+    output: Path,
+    batch_size: int = 1,
+    workers: int = 2,
+    precision: Precision = "fp32",
+    options: Options = EVERYTHING,
 ) -> CocoMetrics:
     """Evaluate and write `metrics.json`, `predictions.json` (COCO results), and the curves and confusions as PNG."""
     from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
 
     data = in_label_order(model.config, data)
-    metrics, results = _measured(model, data, batch_size, workers, precision)
+    metrics, results = _measured(model, data, batch_size, workers, precision, options)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic
+import torch
 from rich.console import RenderableType
 
 from piip import config, processes
@@ -17,7 +19,7 @@ from piip.data.opening import evaluated
 from piip.data.segmentation.augmentation import CropAugmentation
 from piip.data.segmentation.dataset import SegmentationDataset
 from piip.data.segmentation.folders import find_mask_splits
-from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, open_masks
+from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, load_pair, open_masks
 from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
 from piip.data.transforms import size_in_tests
 from piip.evaluation import segmentation as evaluation
@@ -25,7 +27,9 @@ from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import numbered
 from piip.pictures.label_map import draw_label_batch
 from piip.prediction.label_map import SegmentationResult
+from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
+from piip.prediction.sources import Opened
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights
 
@@ -116,12 +120,21 @@ def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
 
 
 def predict_all(
-    predictor: Predictor, data: MaskData, batch_size: int, workers: int
+    predictor: Predictor, data: MaskData, batch_size: int, workers: int, options: Options = EVERYTHING
 ) -> Iterator[tuple[int, np.ndarray, Prediction]]:
     """(position in `data`, annotated labels, prediction) of every image of this process's share.
 
-    Those of one padded size come together.
+    Those of one padded size come together; with `options.tiles` one image after the other, in tiles.
     """
+    if options.tiles is not None:
+        for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
+            image = data.images[index]
+            pixels, annotated = load_pair(image, data.description)
+            whole = predictor.in_tiles(Opened(image.path, pixels), replace(options, batch_size=batch_size))
+            assert isinstance(whole, SegmentationResult)
+            found = {"labels": torch.from_numpy(whole.labels), "scores": torch.from_numpy(whole.scores)}
+            yield index, annotated, found
+        return
     preprocess = predictor.model.config.preprocess
     dataset = SegmentationDataset(data, MaskTestTransform(preprocess))
     sizes = [size_in_tests(image.size, preprocess) for image in data.images]
@@ -134,12 +147,17 @@ def predict_all(
 
 
 def evaluate(
-    model: PIIPModel, data: MaskData, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+    model: PIIPModel,
+    data: MaskData,
+    batch_size: int = 1,
+    workers: int = 2,
+    precision: Precision = "fp32",
+    options: Options = EVERYTHING,
 ) -> SegmentationMetrics:
     """Overlap of `model`'s labels with those of `data`, at the images' own size, on the model's device."""
     data = in_label_order(model.config, data)
     predictor = Predictor(model, next(model.parameters()).device, precision)
-    found = predict_all(predictor, data, batch_size, workers)
+    found = predict_all(predictor, data, batch_size, workers, options)
     pairs = ((labels, prediction["labels"].numpy()) for _, labels, prediction in found)
     return _of_all(evaluation.evaluate(pairs, data.classes))
 
@@ -151,7 +169,13 @@ def _of_all(mine: SegmentationMetrics) -> SegmentationMetrics:
 
 
 def evaluate_to_folder(
-    model: PIIPModel, data: MaskData, output: Path, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+    model: PIIPModel,
+    data: MaskData,
+    output: Path,
+    batch_size: int = 1,
+    workers: int = 2,
+    precision: Precision = "fp32",
+    options: Options = EVERYTHING,
 ) -> SegmentationMetrics:
     """Evaluate and write `metrics.json`, `confusion_matrix.png`, and the predicted masks into `masks`."""
     from piip.evaluation.plots import plot_matrix
@@ -162,7 +186,7 @@ def evaluate_to_folder(
     names = numbered([image.mask.name for image in data.images])
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for index, labels, prediction in predict_all(predictor, data, batch_size, workers):
+        for index, labels, prediction in predict_all(predictor, data, batch_size, workers, options):
             image = data.images[index]
             blank = np.zeros((*image.size, 3), dtype=np.uint8)
             result = SegmentationResult.of(prediction, model.config, blank, image.path)

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from piip import config
+from piip.prediction.options import EVERYTHING, Options
 from piip.structures import Batch
 
 if TYPE_CHECKING:
@@ -111,9 +112,15 @@ class Task(Protocol):
     # -- evaluation
 
     def evaluate(
-        self, model: PIIPModel, data: Data, batch_size: int = 1, workers: int = 2, precision: Precision = "fp32"
+        self,
+        model: PIIPModel,
+        data: Data,
+        batch_size: int = 1,
+        workers: int = 2,
+        precision: Precision = "fp32",
+        options: Options = EVERYTHING,
     ) -> Metrics:
-        """Measure `model` on `data`, on the model's device.
+        """Measure `model` on `data`, on the model's device; `options` say how many objects and in which tiles.
 
         Several processes (`piip.processes`) share the images and all get the metrics; StoppedTogether if one of them
         was asked to stop.
@@ -127,6 +134,7 @@ class Task(Protocol):
         batch_size: int = 1,
         workers: int = 2,
         precision: Precision = "fp32",
+        options: Options = EVERYTHING,
     ) -> Metrics:
         """Evaluate and write metrics, predictions and pictures into `output`, which several processes see."""
 
