@@ -7,6 +7,7 @@ import torch
 from piip.config import Preprocess
 from piip.pictures.colours import class_colour
 from piip.pictures.objects import draw_detections, draw_object_batch
+from piip.pictures.tags import font_size_for, place_among, texts_of
 from piip.structures import Batch, Instances
 
 
@@ -144,3 +145,30 @@ def test_a_large_batch_becomes_a_mosaic_of_bounded_size():
     mosaic = draw_object_batch(batch, PREPROCESS)
     assert max(mosaic.shape) <= 1920
     assert mosaic.shape[0] == 4 * round(700 * 0.48)
+
+
+def test_hundreds_of_labels_hide_neither_each_other_nor_an_object():
+    rng = np.random.default_rng(0)
+    corner = np.stack(np.meshgrid(np.arange(25), np.arange(12)), axis=-1).reshape(-1, 2) * (54, 72)
+    corner = corner + rng.integers(0, 20, (300, 2)) + 12
+    boxes = np.concatenate((corner, corner + rng.integers(20, 42, (300, 2))), axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    size, labels = (1400, 900), []
+    font_size = font_size_for(size, boxes)
+    assert font_size < font_size_for(size, boxes[:30])
+    for box in boxes.tolist():
+        tag = place_among(texts_of(0, 0.5, ["white cell"]), tuple(box), size, (0, 0, 0), labels, boxes, font_size)
+        if tag is not None:
+            labels.append(tag.area)
+    assert 150 < len(labels) < 300
+    for number, (left, top, right, bottom) in enumerate(labels):
+        others = np.array(labels[:number] or [(0, 0, 0, 0)])
+        for shapes, most in ((others, 0.0), (boxes, 0.1 * areas)):
+            start, end = np.maximum((left, top), shapes[:, :2]), np.minimum((right, bottom), shapes[:, 2:])
+            assert ((end - start).clip(0).prod(axis=1) <= most).all()
+
+
+def test_frames_of_many_small_objects_are_thin():
+    boxes = torch.tensor([[20.0 * x, 20.0 * y, 20 * x + 12, 20 * y + 12] for x in range(10) for y in range(40)])
+    inside = draw_detections(grey(1900, 1900), boxes, torch.zeros(len(boxes), dtype=torch.int64), None, None, "x")
+    assert (inside[2:10, 2:10] == grey(1, 1)[0, 0]).all()

@@ -14,8 +14,11 @@ from piip.config import Preprocess
 from piip.data.object_masks import Crop, Masks
 from piip.pictures.colours import Colour, class_colour
 from piip.pictures.mosaic import mosaic, stretched
-from piip.pictures.tags import Rectangle, Tag, place, texts_of, write
+from piip.pictures.tags import MANY, Rectangle, Tag, font_size_for, place, place_among, texts_of, write
 from piip.structures import Batch, Instances, Size
+
+FRAMES = 15
+"""side of a usual object over the width of its frame, where there are many"""
 
 
 def draw_detections(
@@ -46,15 +49,21 @@ def draw_detections(
             _tint(canvas, crop, colours[i])
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    width = _line_width(picture.size)
     corners = [_inside(box, picture.size) for box in boxes.tolist()]
+    rectangles = np.array(corners, dtype=np.int64).reshape(-1, 4)
+    width = _line_width(picture.size, rectangles)
     for i in ranks:
         left, top, right, bottom = corners[i]
         draw.rectangle((left, top, right - 1, bottom - 1), outline=colours[i], width=width)
     tags: list[Tag] = []
+    font_size = font_size_for(picture.size, rectangles)
     for i in reversed(ranks):  # the best one chooses its place first and is written last, on top
         texts = texts_of(int(labels[i]), None if scores is None else float(scores[i]), names)
-        tag = place(texts, corners[i], picture.size, colours[i], [tag.area for tag in tags])
+        where = (texts, corners[i], picture.size, colours[i], [tag.area for tag in tags])
+        if len(corners) > MANY:
+            tag = place_among(*where, rectangles, font_size)
+        else:
+            tag = place(*where, font_size)
         if tag is not None:
             tags.append(tag)
     for tag in reversed(tags):
@@ -96,5 +105,10 @@ def _inside(box: list[float], size: tuple[int, int]) -> Rectangle:
     return x, y, min(max(math.ceil(right), x + 1), width), min(max(math.ceil(bottom), y + 1), height)
 
 
-def _line_width(size: tuple[int, int]) -> int:
-    return max(1, round(math.sqrt(size[0] * size[1]) / 190))
+def _line_width(size: tuple[int, int], boxes: np.ndarray) -> int:
+    """Of the frames: a part of the picture's side, but thin around many small objects."""
+    usual = max(1, round(math.sqrt(size[0] * size[1]) / 190))
+    if len(boxes) <= MANY:
+        return usual
+    side = float(np.median((boxes[:, 2:] - boxes[:, :2]).min(axis=1)))
+    return min(usual, max(1, round(side / FRAMES)))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import ImageDraw
 
 from piip.pictures.colours import Colour, ink_on
@@ -13,6 +14,15 @@ from piip.pictures.lettering import one_line, text_font
 
 Rectangle = tuple[int, int, int, int]
 """left, top, right, bottom in pixels, right and bottom not included"""
+
+
+MANY = 30
+"""objects in a picture; of more, a label that finds no free place is left out: the colour tells the class"""
+SMALLEST_FONT = 9
+OF_AN_OBJECT = 0.4
+"""height of a label among many objects, as a part of the side of a usual one"""
+HIDDEN = 0.1
+"""of an object, the most that a label among many may hide"""
 
 
 class Tag(NamedTuple):
@@ -31,15 +41,52 @@ def texts_of(label: int, score: float | None, names: Sequence[str]) -> list[str]
     return full + [f"{name[:n]}." for n in (16, 8, 4) if len(name) > n + 1]
 
 
+def font_size_for(size: tuple[int, int], boxes: np.ndarray) -> int:
+    """Of the labels in a picture of (width, height) with boxes [N, 4]: smaller where small objects stand close."""
+    usual = min(max(round(math.sqrt(size[0] * size[1]) / 45), 11), 120)
+    if len(boxes) <= MANY:
+        return usual
+    side = float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))))
+    return min(usual, max(SMALLEST_FONT, round(OF_AN_OBJECT * side)))
+
+
+def place_among(
+    texts: list[str], box: Rectangle, size: tuple[int, int], colour: Colour, taken: list[Rectangle], boxes: np.ndarray,
+    font_size: int,
+) -> Tag | None:  # fmt: skip
+    """As `place`, among many objects `boxes` [N, 4]: the first text and place that hide neither a label nor an object.
+
+    None where there are none: neighbours can be told apart without their labels, but not under them.
+    """
+    font = text_font(texts[0], font_size)
+    line = sum(font.getmetrics()) + 2 * _margin(font_size)
+    labels = np.array(taken, dtype=np.int64).reshape(-1, 4)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    for text in texts:
+        length = math.ceil(font.getlength(text)) + 2 * _margin(font_size)
+        if 2 * length > size[0] or 5 * line > size[1]:
+            continue
+        for area in _places(box, (length, line), size):
+            beside = area[3] >= box[1] and area[1] <= box[3]  # else it would seem to be another's
+            if beside and not _shared(area, labels).any() and (_shared(area, boxes) <= HIDDEN * areas).all():
+                return Tag(text, area, colour, font)
+    return None
+
+
+def _shared(area: Rectangle, others: np.ndarray) -> np.ndarray:
+    """[N]: pixels that `area` has in common with each of `others` [N, 4]."""
+    start, end = np.maximum(area[:2], others[:, :2]), np.minimum(area[2:], others[:, 2:])
+    return np.prod(np.maximum(0, end - start), axis=1)
+
+
 def place(
-    texts: list[str], box: Rectangle, size: tuple[int, int], colour: Colour, taken: list[Rectangle]
+    texts: list[str], box: Rectangle, size: tuple[int, int], colour: Colour, taken: list[Rectangle], font_size: int
 ) -> Tag | None:
     """The first of `texts` that fits into the image, where it hides no earlier label if possible.
 
     None in an image so small that a label would hide it.
     """
     width, height = size
-    font_size = min(max(round(math.sqrt(width * height) / 45), 11), 120)
     font = text_font(texts[0], font_size)
     line = sum(font.getmetrics()) + 2 * _margin(font_size)
     if 5 * line > height:
