@@ -15,6 +15,7 @@ FLOORS = (
     ("demo", "serve"),
     ("api",),
     ("training",),
+    ("explain",),
     ("tasks",),
     ("export",),
     ("benchmark",),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from piip.api.evaluating import Evaluating
+from piip.api.explaining import Explaining
 from piip.api.exporting import Exporting
 from piip.api.predicting import Predicting
 from piip.api.sharing import Sharing
 from piip.api.training import Training
 
 
-class PIIP(Predicting, Training, Evaluating, Exporting, Sharing):
+class PIIP(Predicting, Training, Evaluating, Explaining, Exporting, Sharing):
     """A PIIP model by name, from saved weights, or from a config.
 
     Args:

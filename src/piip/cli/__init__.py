@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from piip.cli import benchmark, convert, data, demo, export, info, models, predict, serve, settings, train, val
+from piip.cli import benchmark, convert, data, demo, explain, export, info, models, predict, serve, settings, train, val
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
 from piip.console import Terminal, say
@@ -34,6 +34,7 @@ app.command()(settings.settings)
 app.command()(info.info)
 app.command()(benchmark.benchmark)
 app.command()(convert.convert)
+app.command()(explain.explain)
 app.command()(export.export)
 app.command()(demo.demo)
 

@@ -1,0 +1,71 @@
+"""Explain: what each part of a pyramid does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from piip import tasks
+from piip.api.held import Held
+from piip.data.decode import ImageError, decode_image
+
+if TYPE_CHECKING:
+    from piip.explain.ablation import Row
+    from piip.explain.parts import Kind
+
+
+class Explaining(Held):
+    """A model that is taken apart."""
+
+    def explain(
+        self,
+        data: str | Path,
+        split: str = "val",
+        parts: Sequence[Kind] = ("branches", "directions"),
+        images: int | None = 200,
+        batch_size: int = 1,
+        output: str | Path | None = None,
+        pictures: int = 4,
+    ) -> Iterator[Row]:
+        """Metrics of the whole model on a split of `data`, then without each of its parts, as they are measured.
+
+        Args:
+            data: a data set, see `piip data check`.
+            split: of it.
+            parts: kinds of them: "branches" (a branch with all it gives), "directions" (what goes from one branch to a
+                neighbour), "groups" (all exchanges after a group of blocks).
+            images: at most so many, the same ones each time; None: all.
+            batch_size: images at a time.
+            output: a folder for `explain.json`, written anew after each part, and `pictures`.
+            pictures: images of the split of which to draw each branch's share of the merged map and where the last
+                exchanges look, with `output`.
+
+        Raises:
+            ValueError: a model of a single branch, or another kind of part.
+            DataError: no data set, or one that the model is not for.
+        """
+        from piip.explain.ablation import ablation
+        from piip.explain.report import write_pictures, write_rows
+
+        tasks.require_pairing(self.config, data)
+        opened = tasks.of(self.config).open_split(data, split)
+        rows: list[Row] = []
+        for row in ablation(self.model, opened, parts, images, batch_size):
+            rows.append(row)
+            if output is not None:
+                write_rows(rows, Path(output))
+            yield row
+        if output is not None and pictures > 0:
+            paths = tasks.of(self.config).image_paths(opened, pictures)
+            write_pictures(self.model, _readable(paths), Path(output) / "pictures")
+
+
+def _readable(paths: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+    for path in paths:
+        try:
+            yield path, decode_image(path)
+        except ImageError:
+            continue

@@ -1,0 +1,69 @@
+"""`piip explain`: what a model loses without each of its parts, and what each branch gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from piip.cli.options import Device, Weights, err, out, weights_path
+from piip.console import say
+
+if TYPE_CHECKING:
+    from piip.explain.ablation import Row
+
+
+def explain(
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
+    split: str = "val",
+    parts: Annotated[str, typer.Option(help="Of branches, directions, groups.")] = "branches,directions",
+    images: Annotated[int, typer.Option(help="At most so many of the split; 0: all.")] = 200,
+    pictures: Annotated[int, typer.Option(help="Images to draw what each branch gives of.")] = 4,
+    output: Annotated[Path | None, typer.Option(help="New folder; default: runs/explain, runs/explain2, ...")] = None,
+    batch_size: int = 1,
+    device: Device = None,
+) -> None:
+    """Switch off branches, directions of exchange or groups of exchanges one by one, and measure what is lost.
+
+    Writes explain.json as it goes, and pictures of each branch's share of the merged map and of where exchanges look.
+    """
+    from piip.api import PIIP
+    from piip.files import free_folder, refuse_taken
+    from piip.prediction.files import REMEDY
+
+    model = PIIP(weights_path(weights, None), device)
+    folder = free_folder(Path("runs/explain")) if output is None else output
+    refuse_taken([folder / "explain.json", folder / "pictures"], REMEDY)
+    kinds = tuple(kind.strip() for kind in parts.split(","))
+    rows: list[Row] = []
+    for row in model.explain(data, split, kinds, images or None, batch_size, folder, pictures):  # type: ignore[arg-type]
+        rows.append(row)
+        say(
+            err,
+            f"{row.part}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.shown(model.config.task).items()),
+        )
+    out.print(_table(rows, model.config.task), highlight=False)
+    say(out, f"explain.json and pictures are in {folder}")
+
+
+def _table(rows: list[Row], task: str) -> Table:
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), title="without each part: in percent, and what is lost", title_justify="left"
+    )
+    whole = rows[0].shown(task)
+    table.add_column("without")
+    for name in whole:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        shown = row.shown(task)
+        cells = [
+            f"{100 * shown[name]:.1f}" + ("" if row.kind is None else f" ({100 * (shown[name] - whole[name]):+.1f})")
+            if name in shown
+            else "-"
+            for name in whole
+        ]
+        table.add_row("nothing (the whole model)" if row.kind is None else row.part, *cells)
+    return table

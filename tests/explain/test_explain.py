@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests import tiny
+
+import piip
+from piip.data.synthetic import make_scenes
+from piip.explain.ablation import ablation, sample
+from piip.explain.contributions import contributions
+from piip.explain.parts import parts_of, switched_off
+from piip.model import PIIPModel
+
+
+@pytest.fixture
+def model() -> PIIPModel:
+    torch.manual_seed(0)
+    model = PIIPModel(tiny.model(branches=3)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "gamma" in name:
+                parameter.normal_()  # fresh exchanges give nothing
+    return model
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("scenes"), train=1, val=5)
+
+
+def maps(model: PIIPModel) -> list[torch.Tensor]:
+    images = torch.linspace(-1, 1, 3 * 64 * 96).reshape(1, 3, 64, 96)
+    with torch.no_grad():
+        return model.features(images)
+
+
+def same(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def test_parts_are_named_and_each_matters(model: PIIPModel) -> None:
+    parts = parts_of(model)
+    assert [part.name for part in parts if part.kind == "directions"] == [
+        "branch 0 to 1", "branch 1 to 0", "branch 1 to 2", "branch 2 to 1"
+    ]  # fmt: skip
+    assert len([part for part in parts if part.kind == "branches"]) == 3
+    assert len([part for part in parts if part.kind == "groups"]) == 2
+    whole = maps(model)
+    for part in parts:
+        with switched_off(part):
+            assert not same(maps(model), whole), part.name
+        assert same(maps(model), whole)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_branch_that_is_off_has_no_say(model: PIIPModel, index: int) -> None:
+    part = [part for part in parts_of(model) if part.kind == "branches"][index]
+    with switched_off(part):
+        before = maps(model)
+        with torch.no_grad():
+            for parameter in model.backbone.branches[index].parameters():
+                parameter.mul_(1.5)
+        assert same(maps(model), before)
+    assert not same(maps(model), before)
+
+
+def test_weights_come_back_after_an_error(model: PIIPModel) -> None:
+    whole = maps(model)
+
+    def fail() -> None:
+        with switched_off(parts_of(model)[0]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert same(maps(model), whole)
+
+
+def test_a_single_branch_has_no_parts() -> None:
+    single = PIIPModel(tiny.model(branches=1))
+    assert parts_of(single) == []
+    with pytest.raises(ValueError, match="single branch"):
+        next(ablation(single, None))
+    with pytest.raises(ValueError, match="use branches, directions, groups"):
+        parts_of(single, ["blocks"])  # type: ignore[list-item]
+
+
+def test_an_image_s_shares_add_up(model: PIIPModel) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    found = contributions(model, image)
+    assert found.image.shape[:2] == tuple(found.shares.shape[1:])
+    torch.testing.assert_close(found.shares.sum(dim=0), torch.ones(found.shares.shape[1:]))
+    assert [(look.receiver, look.source) for look in found.looks] == [(0, 1), (1, 0), (1, 2), (2, 1)]
+    for look in found.looks:
+        assert len(look.points) == look.grid[0] * look.grid[1]
+        torch.testing.assert_close(look.weights.sum(dim=1), torch.full((len(look.points),), 4.0))  # one per head
+    with switched_off(parts_of(model)[1]):
+        assert contributions(model, image).shares[1].max() == 0
+
+
+def test_a_sample_is_the_same_each_time(scenes: Path) -> None:
+    data = piip.open_data(scenes, "val")
+    some = sample(data, 3)
+    assert [image.path for image in some.images] == [image.path for image in sample(data, 3).images]
+    assert len(some.images) == 3
+    assert sample(data, 9) is data
+
+
+def test_what_is_lost_is_written_as_it_is_measured(model: PIIPModel, scenes: Path, tmp_path: Path) -> None:
+    held = piip.PIIP(model, "cpu")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rows = held.explain(scenes, parts=["branches"], images=2, output=tmp_path, pictures=2)
+    first = next(rows)
+    assert first.kind is None
+    assert len(json.loads((tmp_path / "explain.json").read_text())) == 1
+    rest = list(rows)
+    assert [row.kind for row in rest] == ["branches"] * 3
+    written = json.loads((tmp_path / "explain.json").read_text())
+    assert [entry["part"] for entry in written] == [row.part for row in (first, *rest)]
+    assert all("box_AP" in entry["metrics"] for entry in written)
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert len(pictures) == 2
+    assert Image.open(pictures[0]).width > 4 * 300
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
