@@ -92,3 +92,12 @@ def test_a_classifier_has_no_tiles() -> None:
     model = piip.PIIP("piip_nano_classifier", device="cpu")
     with pytest.raises(ValueError, match="tiles are for detection and segmentation"):
         model.predict(noise(40, 40), tiles=20)
+
+
+def test_tiles_are_prepared_as_the_predictor_prepares_images() -> None:
+    """An exported file, say, has images of one size, for which its predictor has a transform of its own."""
+    predictor = Predictor(detector(masks=False), "cpu")
+    seen, usual = [], predictor.transform
+    predictor.transform = lambda image: seen.append(tuple(image.shape)) or usual(image)  # type: ignore[func-returns-value]
+    predictor.predict(noise(100, 150), tiles=100)
+    assert seen == [(3, 100, 100)] * 2

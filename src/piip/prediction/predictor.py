@@ -195,10 +195,9 @@ class Predictor:
 
     def in_tiles(self, image: Opened, options: Options) -> Result | SegmentationResult:
         """The result of one image in tiles, of which a batch runs at a time; see `prediction.tiled`."""
-        described = self.model.config
+        transform, newest = self.transform, Newest(self.inference, self.model)
         if options.image_size is not None:
-            described = described.predicting_at(options.image_size)
-        transform, newest = input_transform(described), Newest(self.inference, self.model)
+            transform = input_transform(self.model.config.predicting_at(options.image_size))
 
         def run(parts: Sequence[np.ndarray]) -> list[Prediction]:
             inputs = [transform(torch.from_numpy(part).permute(2, 0, 1)) for part in parts]
