@@ -64,7 +64,7 @@ def contributions(model: PIIPModel, pixels: np.ndarray) -> Contributions:
     seen: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     for index, project in enumerate(merge.projections):
         project.register_forward_hook(partial(_keep_part, parts, index, merge))
-    for fine, unit in enumerate(model.backbone.interactions[-1].units):  # type: ignore[arg-type, union-attr]
+    for fine, unit in enumerate(model.backbone.interactions[-1].units):  # type: ignore[arg-type]
         _watch(unit, fine, seen)
     with torch.inference_mode():
         model.eval().features(_padded(network_input[None], model).to(next(model.parameters()).device))
@@ -91,8 +91,8 @@ def _watch(unit: InteractionUnit, fine: int, seen: dict[tuple[int, int], tuple[T
 def _keep_looks(
     seen: dict[tuple[int, int], tuple[Tensor, Tensor]], pair: tuple[int, int], _: nn.Module, given: tuple[Tensor, ...]
 ) -> None:
-    _, _, points, weights = given
-    seen[pair] = points[0].float().flatten(1, -2).cpu(), weights[0].float().flatten(1).cpu()
+    points, weights = given[2][0], given[3][0]
+    seen[pair] = points.float().flatten(1, -2).cpu(), weights.float().flatten(1).cpu()
 
 
 def _padded(images: Tensor, model: PIIPModel) -> Tensor:

@@ -100,7 +100,7 @@ def _groups(model: PIIPModel) -> list[Part]:
 
 def _units(model: PIIPModel) -> list[list[InteractionUnit]]:
     """[group][pair of neighbours]"""
-    return [list(stage.units) for stage in model.backbone.interactions]  # type: ignore[arg-type, union-attr]
+    return [list(stage.units) for stage in model.backbone.interactions]  # type: ignore[arg-type]
 
 
 def _of_unit(unit: InteractionUnit) -> list[nn.Parameter]:

@@ -23,7 +23,7 @@ def survivors(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     return torch.where(kept > 0, scores, NOTHING)
 
 
-def apart(boxes: Tensor, label: Tensor, classes: int, height: float, width: float) -> Tensor:
+def apart(boxes: Tensor, label: Tensor, classes: int, height: float | Tensor, width: float | Tensor) -> Tensor:
     """Boxes [N, 4] of an image, moved so that those of different classes do not meet.
 
     Each class has its own place in a square of images, not in a row: positions stay small, and so does the rounding.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,11 +16,10 @@ from piip.model import PIIPModel
 class LogitsNetwork(Network):
     """A segmentor's logits [B, K, h, w] or a classifier's [B, K]: the head's own output."""
 
-    outputs: ClassVar[tuple[str, ...]] = ("logits",)
-
     def __init__(self, model: PIIPModel) -> None:
         super().__init__()
         self.model = model
+        self.outputs = ("logits",)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Of images [B, 3, H, W]."""

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -115,7 +115,7 @@ def traced(network: Network, described: Description) -> ExportedProgram:
     """`torch.export` of the network, with the weights as the description says."""
     inputs = network.example(max(described.batch, 2) if described.dynamic else described.batch, *described.size)
     inputs = inputs[: len(described.inputs)]
-    shapes = tuple({0: Dim.DYNAMIC} for _ in inputs) if described.dynamic else None
+    shapes: tuple[Any, ...] | None = tuple({0: Dim.DYNAMIC} for _ in inputs) if described.dynamic else None
     module = HalfStored(network) if described.half else network
     if described.half:
         shapes = (shapes,) if shapes else None  # its inputs are one list

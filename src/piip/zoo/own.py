@@ -15,6 +15,7 @@ import pydantic
 from pydantic import Field
 
 from piip import config
+from piip.config.backbone import Stride
 from piip.config.errors import problems
 from piip.config.heads import TASKS
 from piip.config.spelled import backbone_of, spelled_branches
@@ -24,7 +25,7 @@ from piip.data.names.coco import COCO_CLASSES
 from piip.data.text_files import read_typed_yaml
 
 SUFFIXES = (".yaml", ".yml")
-DETECTOR_STRIDES = {"dino": (8, 16, 32)}
+DETECTOR_STRIDES: dict[str, tuple[Stride, ...]] = {"dino": (8, 16, 32)}
 """of the maps, where a head of that kind does not read all four"""
 
 
@@ -121,7 +122,7 @@ def _branches(described: Described) -> tuple[config.Branch, ...]:
     if isinstance(described.pyramid, str):
         windows: Any = described.windows
         return spelled_branches(described.pyramid, described.groups, windows, described.pretrained)
-    usual = {"pretrained": described.pretrained} if described.pretrained else {}
+    usual: dict[str, Any] = {"pretrained": True} if described.pretrained else {}
     usual |= {} if described.groups is None else {"groups": described.groups}
     return tuple(config.Branch.model_validate(usual | branch) for branch in described.pyramid)
 
