@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from piip.api import PIIP
+from piip.export.exported import Exported, is_exported, load_exported
 from piip.pictures.colours import class_colour
 from piip.prediction.predictor import Precision
 from piip.prediction.results import AnyResult
@@ -23,17 +24,28 @@ from piip.version import __version__
 
 def loaded(weights: str | Path, device: str | None, precision: Precision, batch: int, workers: int) -> ModelAnswers:
     """The model, ready to answer, see `ModelSource`; ValueError and OSError for weights that are none, or no device."""
+    if is_exported(weights):
+        return ModelAnswers(_exported(weights, device, precision), {})
     model = PIIP(weights, device)
     if model.device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    return ModelAnswers(model, precision, batch)
+    return ModelAnswers(model, {"batch_size": batch, "precision": precision})
+
+
+def _exported(path: str | Path, device: str | None, precision: Precision) -> Exported:
+    """Batches, precision and threads are the file's and its runtime's own."""
+    if device not in (None, "auto", "cpu") or precision != "fp32":
+        raise ValueError(
+            f"{path}: an exported file runs on the CPU in its own precision; leave device and precision out"
+        )
+    return load_exported(path)
 
 
 class ModelAnswers:
-    """A loaded model that answers."""
+    """A loaded model that answers; `options` of its `predict_report`."""
 
-    def __init__(self, model: PIIP, precision: Precision, batch: int) -> None:
-        self._predict = partial(model.predict_report, batch_size=batch, precision=precision)
+    def __init__(self, model: PIIP | Exported, options: Mapping[str, Any]) -> None:
+        self._predict = partial(model.predict_report, **options)
         self.facts = facts_of(model)
         self._predict([np.zeros((64, 64, 3), np.uint8)])  # folds, so that the first request need not wait for it
 
@@ -61,7 +73,7 @@ class ModelAnswers:
             return Refused(f"{type(error).__name__}: {error}")
 
 
-def facts_of(model: PIIP) -> dict[str, Any]:
+def facts_of(model: PIIP | Exported) -> dict[str, Any]:
     """What clients and the page know of the model, as `GET /model` gives it."""
     task = model.config.task
     return {
