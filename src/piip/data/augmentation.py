@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from piip.data.classification.augmentation import ClassAugmentation
-from piip.data.detection.augmentation import Augmentation, RandomCrop, from_scratch, multi_scale
+from piip.data.detection.augmentation import Augmentation, RandomCrop, RandomTile, from_scratch, multi_scale
 from piip.data.segmentation.augmentation import CropAugmentation
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ClassAugmentation",
     "CropAugmentation",
     "RandomCrop",
+    "RandomTile",
     "from_scratch",
     "multi_scale",
 ]

@@ -193,3 +193,25 @@ def test_a_large_photo_is_decoded_smaller_to_the_same_labels(tmp_path, make, mon
     assert sizes
     assert small.image.shape == whole.image.shape
     assert torch.equal(small.target, whole.target)
+
+
+def test_tiles_are_cut_in_the_pixels_of_the_file():
+    """A tile of 24 pixels, then resized to the model's side, so that a pixel of the file is 2 2/3 of the network's."""
+    image, labels = scene(96, 160)
+    transform = MaskTrainTransform(PREPROCESS, CropAugmentation(tiles=24, resize=(1, 1), distortion=0, flip=0))
+    assert transform.needed((96, 160)) == (96, 160)
+    seen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        out, target = transform(image, labels)
+        assert out.shape == (3, 64, 64)
+        known = target[target != IGNORED]
+        assert len(known) == 64 * 64
+        assert 2 <= len(known.unique()) <= 4, "24 pixels meet at most two of the bands, which have 24, in each half"
+        agree = ((levels(out) / 10).round() == target).float().mean()
+        assert agree > 0.85
+        seen.add(tuple(known.unique().tolist()))
+    assert len(seen) > 2
+    whole = MaskTrainTransform(PREPROCESS, CropAugmentation(tiles=500, resize=(1, 1), distortion=0, flip=0))
+    plain = MaskTrainTransform(PREPROCESS, CropAugmentation(resize=(1, 1), distortion=0, flip=0, largest_share=1))
+    assert whole(image, labels)[0].shape == plain(image, labels)[0].shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -28,6 +28,22 @@ class RandomCrop(Frozen):
         return self
 
 
+class RandomTile(Frozen):
+    """A part of a large image at its own pixels, around an object or, at times, where there is none."""
+
+    side: PositiveInt = 1024
+    """of the part, in pixels of the image file; what is smaller is taken whole"""
+    keep: Probability = 0.3
+    """share of an object's box that must be in the part; of others nothing is learnt"""
+    empty: Probability = 0.1
+    """share of the parts that have no object at all, as far as an image has such a place"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _side_alone(cls, value: Any) -> Any:
+        return {"side": value} if isinstance(value, int) else value
+
+
 class Augmentation(Frozen):
     """Random changes of training images. The default, a flip, is the recipe of most released models."""
 
@@ -38,6 +54,8 @@ class Augmentation(Frozen):
     """short sides, in pixels, of a multi-scale resize, one chosen at random; None: the model's own short side"""
     long_side: PositiveInt | None = None
     """limit of the long side in every resize; None: the model's own"""
+    tiles: RandomTile | None = None
+    """before all else a part of the image is cut out, which then counts as the image; a number is its side"""
     crop: RandomCrop | None = None
     """with a probability, a random part of the image, which is then resized like a whole one"""
     largest: PositiveInt | None = None
@@ -64,7 +82,10 @@ class Augmentation(Frozen):
         return cls(flip=0)
 
     def scaled(self, factor: float) -> Augmentation:
-        """The same changes for images that are `factor` times as large: all that is in pixels is multiplied by it."""
+        """The same changes for images that are `factor` times as large: all that is in pixels is multiplied by it.
+
+        But for the side of `tiles`, which is in pixels of the files.
+        """
 
         def times(*sides: int) -> tuple[int, ...]:
             return tuple(max(1, round(side * factor)) for side in sides)

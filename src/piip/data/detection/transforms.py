@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
 from piip.data.detection.augmentation import Augmentation
+from piip.data.detection.random_tile import random_cut
 from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
 from piip.structures import Instances, Size, size_of
 
@@ -79,6 +80,8 @@ class TrainTransform:
     def needed(self, size: Size) -> Size:
         """(height, width) that the network's input is made of at most, of a photo of `size`."""
         settings, short = self.augmentation, self.preprocess.short_side
+        if settings.tiles is not None:
+            return size
         if settings.zoom is not None:
             height, width = keep_ratio_size(size, self._long_side, short)
             return math.ceil(height * settings.zoom[1]), math.ceil(width * settings.zoom[1])
@@ -93,6 +96,8 @@ class TrainTransform:
         Boxes and masks are in pixels of `size`, which is the image's own unless it is given.
         """
         size = size or size_of(image)
+        if self.augmentation.tiles is not None:
+            image, boxes, labels, masks, size = random_cut(image, boxes, labels, masks, self.augmentation.tiles)
         image, objects = _apply(self.steps(size), image, boxes, labels, masks, size)
         if self.colour is not None:
             image = self.colour(image)

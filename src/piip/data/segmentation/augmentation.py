@@ -16,6 +16,9 @@ class CropAugmentation(Frozen):
     """
 
     kind: Literal["segmentation"] = "segmentation"
+    tiles: PositiveInt | None = None
+    """side, in pixels of the image file, of a part that is cut out before all else and then counts as the image, for
+    large images; like the crop it is looked for where no class has too large a share"""
     resize: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.5, 2.0)
     """range of a random factor on the size that the model's preprocessing gives the image"""
     crop: PositiveInt | None = None
@@ -39,5 +42,6 @@ class CropAugmentation(Frozen):
         return cls(resize=(1, 1), largest_share=1, flip=0, distortion=0)
 
     def scaled(self, factor: float) -> CropAugmentation:
-        """The same changes for images that are `factor` times as large: a crop that was set is, too."""
+        """The same changes for images that are `factor` times as large: a crop that was set is, too, but not
+        `tiles`, whose pixels are those of the files."""
         return self.model_copy(update={"crop": self.crop and max(1, round(self.crop * factor))})

@@ -59,16 +59,20 @@ class MaskTrainTransform:
 
     def needed(self, size: Size) -> Size:
         """(height, width) that the network's input is made of at most, of a photo of `size`."""
-        return self._size(size, self.augmentation.resize[1])
+        return size if self.augmentation.tiles is not None else self._size(size, self.augmentation.resize[1])
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Image uint8 [3, H, W] and labels [H, W] to the network's input [3, S, S] and its labels [S, S] int64.
 
         The labels are those of the whole photo; the image may be less than all of its pixels.
         """
+        if self.augmentation.tiles is not None:
+            top, left, height, width = self._place(labels, self.augmentation.tiles)
+            image = functional.crop(image, top, left, height, width)
+            labels = labels[top : top + height, left : left + width]
         size = self._random_size(size_of(labels))
         image, labels = resized(image, size), nearest(labels, size)
-        top, left, height, width = self._place(labels)
+        top, left, height, width = self._place(labels, self.side)
         image = functional.crop(image, top, left, height, width)
         labels = labels[top : top + height, left : left + width]
         if torch.rand(()) < self.augmentation.flip:
@@ -87,9 +91,9 @@ class MaskTrainTransform:
         limits = (max(1, int(side * factor)) for side in (self.preprocess.long_side, self.preprocess.short_side))
         return keep_ratio_size(size, *limits)
 
-    def _place(self, labels: Tensor) -> tuple[int, int, int, int]:
+    def _place(self, labels: Tensor, side: int) -> tuple[int, int, int, int]:
         """(top, left, height, width) of a crop in which no class has too large a share, if one is found soon."""
-        height, width = min(self.side, labels.shape[0]), min(self.side, labels.shape[1])
+        height, width = min(side, labels.shape[0]), min(side, labels.shape[1])
         limit, tries = self.augmentation.largest_share, 1 + CROP_TRIES
         top = left = 0
         for _ in range(tries if limit < 1 else 1):
