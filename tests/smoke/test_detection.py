@@ -51,6 +51,7 @@ def test_run_folder_holds_what_the_readme_promises(run: RunResult) -> None:
         "weights/last.ckpt",
         "val/metrics.json",
         "val/predictions.json",
+        "val/thresholds.json",
         "val/box_precision_recall.png",
         "val/mask_precision_recall.png",
         "val/confusion_matrix.png",
@@ -73,6 +74,11 @@ def test_the_model_knows_the_data_s_classes(run: RunResult) -> None:
     assert model.names == CLASSES
     assert model.config.category_ids == tuple(range(1, len(CLASSES) + 1))
     assert model.config.head.masks
+
+
+def test_the_best_weights_hold_the_thresholds_that_were_measured(run: RunResult) -> None:
+    measured = json.loads((run.folder / "val" / "thresholds.json").read_text())["classes"]
+    assert piip.PIIP(run.folder).config.thresholds == tuple(row["score"] for row in measured)
 
 
 def test_val_gives_the_run_s_numbers_again(run: RunResult, scenes: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from piip.config.errors import problems
 from piip.devices import Device
 from piip.inference.resized import described_as
 from piip.model import PIIPModel
+from piip.prediction.least_scores import least_scores
 from piip.weights import hub
 from piip.weights.files import load_model
 from piip.weights.names import is_path
@@ -95,6 +96,24 @@ class Held:
             raise ValueError(f"sizes {'/'.join(map(str, sizes))}: {problems(error)}") from error
         other = copy.copy(self)
         other.config, other.recipe, other._random_branches = described, dict(self.recipe), set(self._random_branches)
+        other._model = None if self._model is None else described_as(self._model, described)
+        return other
+
+    def with_thresholds(self, conf: Mapping[str, float]) -> Self:
+        """The same with scores of its classes for `predict(conf="auto")`, which `save` writes into the weights.
+
+        `conf`: as an evaluation finds them, `metrics.conf`; classes without one count as usual. A training that
+        validates does this for its best weights. The weights are shared with this object.
+
+        Raises:
+            ValueError: a class that the model does not have, no score, or a model that finds no objects.
+        """
+        if self.config.task != "detection":
+            raise ValueError(f"thresholds: {self.config.name} is a {self.config.task} model, which finds no objects")
+        least_scores(conf, self.config)  # names a wrong class
+        described = self.config.with_thresholds([conf.get(name) for name in self.config.classes])
+        other = copy.copy(self)
+        other.config = described
         other._model = None if self._model is None else described_as(self._model, described)
         return other
 

@@ -13,7 +13,7 @@ from piip.api.held import Held
 from piip.data.decode import ImageError
 from piip.files import free_folder
 from piip.prediction.files import USUAL_FOLDER, Writer, paths_among, saving
-from piip.prediction.options import FurtherOptions, Options, Precision, PredictOptions
+from piip.prediction.options import Conf, FurtherOptions, Options, Precision, PredictOptions
 from piip.prediction.predictor import PredictionReport, Predictor
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Files, Input, Many, Pixels, images_of, is_one_image
@@ -42,7 +42,7 @@ class Predicting(Held):
     def predict(
         self,
         source: Input,
-        conf: float | None = None,
+        conf: Conf | None = None,
         save: str | Path | bool | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
@@ -56,7 +56,9 @@ class Predicting(Held):
         Args:
             source: a path, PIL image, array [H, W, 3] uint8 RGB, tensor [3, H, W] in 0..1, or a collection of these; a
                 folder or a glob pattern also gives a list.
-            conf: lowest score of an object that counts, 0 to 1, usually 0.25; the other tasks have no use for it.
+            conf: lowest score of an object that counts, 0 to 1, usually 0.25; "auto": of each class the one of its best
+                F1, as the weights hold it (see `with_thresholds`); or a number for each class by its name. The other
+                tasks have no use for it.
             save: a folder for annotated pictures, not that of the images. A picture is written as soon as it is
                 predicted; what is in the folder stays, and where a name is taken the new picture gets a number.
                 True: the next free one of runs/predict, runs/predict2, ...
@@ -81,7 +83,7 @@ class Predicting(Held):
     def predict_report(
         self,
         source: Input,
-        conf: float | None = None,
+        conf: Conf | None = None,
         save: str | Path | bool | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
@@ -91,10 +93,12 @@ class Predicting(Held):
         options = Options.of(conf=conf, batch_size=batch_size, precision=precision, **further)
         images = images_of(source, options.recursive)
         kind = RESULTS[self.config.task]
+        predictor = self.predictor(options.precision)
+        predictor.check(options)
         if save is True:
             save = free_folder(USUAL_FOLDER)
         writer = None if not save else Writer(Path(save), kind, paths_among(images), lists=False)
-        outcomes = self.predictor(options.precision).outcomes(images, options)
+        outcomes = predictor.outcomes(images, options)
         return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:

@@ -8,14 +8,14 @@ from typing_extensions import Unpack
 
 from piip.api.piip import PIIP
 from piip.data.decode import ImageError
-from piip.prediction.options import FurtherOptions, Options
+from piip.prediction.options import Conf, FurtherOptions, Options
 from piip.prediction.results import AnyResult
 from piip.prediction.sources import Failure, Input, images_of, is_one_image
 from piip.prediction.together import sharing
 
 
 def predict_together(
-    models: Sequence[PIIP], source: Input, conf: float | None = None, **further: Unpack[FurtherOptions]
+    models: Sequence[PIIP], source: Input, conf: Conf | None = None, **further: Unpack[FurtherOptions]
 ) -> list[AnyResult] | list[list[AnyResult]]:
     """What each of `models` predicts, with their common backbone run once for each image.
 

@@ -63,6 +63,21 @@ def image_size_of(text: str | None) -> Any:
     return int(text)
 
 
+def conf_of(text: str) -> Any:
+    """`--conf` as Python takes it; ValueError for what is neither a number, auto, nor a file of thresholds."""
+    from piip.prediction.least_scores import read_thresholds
+    from piip.prediction.options import AUTO
+
+    if text == AUTO:
+        return text
+    if text.endswith(".json"):
+        return read_thresholds(Path(text))
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--conf {text}: use a number from 0 to 1, auto, or a thresholds.json") from None
+
+
 def sizes_of(text: str) -> list[int]:
     """`--sizes` as numbers; ValueError for what is none."""
     parts = text.replace(",", "/").split("/")

@@ -19,6 +19,7 @@ from piip.cli.options import (
     Tiles,
     Weights,
     Window,
+    conf_of,
     err,
     image_size_of,
     out,
@@ -56,7 +57,13 @@ def predict(
             "default: runs/predict, or runs/predict2 and so on where that is taken."
         ),
     ] = None,
-    conf: Annotated[float, typer.Option(help="Detection: lowest score that counts, 0 to 1.")] = 0.25,
+    conf: Annotated[
+        str,
+        typer.Option(
+            help="Detection: lowest score that counts, 0 to 1; auto: that of the best F1 of each class, as the weights "
+            "hold it; or a thresholds.json of an evaluation."
+        ),
+    ] = "0.25",
     batch_size: int = 1,
     workers: Annotated[int, typer.Option(help="Processes that read images beside the model.")] = 0,
     device: Device = None,
@@ -100,7 +107,7 @@ def predict(
     from piip.prediction.sources import images_of
 
     options = Options.of(
-        conf=conf, batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
+        conf=conf_of(conf), batch_size=batch_size, precision=precision, workers=workers, recursive=recursive,
         image_size=image_size_of(image_size), detections=detections, max_pixels=max_pixels,
         classes=classes_of(classes), tiles=tiles, overlap=overlap,
     )  # fmt: skip

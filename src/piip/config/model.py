@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -15,6 +15,7 @@ from piip.config.limits import Pixels
 
 MOST_CLASSES = 200_000
 
+Score = Annotated[float, Field(ge=0, le=1)]
 ImageSize = int | Literal["native"]
 """of a prediction: the limit of the longer side in pixels, or every image as it is"""
 
@@ -75,6 +76,9 @@ class Model(Frozen):
     category_ids: tuple[int, ...] | None = None
     """the training data's own ids of the classes, for COCO results; None: labels + 1"""
     preprocess: Preprocess
+    thresholds: tuple[Score | None, ...] | None = None
+    """a detector's: the score of each class from which an object counts where `conf="auto"` is asked for, that of the
+    best F1 on the data that the weights were chosen on; None: not measured, or a class of which nothing was found"""
 
     @property
     def task(self) -> Task:
@@ -105,8 +109,14 @@ class Model(Frozen):
         long_side = round(self.preprocess.long_side * sizes[0] / self.backbone.branches[0].size)
         return self.model_copy(update={"backbone": backbone}).with_image_size(long_side)
 
+    def with_thresholds(self, scores: Sequence[float | None] | None) -> Model:
+        """The same model with a threshold for each class; ValueError for another number of them, or no scores."""
+        return Model(**dict(self) | {"thresholds": scores})
+
     @model_validator(mode="after")
     def _check(self) -> Model:
+        if self.thresholds is not None and len(self.thresholds) != len(self.classes):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.classes)} classes")
         if self.category_ids is not None and len(self.category_ids) != len(self.classes):
             raise ValueError(f"{len(self.category_ids)} category_ids for {len(self.classes)} classes")
         if self.backbone.maps is None and not isinstance(self.head, Classifier):

@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.detection.outlines import rectangle
+from piip.evaluation.matching import judged
+from piip.evaluation.thresholds import Threshold, best_threshold
 from piip.files import write_json
 from piip.prediction.coco import CocoResult, detections_to_coco
 from piip.structures import Prediction
@@ -68,6 +70,14 @@ class CocoMetrics:
     box: Averages
     mask: Averages | None
     """None where the model or the annotations have no masks"""
+    thresholds: tuple[Threshold | None, ...] = ()
+    """of each class the score threshold with the best F1, by boxes; None for a class of which nothing was found"""
+
+    @property
+    def conf(self) -> dict[str, float]:
+        """The thresholds by class name, for `predict(conf=metrics.conf)`."""
+        found = zip(self.classes, self.thresholds, strict=True)
+        return {name: best.score for name, best in found if best is not None}
 
     def scalars(self) -> dict[str, float]:
         """All defined numbers by name: box_AP, box_AP50, ..., mask_ARl."""
@@ -145,7 +155,8 @@ def evaluate_results(results: list[CocoResult], data: CocoData, *, masks: bool) 
             objects[item.label] += not item.crowd
     box = _score(results, data, "bbox")
     mask = _score(results, data, "segm") if masks else None
-    return CocoMetrics(tuple(data.classes), tuple(objects), box, mask)
+    thresholds = tuple(map(best_threshold, judged(results, data)))
+    return CocoMetrics(tuple(data.classes), tuple(objects), box, mask, thresholds)
 
 
 def to_coco_results(predictions: Iterable[Prediction], data: CocoData) -> list[CocoResult]:

@@ -17,7 +17,7 @@ from piip.export.openvino_file import OpenVINOFile
 from piip.export.runtime import Runtime
 from piip.export.torch_file import TorchFile
 from piip.prediction.files import Writer, paths_among, saving
-from piip.prediction.options import FurtherOptions, Options
+from piip.prediction.options import Conf, FurtherOptions, Options
 from piip.prediction.predictor import PredictionReport, Predictor
 from piip.prediction.results import AnyResult
 from piip.prediction.sources import Input, images_of, is_one_image
@@ -50,7 +50,7 @@ class Exported:
     def predict(
         self,
         source: Input,
-        conf: float | None = None,
+        conf: Conf | None = None,
         save: str | Path | None = None,
         batch_size: int | None = None,
         **further: Unpack[FurtherOptions],
@@ -78,7 +78,7 @@ class Exported:
     def predict_report(
         self,
         source: Input,
-        conf: float | None = None,
+        conf: Conf | None = None,
         save: str | Path | None = None,
         batch_size: int | None = None,
         **further: Unpack[FurtherOptions],

@@ -13,7 +13,7 @@ from piip.prediction import formats
 from piip.prediction.earlier import Earlier, check_same, take_up
 from piip.prediction.files import REMEDY, Writer, Written, paths_among
 from piip.prediction.listing import ALL, Paths, Shard
-from piip.prediction.options import FurtherOptions, Options
+from piip.prediction.options import Conf, FurtherOptions, Options
 from piip.prediction.predictor import Predictor
 from piip.prediction.results import AnyResult
 from piip.prediction.sources import Failure, Source, images_of
@@ -45,7 +45,7 @@ def write_predictions(
     predictor: Predictor,
     sources: Sequence[Source],
     output: Path,
-    conf: float | None = None,
+    conf: Conf | None = None,
     batch_size: int | None = None,
     **further: Unpack[FurtherOptions],
 ) -> Written:
@@ -78,6 +78,7 @@ def write_all(
         ValueError: also where parts or going on are asked for of images that are no files, or the earlier prediction
             in the folder was another one.
     """
+    predictor.check(options)
     earlier: Earlier | None = None
     files = _files(images, keeping)
     if files is not None:

@@ -7,7 +7,7 @@ A new option is a field of `Options`, a line in `ALLOWED`, its other names in `A
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +19,11 @@ from piip.config import ImageSize
 from piip.tiles.grid import OVERLAP
 
 Precision = Literal["fp32", "bf16", "fp16"]
+AUTO: Literal["auto"] = "auto"
+USUAL = 0.25
+"""of classes without a threshold of their own"""
+Conf = float | Literal["auto"] | Mapping[str, float]
+"""a score; "auto": the weights' own, of the best F1 of each class; or scores by class name"""
 
 
 class Allowed(NamedTuple):
@@ -41,8 +46,19 @@ def _class(value: object) -> bool:
     return isinstance(value, str) or _whole(value)
 
 
+def _score(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
+
+
+def _scores(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) and _score(value[name]) for name in value)
+
+
 ALLOWED: dict[str, Allowed] = {
-    "conf": Allowed(lambda value: _number(value) and 0 <= value <= 1, "use a number from 0 to 1"),
+    "conf": Allowed(
+        lambda value: value == AUTO if isinstance(value, str) else _score(value) or _scores(value),
+        "use a number from 0 to 1, 'auto' for the weights' own, or a number for each class by its name",
+    ),
     "batch_size": Allowed(lambda value: _whole(value) and value >= 1, "use a whole number, 1 or more"),
     "precision": Allowed(lambda value: value in get_args(Precision), f"use one of {', '.join(get_args(Precision))}"),
     "image_size": Allowed(
@@ -86,9 +102,9 @@ ALIASES: dict[str, str] = {
 class FurtherOptions(TypedDict, total=False):
     """For type checkers: what is said by keyword only; None: as is usual."""
 
-    threshold: float | None
-    score_threshold: float | None
-    confidence: float | None
+    threshold: Conf | None
+    score_threshold: Conf | None
+    confidence: Conf | None
     batch: int | None
     half: bool | None
     image_size: ImageSize | None
@@ -110,7 +126,7 @@ class FurtherOptions(TypedDict, total=False):
 class PredictOptions(FurtherOptions, total=False):
     """For type checkers: what `predict` may be told by keyword beside its source."""
 
-    conf: float | None
+    conf: Conf | None
     save: str | Path | bool | None
     batch_size: int | None
     precision: Precision | None
@@ -124,8 +140,10 @@ class Options:
     True
     """
 
-    conf: float = 0.25
-    """lowest score of an object that counts, 0 to 1; tasks without objects have no use for it"""
+    conf: Conf = USUAL
+    """lowest score of an object that counts, 0 to 1; "auto" for that of the best F1 of each class, as the weights hold
+    it; or one for each class by its name, where those without one have the usual; tasks without objects have no use
+    for it"""
     batch_size: int = 1
     """images per forward pass, of one padded size, so that results do not depend on it"""
     precision: Precision = "fp32"

@@ -24,8 +24,9 @@ from piip.heads.precision import predict_in_float32
 from piip.inference.copies import Version, version
 from piip.inference.current_copy import InferenceCopy, stored_in_half
 from piip.prediction.label_map import SegmentationResult
+from piip.prediction.least_scores import least_score, least_scores
 from piip.prediction.objects import Result
-from piip.prediction.options import FurtherOptions, Options, Precision, labels_of
+from piip.prediction.options import Conf, FurtherOptions, Options, Precision, labels_of
 from piip.prediction.reading import Prepared, Reader, in_order
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Failure, Opened, Source, images_of, opened
@@ -102,7 +103,7 @@ class Predictor:
     def predict(
         self,
         sources: Source | Iterable[Source],
-        conf: float | None = None,
+        conf: Conf | None = None,
         batch_size: int | None = None,
         **further: Unpack[FurtherOptions],
     ) -> PredictionReport:
@@ -119,7 +120,7 @@ class Predictor:
     def stream(
         self,
         sources: Source | Iterable[Source],
-        conf: float | None = None,
+        conf: Conf | None = None,
         batch_size: int | None = None,
         **further: Unpack[FurtherOptions],
     ) -> Iterator[AnyResult | Failure]:
@@ -163,7 +164,7 @@ class Predictor:
         transform = self.transform
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
-        labels_of(options.classes, self.config.classes)  # a wrong one is named before anything is run
+        self.check(options)
         read, newest = Reader(transform, pixels, options.max_pixels, options.bgr), Newest(self.inference, self.model)
         waiting: deque[_Waiting] = deque()
         for found in in_order(images, read, options.workers):
@@ -175,6 +176,11 @@ class Predictor:
             self._run_waiting(waiting, waiting[0].size, options, newest)
             yield from _finished(waiting)
 
+    def check(self, options: Options) -> None:
+        """ValueError for classes that the model does not have, or thresholds that its weights do not hold."""
+        labels_of(options.classes, self.config.classes)
+        least_scores(options.conf, self.model.config)
+
     def _waiting(self, found: Prepared | Failure) -> _Waiting:
         if isinstance(found, Failure):
             return _Waiting(outcome=found)
@@ -182,6 +188,7 @@ class Predictor:
 
     def _outcomes_in_tiles(self, images: Iterable[Source], options: Options) -> Iterator[AnyResult | Failure]:
         """As `outcomes`, of one image after the other."""
+        self.check(options)
         refuse_classifier(self.model.config)
         for source in images:
             begun = time.perf_counter()
@@ -203,7 +210,8 @@ class Predictor:
             inputs = [transform(torch.from_numpy(part).permute(2, 0, 1)) for part in parts]
             samples = [Sample(one, NOTHING, part.shape[:2], 0) for one, part in zip(inputs, parts, strict=True)]
             batch = collate(samples, *self.padding)
-            batch = replace(batch, least_score=options.conf, detections=options.detections, paste_masks=False)
+            least = least_score(options.conf, self.model.config)
+            batch = replace(batch, least_score=least, detections=options.detections, paste_masks=False)
             return [self._of_classes(prediction, options) for prediction in self._run(batch, newest.get())]
 
         return predict_in_tiles(run, image, self.model.config, options)
@@ -238,21 +246,27 @@ class Predictor:
             image.read = None
 
     def _of_classes(self, prediction: Prediction, options: Options) -> Prediction:
-        """The objects of the classes that are wanted."""
-        wanted = labels_of(options.classes, self.config.classes)
-        if wanted is None or "boxes" not in prediction:
+        """The objects of the classes that are wanted, with the scores that their classes need."""
+        wanted, least = labels_of(options.classes, self.config.classes), least_scores(options.conf, self.model.config)
+        if "boxes" not in prediction or (wanted is None and least is None):
             return prediction
-        chosen = torch.isin(prediction["labels"], torch.tensor(wanted, dtype=torch.int64))
+        labels = prediction["labels"]
+        chosen = torch.ones(len(labels), dtype=torch.bool)
+        if wanted is not None:
+            chosen = torch.isin(labels, torch.tensor(wanted, dtype=torch.int64))
+        if least is not None:
+            chosen = chosen & (prediction["scores"].float() >= least[labels])
         return {name: part[chosen] for name, part in prediction.items()}
 
     def _result(self, prediction: Prediction, prepared: Prepared, options: Options) -> AnyResult:
         prediction = self._of_classes(prediction, options)
-        return self.kind.of(prediction, self.model.config, prepared.pixels.numpy(), prepared.path, options.conf)
+        least = least_score(options.conf, self.model.config)
+        return self.kind.of(prediction, self.model.config, prepared.pixels.numpy(), prepared.path, least)
 
     def _batch(self, images: list[Prepared], options: Options) -> Batch:
         samples = [Sample(image.network_input, NOTHING, size_of(image.pixels[..., 0]), 0) for image in images]
-        batch = collate(samples, *self.padding)
-        return replace(batch, least_score=options.conf, detections=options.detections, paste_masks=False)
+        batch, least = collate(samples, *self.padding), least_score(options.conf, self.model.config)
+        return replace(batch, least_score=least, detections=options.detections, paste_masks=False)
 
     def _predictions(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
         """In the precision asked for; the head of weights stored in half precision in float32."""

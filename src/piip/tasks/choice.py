@@ -25,6 +25,7 @@ WHAT = {
 EVALUATION_FILES = (
     "metrics.json",
     "predictions.json",
+    "thresholds.json",
     "confusion_matrix.png",
     "box_precision_recall.png",
     "mask_precision_recall.png",

@@ -88,7 +88,7 @@ def adapted(described: config.Model, data: ClassData, class_weights: ClassWeight
         raise ValueError("class_weights are for segmentation; classifiers have none")
     if len(data.classes) < 2:
         raise DataError(f"{data.source}: has only the class {data.classes[0]!r}; there is nothing to tell apart")
-    return described.model_copy(update={"classes": data.classes, "category_ids": None})
+    return described.model_copy(update={"classes": data.classes, "category_ids": None, "thresholds": None})
 
 
 def training_set(
@@ -175,6 +175,11 @@ def evaluate_to_folder(
 def _refuse_tiles(model: PIIPModel, options: Options) -> None:
     if options.tiles is not None:
         refuse_classifier(model.config)
+
+
+def with_thresholds(described: config.Model, metrics: ClassMetrics) -> config.Model:
+    """As it is: scores decide nothing."""
+    return described
 
 
 def tables(metrics: ClassMetrics) -> list[RenderableType]:

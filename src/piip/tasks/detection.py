@@ -23,6 +23,7 @@ from piip.data.opening import chosen, evaluated
 from piip.data.report import CheckReport, DataError
 from piip.data.transforms import size_in_tests
 from piip.evaluation import coco as evaluation
+from piip.evaluation import thresholds
 from piip.evaluation.coco import COUNTED, NOTE_ON_COUNTING, CocoMetrics
 from piip.files import write_json
 from piip.pictures.objects import draw_object_batch
@@ -69,7 +70,7 @@ def adapted(described: config.Model, data: CocoData, class_weights: ClassWeights
     """`described` for the classes of `data`, without a mask head where the data has no masks."""
     if class_weights is not None:
         raise ValueError("class_weights are for segmentation; detectors have none")
-    update: dict[str, Any] = {"classes": data.classes, "category_ids": data.category_ids}
+    update: dict[str, Any] = {"classes": data.classes, "category_ids": data.category_ids, "thresholds": None}
     if _predicts_masks(described) and not data.has_masks:
         update["head"] = described.head.model_copy(update={"masks": False})
     return described.model_copy(update=update)
@@ -198,6 +199,7 @@ def evaluate_to_folder(
     output.mkdir(parents=True, exist_ok=True)
     metrics.save(output / "metrics.json")
     write_json(output / "predictions.json", results)
+    write_json(output / "thresholds.json", thresholds.to_dict(metrics.thresholds, metrics.classes, metrics.objects), 2)
     plot_precision_recall(metrics.box, data.classes, output / "box_precision_recall.png")
     if metrics.mask is not None:
         plot_precision_recall(metrics.mask, data.classes, output / "mask_precision_recall.png")
@@ -208,6 +210,11 @@ def evaluate_to_folder(
 def tables(metrics: CocoMetrics) -> list[RenderableType]:
     """What `piip val` prints."""
     return [metrics.summary_table(), metrics.class_table()]
+
+
+def with_thresholds(described: config.Model, metrics: CocoMetrics) -> config.Model:
+    """`described` with the thresholds that an evaluation of it found."""
+    return described.with_thresholds([None if best is None else best.score for best in metrics.thresholds])
 
 
 def in_label_order(described: config.Model, data: CocoData) -> CocoData:

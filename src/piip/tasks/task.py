@@ -138,5 +138,8 @@ class Task(Protocol):
     ) -> Metrics:
         """Evaluate and write metrics, predictions and pictures into `output`, which several processes see."""
 
+    def with_thresholds(self, described: config.Model, metrics: Any) -> config.Model:
+        """`described` with what an evaluation of it found out about its scores, for its weights to hold."""
+
     def tables(self, metrics: Any) -> list[RenderableType]:
         """What `piip val` prints."""

@@ -34,7 +34,7 @@ from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, read_m
 from piip.training.trackers import check_loggers
 from piip.training.unreadable import found_undecodable
 from piip.training.validation import VAL_LOSS, ValidationLoss, check_metric
-from piip.weights.files import load_model, without_downloads
+from piip.weights.files import load_model, save_model, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
 
@@ -204,7 +204,10 @@ def run(
             best.to(next(model.parameters()).device)
             try:
                 with stop.together():
-                    last_look(best, val_data, settings, folder / VAL_FOLDER)
+                    metrics = last_look(best, val_data, settings, folder / VAL_FOLDER)
+                best.config = tasks.of(best.config).with_thresholds(best.config, metrics)
+                if processes.rank() == 0 and best.config.thresholds is not None:
+                    save_model(best, result.best_weights or result.last_weights)
             except Interrupted:
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
@@ -246,16 +249,17 @@ def _tell_findings(data: tasks.Data, val_data: tasks.Data | None, folder: RunFol
     say(Terminal(stderr=True), f"{line} (all in {folder.findings})")
 
 
-def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) -> None:
+def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) -> tasks.Metrics:
     """Metrics, curves and pictures of the best weights on the validation data, written to `output`."""
     task = tasks.of(best.config)
-    task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
+    metrics = task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
     if processes.rank() > 0:
-        return
+        return metrics
     predictor = Predictor(best, next(best.parameters()).device, settings.precision)
     with Writer(output, predictor.kind, lists=False, replace=True) as pictures:
         for outcome in predictor.stream(task.image_paths(val_data, DRAWN_PREDICTIONS), conf=0.5):
             pictures.add(outcome)
+    return metrics
 
 
 def _agreed(make: Callable[[], Path], settings: Settings) -> Path:
