@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,31 @@ class Averages:
         """Mean over classes and IoU thresholds .50 to .95."""
         return self.numbers["AP"]
 
+    @property
+    def map(self) -> float | None:
+        """As `ap`, by the name that hands know from elsewhere, as the next three are."""
+        return self.numbers["AP"]
+
+    @property
+    def map50(self) -> float | None:
+        """At IoU .50."""
+        return self.numbers["AP50"]
+
+    @property
+    def map75(self) -> float | None:
+        """At IoU .75."""
+        return self.numbers["AP75"]
+
+    @property
+    def maps(self) -> np.ndarray:
+        """[classes] AP of each class; NaN for one without objects."""
+        return np.array([math.nan if value is None else value for value in self.per_class])
+
+    @property
+    def ar(self) -> float | None:
+        """Average recall over classes and IoU thresholds .50 to .95, of the best 100 detections of an image."""
+        return self.numbers["AR100"]
+
 
 @dataclass(frozen=True, eq=False)
 class CocoMetrics:
@@ -72,6 +97,9 @@ class CocoMetrics:
     """None where the model or the annotations have no masks"""
     thresholds: tuple[Threshold | None, ...] = ()
     """of each class the score threshold with the best F1, by boxes; None for a class of which nothing was found"""
+    errors: Mapping[str, Any] | None = None
+    """what each kind of error costs and labels that may be wrong, see `evaluation.errors`; of an evaluation that writes
+    files"""
 
     @property
     def conf(self) -> dict[str, float]:
@@ -183,9 +211,9 @@ def to_coco_results(predictions: Iterable[Prediction], data: CocoData) -> list[C
 
 def _score(results: list[CocoResult], data: CocoData, kind: str) -> Averages:
     coco, evaluator = _coco_tools()
-    numbers = _image_numbers(data)
-    truth = coco(_ground_truth(data, numbers, kind))
-    found = truth.loadRes(_renumbered(results, data, numbers, kind))
+    numbers = image_numbers(data)
+    truth = coco(ground_truth(data, numbers, kind))
+    found = truth.loadRes(renumbered(results, data, numbers, kind))
 
     def run(limits: tuple[int, ...]) -> Any:
         counted = evaluator(truth, found, iouType=kind)
@@ -233,7 +261,7 @@ def _most_of_a_class(data: CocoData) -> int:
     return max((count for one in counts for count in one.values()), default=0)
 
 
-def _image_numbers(data: CocoData) -> dict[int, int]:
+def image_numbers(data: CocoData) -> dict[int, int]:
     """Image id -> 1, 2, ... in the order of the ids, by which COCO breaks ties between equal scores.
 
     The evaluator works on numbers of our own, since it takes neither negative nor very large ids, and 0 means
@@ -242,7 +270,8 @@ def _image_numbers(data: CocoData) -> dict[int, int]:
     return {image_id: number for number, image_id in enumerate(sorted(image.id for image in data.images), start=1)}
 
 
-def _renumbered(results: list[CocoResult], data: CocoData, numbers: dict[int, int], kind: str) -> list[CocoResult]:
+def renumbered(results: list[CocoResult], data: CocoData, numbers: dict[int, int], kind: str) -> list[CocoResult]:
+    """The results in image numbers and label + 1; ValueError for one of no image or class of `data`."""
     labels = {category_id: label for label, category_id in enumerate(data.category_ids)}
     # As long as a result has a box, the evaluator takes mask AP by object size by the area of the box: COCO means
     # the area of the mask.
@@ -259,7 +288,7 @@ def _renumbered(results: list[CocoResult], data: CocoData, numbers: dict[int, in
     return renumbered
 
 
-def _ground_truth(data: CocoData, numbers: dict[int, int], kind: str) -> dict[str, Any]:
+def ground_truth(data: CocoData, numbers: dict[int, int], kind: str) -> dict[str, Any]:
     """The annotations as a COCO data set, with image numbers for image ids and label + 1 for category ids."""
     truth = data.to_coco()
     category_numbers = {category_id: label for label, category_id in enumerate(data.category_ids, start=1)}

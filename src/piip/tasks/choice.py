@@ -26,6 +26,7 @@ EVALUATION_FILES = (
     "metrics.json",
     "predictions.json",
     "thresholds.json",
+    "errors.json",
     "confusion_matrix.png",
     "box_precision_recall.png",
     "mask_precision_recall.png",

@@ -25,6 +25,7 @@ from piip.data.transforms import size_in_tests
 from piip.evaluation import coco as evaluation
 from piip.evaluation import thresholds
 from piip.evaluation.coco import COUNTED, NOTE_ON_COUNTING, CocoMetrics
+from piip.evaluation.errors import error_table, errors_of
 from piip.files import write_json
 from piip.pictures.objects import draw_object_batch
 from piip.prediction.coco import CocoResult
@@ -200,6 +201,9 @@ def evaluate_to_folder(
     metrics.save(output / "metrics.json")
     write_json(output / "predictions.json", results)
     write_json(output / "thresholds.json", thresholds.to_dict(metrics.thresholds, metrics.classes, metrics.objects), 2)
+    metrics = _with_errors(metrics, results, data)
+    if metrics.errors is not None:
+        write_json(output / "errors.json", metrics.errors, indent=2)
     plot_precision_recall(metrics.box, data.classes, output / "box_precision_recall.png")
     if metrics.mask is not None:
         plot_precision_recall(metrics.mask, data.classes, output / "mask_precision_recall.png")
@@ -207,9 +211,19 @@ def evaluate_to_folder(
     return metrics
 
 
+def _with_errors(metrics: CocoMetrics, results: list[CocoResult], data: CocoData) -> CocoMetrics:
+    """With the kinds of errors; without, and with a word on it, where their library is not installed."""
+    try:
+        return replace(metrics, errors=errors_of(results, data, masks=metrics.mask is not None))
+    except ImportError as error:
+        say(Terminal(stderr=True), f"no errors.json: {error}")
+        return metrics
+
+
 def tables(metrics: CocoMetrics) -> list[RenderableType]:
     """What `piip val` prints."""
-    return [metrics.summary_table(), metrics.class_table()]
+    costs = [] if metrics.errors is None else [error_table(metrics.errors)]
+    return [metrics.summary_table(), metrics.class_table(), *costs]
 
 
 def with_thresholds(described: config.Model, metrics: CocoMetrics) -> config.Model:
