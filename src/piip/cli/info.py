@@ -14,12 +14,17 @@ def info(
     name: Annotated[str, typer.Argument(help="Name of a model, or a path to weights.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
     size: Annotated[int | None, typer.Option(help="Side of the image in pixels; default: as published.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Show what training takes on each of so many GPUs, with and without --shard.")
+    ] = None,
 ) -> None:
     """Show a model's branches, parameters and multiply-adds, as the paper counts them and as it runs."""
     from piip import profile
     from piip.profile.table import report
 
     facts = profile.info(name, size)
+    if processes is not None:
+        facts |= {"processes": processes, "training_memory": profile.training_memory(name, processes)}
     if as_json:
         print(json.dumps(facts, indent=2))
         return

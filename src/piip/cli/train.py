@@ -35,6 +35,10 @@ def train(
     device: Device = None,
     processes: Processes = None,
     devices: Devices = None,
+    shard: Annotated[
+        bool | None,
+        typer.Option("--shard/--no-shard", help="Each process holds a part of model and optimizer (FSDP2)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Parent folder of OUTPUT/TASK/NAME; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the model's.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
@@ -85,6 +89,7 @@ def train(
         "best_metric": best_metric,
         "time_limit": time,
         "log": log,
+        "shard": shard,
     }
     settings = used(**settings) | key_values(set_ or [])
     if resume is None:

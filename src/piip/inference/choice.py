@@ -96,6 +96,7 @@ def choose(model: nn.Module, mode: Mode) -> None:
 
     Nothing but the classes of modules changes, as `torch.distributed.fsdp.fully_shard` does it: parameters, their
     names and order, buffers, hooks and optimizers stay what they are; so it can be done at any time, more than once.
+    What is sharded already keeps the twin that it had then.
     Weights are not folded, see `inference.fuse`.
 
     Raises:

@@ -19,6 +19,13 @@ def info(name: str | Path, size: int | tuple[int, int] | None = None) -> dict[st
     return facts.info(name, size)
 
 
+def training_memory(name: str | Path, processes: int) -> list[dict[str, float | bool]]:
+    """What training it takes on each of several GPUs: see `memory.training_memory`."""
+    from piip.profile import memory
+
+    return memory.training_memory(name, processes)
+
+
 def model_info(model: config.Model, size: int | tuple[int, int] | None = None) -> dict[str, Any]:
     """The same for any config."""
     from piip.profile import facts

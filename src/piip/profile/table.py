@@ -29,6 +29,8 @@ def report(facts: dict[str, Any]) -> Iterator[RenderableType]:
     """The tables and lines of `profile.info`'s result."""
     yield _branches(facts)
     yield _counts(facts)
+    if "training_memory" in facts:
+        yield _memory(facts)
     yield "as published: the paper's way of counting, with a classifier's light merge; as run: what the backbone does"
     if published := facts.get("published"):
         yield "published: " + ", ".join(f"{LABELS[key]} {value:g}" for key, value in published.items())
@@ -49,6 +51,15 @@ def _branches(facts: dict[str, Any]) -> Table:
         name = branch.get("name") or branch["model"] or branch["family"]
         sizes = (str(branch[key]) for key in ("size", "depth", "width"))
         table.add_row(f"{index} {name}", *sizes, branch.get("pretraining", "-"))
+    return table
+
+
+def _memory(facts: dict[str, Any]) -> Table:
+    title = f"GB on each of {facts['processes']} GPUs in training (float32), without activations"
+    columns = ("weights", "gradients", "optimizer", "average", "held", "gathered")
+    table = Table("", *columns, title=title)
+    for row in facts["training_memory"]:
+        table.add_row("--shard" if row["sharded"] else "whole", *(f"{row[column]:.1f}" for column in columns))
     return table
 
 

@@ -27,8 +27,8 @@ STARTED_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
 HARMLESS = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "use the setting grad_accumulation"),
     "ACCELERATE_DYNAMO_BACKEND": ("no", "a training is not compiled"),
-    "ACCELERATE_USE_DEEPSPEED": ("false", "use several processes without it"),
-    "ACCELERATE_USE_FSDP": ("false", "use several processes without it"),
+    "ACCELERATE_USE_DEEPSPEED": ("false", "use piip train --shard, which does what its ZeRO stage 3 does"),
+    "ACCELERATE_USE_FSDP": ("false", "use piip train --shard"),
     "ACCELERATE_USE_MEGATRON_LM": ("false", "use several processes without it"),
     "ACCELERATE_USE_PARALLELISM_CONFIG": ("false", "use several processes without it"),
 }
@@ -56,7 +56,21 @@ def build_accelerator(settings: Settings) -> Accelerator:
         raise ValueError(f'device "{settings.device}" is not available here; use "auto" or "{got}"')
     if settings.precision == "fp16" and accelerator.scaler is None:
         raise ValueError('precision "fp16" needs a GPU; use precision "bf16" or "fp32"')
+    check_shardable(settings, accelerator.num_processes)
     return accelerator
+
+
+def check_shardable(settings: Settings, several: int) -> None:
+    """ValueError where there is nothing to shard over, or settings that shards do not go with."""
+    if not settings.shard:
+        return
+    if several == 1:
+        raise ValueError("shard: there is one process, which would hold everything; give --processes N, or --no-shard")
+    if settings.precision == "fp16":
+        raise ValueError('shard with precision "fp16": its scaler knows nothing of shards; use precision "bf16"')
+    if settings.lora is not None:
+        raise ValueError("shard with lora is not supported: what adapters train fits without shards; use --no-shard, "
+                         "or freeze parts of the model instead")  # fmt: skip
 
 
 def check_environment(settings: Settings) -> None:

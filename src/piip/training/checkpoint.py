@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from piip.files import atomic_write, disk_is_full
+from piip.training.shard_files import damage_of_shards
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,10 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
         raise OSError(f"{path}: the checkpoint could not be written ({reason}); {before}") from error
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, shards: Path | None = None) -> dict[str, Any]:
     """The newest checkpoint that is whole: `path`, or with a warning the one before it, which then takes its place.
+
+    Shards that belong to one are looked for in the folder `shards`, if given.
 
     A damaged newest one is kept as `.damaged`. Raises CheckpointError where none is whole.
     """
@@ -62,6 +65,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise
         except Exception as error:  # whatever the unpickler meets in a file that is not ours
             problems.append(f"{candidate}: not a checkpoint of this package ({error})")
+            continue
+        if shards is not None and "shards" in state and (problem := damage_of_shards(state["shards"], shards)):
+            problems.append(f"{candidate}: {problem}")
             continue
         if problems:
             logger.warning("%s; going back to the checkpoint before it", problems[0])

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "weights" / "last.ckpt"
 
     @property
+    def shards(self) -> Path:
+        """Of a sharded training: the parts that belong to a checkpoint, in a folder for each."""
+        return self.path / "weights" / "last.shards"
+
+    @property
     def findings(self) -> Path:
         """What reading the data found, where it found anything."""
         return self.path / FINDINGS_FILE

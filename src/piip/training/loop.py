@@ -31,12 +31,13 @@ from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback, Events, Moment
 from piip.training.folder import RunFolder
 from piip.training.freeze import train_mode
+from piip.training.gradients import clip, total_norm
 from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
 from piip.training.lock import locked
 from piip.training.nonfinite import IN_A_ROW, Step, end_of_run, record
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.report import DrawBatch, Report, Row
-from piip.training.run import Run, epoch_loader, give_away, of_all_processes, save, start
+from piip.training.run import Run, epoch_loader, give_away, of_all_processes, save, start, whole_result
 from piip.training.settings import Settings
 from piip.training.unreadable import SkipUnreadable
 
@@ -246,7 +247,7 @@ def update(run: Run, step: Step, data: SkipUnreadable, report: Report) -> float:
     """One optimizer step, unless it is not finite; returns the norm of the gradients before clipping."""
     at, settings, parameters, scaler = run.at, run.settings, list(run.model.parameters()), run.accelerator.scaler
     run.accelerator.unscale_gradients()
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    norm = total_norm(parameters, settings.shard)
     value = norm.item()
     # The scaler of fp16 leaves out steps whose gradients are not finite by itself, and goes on with a lower scale.
     if problem := step.problem(value if scaler is None else None):
@@ -258,7 +259,7 @@ def update(run: Run, step: Step, data: SkipUnreadable, report: Report) -> float:
         at.skipped_batches += len(step.losses)
     else:
         if settings.grad_clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip, norm)
+            clip(parameters, settings.grad_clip, norm, settings.shard)
         set_learning_rate(run.optimizer, partial(schedule_factor, settings, at.step, run.total_steps))
         run.optimizer.step()
         if run.average is not None:
@@ -292,8 +293,7 @@ def finish_epoch(run: Run, report: Report, evaluate: Evaluate | None, best_metri
                         "the validation data that it could measure?")  # fmt: skip
         if math.isfinite(value) and (at.best is None or is_better(value, at.best, best_metric)):
             at.best, at.best_epoch = value, finished
-            if run.accelerator.is_main_process:
-                give_away(run, run.folder.best)
+            give_away(run, run.folder.best)
     at.history.append(row | metrics)
     report.epoch(at.history, metrics)
     at.epoch, at.batch, at.sums, at.seconds, at.skipped_batches = finished, 0, {}, 0.0, 0
@@ -317,7 +317,7 @@ def measure(run: Run, evaluate: Evaluate, best_metric: str, stop: StopRequest) -
 
     shared: list[Row | None] = [None]
     with suppress(Interrupted), stop.together(), torch.no_grad():
-        metrics = evaluate(run.result_model.eval())
+        metrics = evaluate(whole_result(run).eval())
         if best_metric not in metrics:
             raise ValueError(f"best_metric {best_metric!r} is not among the evaluation's metrics: {', '.join(metrics)}")
         shared = [{name: float(value) for name, value in metrics.items()}]

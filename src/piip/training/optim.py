@@ -67,7 +67,7 @@ def parameter_groups(
     if branch_lr_factors is not None:
         factors = _by_branch(factors, branch_lr_factors, len(model.backbone.branches))  # type: ignore[union-attr, arg-type]
     head_factor = new_lr_factor if branch_head_lr_factor is None else branch_head_lr_factor
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, type], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -75,7 +75,10 @@ def parameter_groups(
         rate = lr * factors.get(name, usual)
         plain = not decay_all and (parameter.ndim == 1 or name.endswith(".bias"))
         decay = 0.0 if plain else weight_decay
-        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak_lr": rate, "weight_decay": decay})
+        kind = type(parameter)  # sharded or not: an optimizer cannot take both at once
+        group = groups.setdefault(
+            (rate, decay, kind), {"params": [], "lr": rate, "peak_lr": rate, "weight_decay": decay}
+        )
         group["params"].append(parameter)
     return list(groups.values())
 
@@ -184,14 +187,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: Callable[[float]
         group["lr"] = group["peak_lr"] * factor(group["peak_lr"])
 
 
+def keep_of(decay: float, updates: int) -> float:
+    """What a running average keeps of itself after so many updates: from 0.1 on, growing to `decay`.
+
+    So the first steps do not linger in short runs.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 def build_average(model: nn.Module, decay: float) -> AveragedModel:
     """A running average of `model`: call `.update_parameters(model)` after every step; `.module` is the average.
 
-    The decay begins at 0.1 and grows to `decay`, so that the first steps do not linger in short runs.
+    Its decay is `keep_of`.
     """
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        keep = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        keep = keep_of(decay, int(updates))
         for mean, value in zip(averaged, current, strict=True):
             mean.lerp_(value, 1 - keep)
 

@@ -31,6 +31,7 @@ from piip.training.peers import require_shared
 from piip.training.position import Position
 from piip.training.regrouped import at_now, check_same_epoch, check_same_step
 from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, check_resumable, write_run_config
+from piip.training.shard_files import forget_others
 from piip.training.unreadable import SkipUnreadable
 from piip.weights.files import load_exactly, nonfinite_keys, save_model
 
@@ -52,6 +53,7 @@ class Run:
     """the model's losses as a module, wrapped for precision and several processes"""
     optimizer: Optimizer
     average: AveragedModel | None
+    """of a sharded training a `ShardedAverage`"""
     images: int
     """per epoch"""
     batches: int
@@ -59,6 +61,8 @@ class Run:
     at: Position
     data_record: DataRecord | None = None
     """what is trained on, where the data says so"""
+    shards: str = ""
+    """which folder of shards belongs to the last checkpoint, if any"""
     saved: float = field(default_factory=time.monotonic)
     """when the last checkpoint was written"""
 
@@ -97,6 +101,12 @@ class Run:
         """What is evaluated and given away: the running average, where there is one, with adapters merged."""
         return merged(self.model if self.average is None else cast(PIIPModel, self.average.module))
 
+    @property
+    def result_tensors(self) -> dict[str, Tensor]:
+        """Its weights, of a sharded training: this process's parts."""
+        average = {} if self.average is None else cast(Any, self.average).tensors
+        return self.model.state_dict() | average
+
 
 class Losses(nn.Module):
     """`model.loss` as a forward pass, which is all that mixed precision and DDP wrap."""
@@ -122,7 +132,8 @@ def start(
     require_shared(folder.path)
     data_record = record_of(data.data)
     with accelerator.main_process_first():  # which repairs the folder if it has to
-        state = load_checkpoint(folder.checkpoint) if resume else None
+        shards = folder.shards if accelerator.is_main_process else None  # which looks at them once, for all
+        state = load_checkpoint(folder.checkpoint, shards) if resume else None
     if state is not None:
         check_state(state, settings, data_record, folder, accelerator.num_processes)
     if accelerator.is_main_process:
@@ -135,9 +146,7 @@ def start(
     choose(model, "train")
     if settings.checkpointing:
         model.backbone.set_checkpointing(True)
-    optimizer = build_optimizer(model, settings, accelerator.num_processes)
-    average = build_average(model, settings.ema) if settings.ema is not None else None
-    losses, optimizer = accelerator.prepare(Losses(model), optimizer)
+    losses, optimizer, average = prepared(accelerator, model, settings)
     at = Position(together=settings.batch_size * accelerator.num_processes)
     run = Run(settings, folder, accelerator, model, losses, optimizer, average, len(data), 0, at, data_record)
     run.batches = len(epoch_loader(run, data))
@@ -149,6 +158,22 @@ def start(
     if state is not None:
         restore(run, state)
     return run
+
+
+def prepared(accelerator: Accelerator, model: PIIPModel, settings: Settings) -> tuple[nn.Module, Optimizer, Any]:
+    """The model's losses, the optimizer and the running average, ready for precision and processes."""
+    processes, losses = accelerator.num_processes, Losses(model)
+    if settings.shard:
+        from piip.training.shard import ShardedAverage, shard
+
+        shard(model, losses, accelerator.device)
+        optimizer = accelerator.prepare_optimizer(build_optimizer(model, settings, processes))
+        mean = None if settings.ema is None else ShardedAverage(model, settings.ema)
+        return accelerator.prepare_model(losses, device_placement=False, evaluation_mode=True), optimizer, mean
+    plain = build_optimizer(model, settings, processes)
+    average = build_average(model, settings.ema) if settings.ema is not None else None
+    wrapped, optimizer = accelerator.prepare(losses, plain)
+    return wrapped, optimizer, average
 
 
 def check_state(
@@ -190,25 +215,48 @@ def epoch_loader(run: Run, data: Any) -> DataLoader[Batch]:
 def save(run: Run) -> None:
     """Write the checkpoint and the last weights; if not finite, FloatingPointError and nothing written."""
     run.at.unreadable = of_all_processes(run, run.at.unreadable)
-    if run.accelerator.is_main_process:
+    if run.settings.shard:
+        state = sharded_state_of(run)
+    elif run.accelerator.is_main_process:
         state = state_of(run)
-        for name in ("model", "average"):
-            if state[name] is not None and (broken := nonfinite_keys(state[name])):
-                raise FloatingPointError(f"NaN or infinite weights at step {run.at.step}, not saved: {broken[:5]}")
+        check_finite(run, [key for name in ("model", "average") for key in nonfinite_keys(state[name] or {})])
+    if run.accelerator.is_main_process:
         save_checkpoint(state, run.folder.checkpoint)
-        give_away(run, run.folder.last)
         write_skipped(run.at, run.folder.skipped)
+        before, run.shards = run.shards, state["shards"]["folder"] if run.settings.shard else ""
+        forget_others(run.folder.shards, {before, run.shards})
+    give_away(run, run.folder.last)
     run.saved = time.monotonic()
     run.accelerator.wait_for_everyone()
 
 
+def check_finite(run: Run, broken: list[str]) -> None:
+    """FloatingPointError where there are broken weights."""
+    if broken:
+        raise FloatingPointError(f"NaN or infinite weights at step {run.at.step}, not saved: {broken[:5]}")
+
+
 def give_away(run: Run, path: Path) -> None:
-    """Write the result model and, where there are adapters, what was trained alone beside it."""
-    save_model(run.result_model, path)
-    if run.settings.lora is not None:
-        model = run.model if run.average is None else cast(PIIPModel, run.average.module)
-        adapter = path.with_suffix(f".adapter{path.suffix}")
-        write_adapter(model, run.model, run.settings.lora, run.settings.began_from, adapter)
+    """Write the result model and, where there are adapters, what was trained alone beside it. All processes call."""
+    if run.settings.shard:
+        from piip.training.whole import write_whole
+
+        write_whole(run.model.config, run.result_tensors, path)
+    elif run.accelerator.is_main_process:
+        save_model(run.result_model, path)
+        if run.settings.lora is not None:
+            model = run.model if run.average is None else cast(PIIPModel, run.average.module)
+            adapter = path.with_suffix(f".adapter{path.suffix}")
+            write_adapter(model, run.model, run.settings.lora, run.settings.began_from, adapter)
+
+
+def whole_result(run: Run) -> PIIPModel:
+    """The result model in one piece, to be evaluated. All processes call."""
+    if not run.settings.shard:
+        return run.result_model
+    from piip.training.whole import whole_model
+
+    return whole_model(run.model.config, run.result_tensors, run.accelerator.device)
 
 
 def write_skipped(at: Position, path: Path) -> None:
@@ -234,12 +282,7 @@ def of_all_processes(run: Run, mine: list[str]) -> list[str]:
 def state_of(run: Run) -> dict[str, Any]:
     """All that a resume needs."""
     scaler = run.accelerator.scaler
-    return {
-        "settings": run.settings.model_dump(mode="json"),
-        "batches": run.batches,
-        "processes": run.accelerator.num_processes,
-        "data": run.data_record.to_dict() if run.data_record is not None else None,
-        "position": asdict(run.at),
+    return without_weights(run) | {
         "model": run.model.state_dict(),
         "average": run.average.state_dict() if run.average is not None else None,
         "optimizer": run.optimizer.state_dict(),
@@ -247,9 +290,49 @@ def state_of(run: Run) -> dict[str, Any]:
     }
 
 
+def without_weights(run: Run) -> dict[str, Any]:
+    """What of it is small."""
+    return {
+        "settings": run.settings.model_dump(mode="json"),
+        "batches": run.batches,
+        "processes": run.accelerator.num_processes,
+        "data": run.data_record.to_dict() if run.data_record is not None else None,
+        "position": asdict(run.at),
+    }
+
+
+def sharded_state_of(run: Run) -> dict[str, Any]:
+    """The same with the names of the files that hold the weights, which are written. All processes call."""
+    from piip.training.shard import local
+    from piip.training.sharded_checkpoint import named_tensors, write_shards
+
+    tensors, updates = named_tensors(run.model, run.average, run.optimizer)
+    check_finite(run, of_all_processes(run, nonfinite_keys({name: local(value) for name, value in tensors.items()})))
+    shards = write_shards(tensors, run.folder.shards)
+    return without_weights(run) | {"shards": shards | {"updates": updates}, "scaler": None}
+
+
 def restore(run: Run, state: dict[str, Any]) -> None:
     """Put the run into the state of a checkpoint. ValueError if it is another model's or other data's."""
     check_same_epoch(state, run.batches, run.settings, run.accelerator.num_processes, run.folder.checkpoint)
+    if "shards" in state:
+        from piip.training.sharded_checkpoint import restore_shards
+
+        restore_shards(run.model, run.average, run.optimizer, state["shards"], run.folder.shards)
+        run.shards = state["shards"]["folder"]
+    elif run.settings.shard:
+        raise ValueError(f"{run.folder.checkpoint}: was written without shards; go on with --no-shard")
+    else:
+        restore_whole(run, state)
+    if run.accelerator.scaler is not None and state["scaler"] is not None:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    run.at = at_now(state, Position(**state["position"]), run.batches, run.settings)
+    if run.at.nonfinite_in_a_row >= IN_A_ROW:
+        run.at.nonfinite_in_a_row = 0  # another try
+
+
+def restore_whole(run: Run, state: dict[str, Any]) -> None:
+    """The weights, the average and the optimizer of a checkpoint that holds them."""
     load_exactly(run.model, state["model"], str(run.folder.checkpoint))
     if run.average is not None:
         run.average.load_state_dict(state["average"])
@@ -257,8 +340,3 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     run.optimizer.load_state_dict(state["optimizer"])
     for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
         group["peak_lr"] = rate  # the settings', which may change after a run that ended on broken numbers
-    if run.accelerator.scaler is not None and state["scaler"] is not None:
-        run.accelerator.scaler.load_state_dict(state["scaler"])
-    run.at = at_now(state, Position(**state["position"]), run.batches, run.settings)
-    if run.at.nonfinite_in_a_row >= IN_A_ROW:
-        run.at.nonfinite_in_a_row = 0  # another try

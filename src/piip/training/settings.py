@@ -119,6 +119,9 @@ class Settings(Frozen):
     """of the backbone, by autocast; heads are trained in float32 in any case"""
     checkpointing: bool = False
     """recompute the backbone's activations in the backward pass: less memory for about a third more time"""
+    shard: bool = False
+    """several processes: each holds an equal part of parameters, gradients, optimizer and running average, and gathers
+    a block's weights while it runs"""
     device: Annotated[str, Field(pattern=DEVICE_NAMES)] = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"; several processes take a GPU each, of those in CUDA_VISIBLE_DEVICES"""
     seed: NonNegativeInt = 0
@@ -191,6 +194,7 @@ FREE_ON_RESUME = frozenset(
         "time_limit",
         "log",
         "peer_minutes",
+        "shard",
     }
 )
 """what may differ when a run is resumed; anything else would make it another run"""

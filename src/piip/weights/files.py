@@ -6,7 +6,7 @@ is checked before a model is handed out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from piip.files import atomic_write, write_json
 from piip.version import __version__
 from piip.weights.errors import WeightsError as WeightsError
 from piip.weights.header import check_header
+from piip.weights.streams import write_stream
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -79,6 +80,16 @@ def save_model(model: PIIPModel, path: str | Path) -> Path:
     with atomic_write(path / FOLDER_WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata)
     return path / FOLDER_WEIGHTS
+
+
+def save_streamed(
+    described: config.Model, path: Path, layout: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]
+) -> None:
+    """Write the `.safetensors` file of a model whose `tensors` come one after the other, see `streams.write_stream`."""
+    metadata = {"format": "pt", VERSION_KEY: __version__, CONFIG_KEY: described.model_dump_json()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        write_stream(temporary, layout, tensors, metadata)
 
 
 def find_weights(path: str | Path) -> Path:

@@ -1,0 +1,125 @@
+"""Two processes that train with shards and without: as a script under torchrun, `sharded_training.py FOLDER HEAD...`.
+
+For each head it prints how far losses, norms of gradients and weights of both are apart after some steps; for the head
+"run" it makes whole runs in FOLDER.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from one_batch import CLASSES, cases, part
+from toy_training import ToyData, toy_metric, toy_model, toy_settings
+
+from piip import processes, zoo
+from piip.model import PIIPModel
+from piip.structures import Batch
+from piip.training.accelerator import build_accelerator
+from piip.training.callbacks import Callback, Moment
+from piip.training.gradients import clip, total_norm
+from piip.training.loop import train
+from piip.training.optim import schedule_factor, set_learning_rate
+from piip.training.run import prepared
+from piip.training.shard import ShardedAverage, whole
+
+STEPS = 3
+
+
+def small_h6b() -> PIIPModel:
+    """PIIP-H6B with few and narrow blocks; all else is as published."""
+    published = zoo.entry("piip_h6b_1024_512_mask_rcnn").config()
+    small = ({"size": 128, "width": 64, "heads": 2}, {"size": 64, "width": 160, "heads": 5})
+    common = {"depth": 4, "groups": ((0, 1), (2, 3)), "windows": (None,) * 4}
+    branches = tuple(
+        branch.model_copy(update=common | own) for branch, own in zip(published.backbone.branches, small, strict=True)
+    )
+    heads = published.backbone.interaction.model_copy(update={"heads": 4})
+    backbone = published.backbone.model_copy(update={"branches": branches, "interaction": heads})
+    few = {"channels": 16, "fc_channels": 32, "rpn_batch": 32, "roi_batch": 16, "proposals": 60}
+    head = published.head.model_copy(update=few)
+    torch.manual_seed(0)
+    return PIIPModel(published.model_copy(update={"backbone": backbone, "head": head, "classes": CLASSES}))
+
+
+def steps(model: PIIPModel, batch: Batch, shard: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Losses and norms of some steps with two batches each, and then all weights and averages."""
+    settings = toy_settings(shard=shard, lr=1e-4, checkpointing=shard)
+    accelerator = build_accelerator(settings)
+    model.train()
+    model.backbone.set_checkpointing(shard)  # changes nothing, and must work with shards
+    losses, optimizer, average = prepared(accelerator, model, settings)
+    parameters, seen = list(model.parameters()), []
+    for step in range(STEPS):
+        for last in (False, True):
+            with torch.enable_grad() if last or shard else losses.no_sync():
+                torch.manual_seed(step)  # of drop paths
+                total = torch.stack(list(losses(batch).values())).sum()
+                accelerator.backward(total / 2)
+        norm = total_norm(parameters, shard)
+        clip(parameters, 1.0, norm, shard)
+        set_learning_rate(optimizer, partial(schedule_factor, settings, step, STEPS))
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(model)
+        seen += [total.detach(), norm]
+    means = average.tensors if isinstance(average, ShardedAverage) else average.module.state_dict()
+    after = {f"model.{name}": whole(value).clone() for name, value in model.state_dict().items()}
+    return torch.stack(seen), after | {name: whole(value).clone() for name, value in means.items()}
+
+
+def compare(name: str) -> None:
+    """Print a line of the largest differences."""
+    values, weights = [], []
+    for shard in (False, True):
+        model, kind = (small_h6b(), "objects") if name == "h6b" else cases()[name]
+        with torch.no_grad():
+            for parameter_name, parameter in model.named_parameters():
+                if "gamma" in parameter_name:
+                    parameter.fill_(0.5)  # else nothing passes between branches at first
+        if shard and processes.rank() == 1:
+            with torch.no_grad():
+                next(model.parameters()).add_(1)  # the main process's count
+        seen, after = steps(model, part(5, kind, processes.rank(), 2), shard)
+        values.append(seen)
+        weights.append(after)
+    apart = max((weights[0][key].float() - value.float()).abs().max().item() for key, value in weights[1].items())
+    same = weights[0].keys() >= weights[1].keys()
+    difference = ((values[0] - values[1]) / values[0]).abs().max().item()
+    if processes.rank() == 0:
+        print(f"{name} {difference:.1e} {apart:.1e} {same}", flush=True)
+
+
+class Stop(Callback):
+    """After the third step."""
+
+    def on_step_end(self, moment: Moment) -> None:
+        if moment.step == 2:
+            moment.stop()
+
+
+def runs(folder: Path) -> None:
+    """`plain` without shards, `sharded` with, `resumed` after a stop, at which `stopped` is its copy."""
+    common = {"batch_size": 2, "grad_accumulation": 2, "epochs": 2}
+    for name, shard in (("plain", False), ("sharded", True)):
+        train(toy_model(), ToyData(10), toy_settings(**common, shard=shard), folder / name, toy_metric)
+    begin = partial(train, toy_model(), ToyData(10), toy_settings(**common, shard=True), folder / "resumed")
+    assert begin(toy_metric, callbacks=[Stop()]).end == "stopped"
+    if processes.rank() == 0:
+        shutil.copytree(folder / "resumed", folder / "stopped")
+    torch.distributed.barrier()
+    train(toy_model(1), ToyData(10), toy_settings(**common, shard=True), folder / "resumed", toy_metric, resume=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    processes.join(cpu=True)
+    for head in sys.argv[2:]:
+        if head == "run":
+            runs(Path(sys.argv[1]))
+        else:
+            compare(head)
+    processes.leave()

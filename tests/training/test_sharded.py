@@ -1,0 +1,138 @@
+"""Two processes that each hold a part of everything train as two that hold all of it."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from toy_training import ToyData, toy_model, toy_settings
+
+from piip.data.batches import collate
+from piip.inference import choose
+from piip.lean.blocks import LeanBlock
+from piip.training.accelerator import build_accelerator, check_shardable
+from piip.training.checkpoint import load_checkpoint
+from piip.training.folder import RunFolder
+from piip.training.run import Losses, start
+from piip.training.shard import shard, whole
+from piip.training.unreadable import SkipUnreadable
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+MODELS = ("mask_rcnn", "dino", "upernet", "classifier", "h6b")
+
+
+def in_two(folder: Path, *heads: str) -> list[str]:
+    """The lines that `sharded_training.py` prints."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name("sharded_training.py")
+    paths = os.pathsep.join([str(script.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1",
+               f"--master-port={port}", str(script), str(folder), *heads]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return done.stdout.splitlines()
+
+
+def check(lines: list[str], heads: tuple[str, ...]) -> None:
+    told = [line.split() for line in lines]
+    assert sorted(line[0] for line in told) == sorted(heads)
+    for name, values, weights, same in told:
+        assert float(values) < 1e-4, (name, values)
+        assert float(weights) < 1e-4, (name, weights)
+        assert same == "True", name
+
+
+@pytest.mark.slow
+def test_every_head_trains_with_shards_as_without(tmp_path: Path) -> None:
+    """With recomputed activations, accumulation, clipping and an average; and a small H6B."""
+    check(in_two(tmp_path, *MODELS), MODELS)
+
+
+@pytest.mark.slow
+def test_runs_with_shards(tmp_path: Path) -> None:
+    """Equal to runs without; resumed in the middle of an epoch to the same bits; loaded by one process without."""
+    in_two(tmp_path, "run")
+    plain, sharded, resumed = (RunFolder(tmp_path / name) for name in ("plain", "sharded", "resumed"))
+    for mine, other in ((sharded.last, plain.last), (sharded.best, plain.best)):
+        one, two = load_file(mine), load_file(other)
+        assert one.keys() == two.keys()
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+    assert resumed.last.read_bytes() == sharded.last.read_bytes()
+    assert resumed.best.read_bytes() == sharded.best.read_bytes()
+    assert len(list(resumed.shards.iterdir())) == 2  # of the last checkpoint and the one before
+    loads_in_one_process(RunFolder(tmp_path / "stopped"))
+    damaged_shards_are_seen(RunFolder(tmp_path / "stopped"))
+
+
+def loads_in_one_process(folder: RunFolder) -> None:
+    settings = toy_settings(batch_size=2, grad_accumulation=4, epochs=2)
+    run = start(build_accelerator(settings), toy_model(3), SkipUnreadable(ToyData(10), 0), settings, folder, True)
+    assert run.average is not None
+    average, last = run.average.module.state_dict(), load_file(folder.last)
+    assert average.keys() == last.keys()
+    assert all(torch.equal(average[name], last[name]) for name in last)
+    assert int(run.average.n_averaged) == run.at.step == 3
+    assert {int(state["step"]) for state in run.optimizer.state.values()} == {3}
+    trained = sum(parameter.requires_grad for parameter in run.model.parameters())
+    assert len(run.optimizer.state) == trained
+
+
+def damaged_shards_are_seen(folder: RunFolder) -> None:
+    state = torch.load(folder.checkpoint, weights_only=True)
+    file = folder.shards / state["shards"]["folder"] / next(iter(state["shards"]["sums"]))
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    assert load_checkpoint(folder.checkpoint, folder.shards)["position"]["step"] < state["position"]["step"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({}, "one process"), ({"precision": "fp16"}, "fp16"), ({"lora": 4}, "lora")],
+)
+def test_what_shards_cannot_do_is_said(changes: dict[str, object], message: str) -> None:
+    several = 1 if message == "one process" else 2
+    with pytest.raises(ValueError, match=message):
+        check_shardable(toy_settings(shard=True, **changes), several)
+
+
+def test_a_sharded_model_keeps_its_twins_and_computes_the_same() -> None:
+    """Classes are how both choose."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = toy_model()
+        choose(model, "train")
+        losses = Losses(model)
+        shard(model, losses, torch.device("cpu"))
+        block = model.backbone.branches[0].vit.blocks[0]
+        assert isinstance(block, FSDPModule)
+        choose(model, "predict")
+        choose(model, "train")
+        assert isinstance(block, FSDPModule)
+        assert isinstance(block, LeanBlock)
+        batch = collate([ToyData(2)[0, index] for index in range(2)], 32)
+        plain = toy_model()
+        for module, model_of in ((losses, model), (Losses(plain), plain)):
+            model_of.train()
+            torch.manual_seed(0)  # of drop paths
+            torch.stack(list(module(batch).values())).sum().backward()
+        unsharded = []
+        for one, two in zip(model.parameters(), plain.parameters(), strict=True):
+            if two.grad is not None:
+                assert one.grad is not None
+                torch.testing.assert_close(whole(one.grad), two.grad, rtol=1e-4, atol=1e-6)
+                unsharded += [] if isinstance(one.grad, DTensor) else [one.ndim]
+        assert unsharded == [0, 0]  # the weights of the merge
+    finally:
+        torch.distributed.destroy_process_group()
