@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from piip.export import load_exported
     from piip.model import PIIPModel
     from piip.tasks import check_data, open_data
+    from piip.tiles.data_set import tile_data
     from piip.zoo import list_models
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "load_exported",
     "open_data",
     "predict_together",
+    "tile_data",
 ]
 
 _HOME = {
@@ -45,6 +47,7 @@ _HOME = {
     "load_exported": "piip.export",
     "open_data": "piip.tasks",
     "predict_together": "piip.api",
+    "tile_data": "piip.tiles.data_set",
 }
 
 _PARTS = (

@@ -38,9 +38,10 @@ app.command()(explain.explain)
 app.command()(export.export)
 app.command()(demo.demo)
 
-data_app = typer.Typer(help="Look at data sets, and convert them.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data sets, convert them, cut them into tiles.", no_args_is_help=True)
 data_app.command("check")(data.check)
 data_app.command("convert")(data.convert)
+data_app.command("tile")(data.tile)
 app.add_typer(data_app, name="data")
 
 

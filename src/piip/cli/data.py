@@ -1,4 +1,4 @@
-"""`piip data check`: what is in a data set. `piip data convert`: the same in another layout."""
+"""`piip data check`: what is in a data set. `convert`: the same in another layout. `tile`: cut into tiles."""
 
 from __future__ import annotations
 
@@ -59,6 +59,25 @@ def convert(
     from piip.data.kinds import as_task
 
     done = convert_data(source, target, to, None if task is None else as_task(task))
+    for split, report in done.reports.items():
+        out.print(report.table(split))
+    say(out, f"written to {done.folder}")
+
+
+def tile(
+    source: Annotated[Path, typer.Argument(help="Data set of objects or masks: a folder, or an annotation file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    size: Annotated[int, typer.Option(help="Side of a tile in pixels of the images.")] = 1024,
+    overlap: Annotated[float, typer.Option(help="Share of it that neighbours have in common.")] = 0.2,
+    keep: Annotated[float, typer.Option(help="Share of an object's box that must be in a tile.")] = 0.3,
+    empty: Annotated[float, typer.Option(help="Share of the tiles that may be without objects; 1: all.")] = 0.1,
+    task: Annotated[str | None, typer.Option(help="detection or segmentation, in a folder that fits several.")] = None,
+) -> None:
+    """Cut large images into tiles, write them with clipped annotations, and say what was left out."""
+    from piip.data.kinds import as_task
+    from piip.tiles.data_set import tile_data
+
+    done = tile_data(source, target, size, overlap, keep, empty, None if task is None else as_task(task))
     for split, report in done.reports.items():
         out.print(report.table(split))
     say(out, f"written to {done.folder}")

@@ -1,1 +1,1 @@
-"""Large images in overlapping tiles: where the tiles are, and how what is found in them becomes one result."""
+"""Large images in overlapping tiles: where they are, how what is found in them is merged, data sets of them."""

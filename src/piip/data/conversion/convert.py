@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +12,7 @@ from piip.data.classification.splits import find_class_splits
 from piip.data.conversion.classified import write_classified
 from piip.data.conversion.coco import write_coco
 from piip.data.conversion.labelled import write_labelled
+from piip.data.conversion.new_folder import new_folder
 from piip.data.conversion.together import of_one_list
 from piip.data.conversion.yolo import write_yolo
 from piip.data.detection.coco import read_split
@@ -22,7 +21,7 @@ from piip.data.kinds import kind_of_data
 from piip.data.report import Findings
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import open_masks
-from piip.files import TEMPORARY, refuse_taken, write_json
+from piip.files import write_json
 
 LAYOUTS = {"coco": write_coco, "yolo": write_yolo}
 """of objects; classified images become tables with images, label masks stay masks, whatever is asked for"""
@@ -57,21 +56,10 @@ def convert_data(source: str | Path, out: str | Path, to: str = "coco", task: Ta
     out = Path(out)
     if to not in LAYOUTS:
         raise ValueError(f"{to!r} is no layout to convert to; use {' or '.join(LAYOUTS)}")
-    refuse_taken([out], "name a new folder")
-    if out.resolve().is_relative_to(Path(source).resolve()):
-        raise ValueError(f"{out} lies within {source}, where it would become part of the data; name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f"{out.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
-    try:
-        unfinished.mkdir()
+    with new_folder(source, out) as unfinished:
         reports = _WRITERS[task or kind_of_data(source)](source, unfinished, to)
         findings = {split: report.to_dict() for split, report in reports.items()}
         write_json(unfinished / FINDINGS_FILE, {"source": str(source), "splits": findings}, indent=2)
-        if out.is_dir():
-            out.rmdir()  # it is empty
-        unfinished.replace(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return Converted(out, reports)
 
 

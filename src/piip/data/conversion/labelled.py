@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from piip.data.conversion.together import copy_all, flat_names
+from piip.data.segmentation.folders import Description
 from piip.data.segmentation.masks import MaskData
 from piip.files import write_json
 
@@ -16,6 +17,10 @@ def write_labelled(splits: Mapping[str, MaskData], out: Path) -> None:
         for image, name in zip(data.images, flat_names([image.path for image in data.images]), strict=True):
             mask = f"{Path(name).stem}{image.mask.suffix}"
             copy_all([(image.path, out / "images" / split / name), (image.mask, out / "masks" / split / mask)])
-    description = next(iter(splits.values())).description
+    write_classes(next(iter(splits.values())).description, out)
+
+
+def write_classes(description: Description, out: Path) -> None:
+    """`classes.json`."""
     names = {str(value): name for value, name in zip(description.values, description.classes, strict=True)}
     write_json(out / "classes.json", {"classes": names, "ignore_index": sorted(description.ignored)}, indent=2)

@@ -120,7 +120,7 @@ def _checked_polygon(part: Any, size: Size) -> tuple[list[float] | None, str | N
     low, high = np.array([-MARGIN, -MARGIN]), np.array([size[1] + MARGIN, size[0] + MARGIN])
     fault = None
     if min(left, top) < -MARGIN or right > high[0] or bottom > high[1]:
-        points, fault = _cut(points, low, high), "polygon that reaches outside the image (cut)"
+        points, fault = cut_polygon(points, low, high), "polygon that reaches outside the image (cut)"
         if len(points) < 3:
             return None, "polygon outside the image"
     if _polygon_area(points) < MIN_AREA:
@@ -128,8 +128,8 @@ def _checked_polygon(part: Any, size: Size) -> tuple[list[float] | None, str | N
     return points.ravel().tolist(), fault
 
 
-def _cut(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The part of a polygon [P, 2] within a rectangle, cut along its four sides one after the other."""
+def cut_polygon(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The part of a polygon [P, 2] within a rectangle, cut along its four sides one after the other; maybe no point."""
     for axis, bound, sign in ((0, low[0], 1), (0, high[0], -1), (1, low[1], 1), (1, high[1], -1)):
         kept: list[np.ndarray] = []
         for here, following in zip(points, np.roll(points, -1, axis=0), strict=True):

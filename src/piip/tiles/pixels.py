@@ -1,0 +1,42 @@
+"""The pixels of tiles, from one image file to many."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from piip.structures import Size
+from piip.tiles.grid import Tile
+
+JPEG_QUALITY = 95
+JPEG_MARK = b"\xff\xd8\xff"
+
+
+def tile_suffix(path: Path) -> str:
+    """The ending of the tiles of an image: JPEG stays JPEG, all else becomes PNG, which keeps each value."""
+    with path.open("rb") as file:
+        return ".jpg" if file.read(len(JPEG_MARK)) == JPEG_MARK else ".png"
+
+
+def save_tile(pixels: np.ndarray, tile: Tile, path: Path) -> None:
+    """Write the part of [H, W, 3] or [H, W] that is in a tile."""
+    part = Image.fromarray(np.ascontiguousarray(pixels[tile.top : tile.bottom, tile.left : tile.right]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jpg":
+        part.save(path, quality=JPEG_QUALITY, subsampling=0)
+    else:
+        part.save(path)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """An image that is one tile stays as it is, to the byte."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, path)
+
+
+def is_whole(tile: Tile, size: Size) -> bool:
+    """Whether a tile is all of an image."""
+    return (tile.right - tile.left, tile.bottom - tile.top) == size[::-1]
