@@ -15,7 +15,7 @@ FLOORS = (
     ("demo", "serve"),
     ("api",),
     ("training",),
-    ("explain",),
+    ("explain", "designs"),
     ("tasks",),
     ("export",),
     ("benchmark",),

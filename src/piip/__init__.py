@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from piip.api import PIIP
     from piip.backbone.extractor import FeatureExtractor
     from piip.data.conversion import convert_data
+    from piip.designs import design
     from piip.export import load_exported
     from piip.model import PIIPModel
     from piip.tasks import check_data, open_data
@@ -30,6 +31,7 @@ __all__ = [
     "convert_data",
     "create_backbone",
     "create_model",
+    "design",
     "info",
     "list_models",
     "load_exported",
@@ -43,6 +45,7 @@ _HOME = {
     "PIIPModel": "piip.model",
     "check_data": "piip.tasks",
     "convert_data": "piip.data.conversion",
+    "design": "piip.designs",
     "list_models": "piip.zoo",
     "load_exported": "piip.export",
     "open_data": "piip.tasks",
@@ -51,9 +54,9 @@ _HOME = {
 }
 
 _PARTS = (
-    "api", "backbone", "benchmark", "config", "data", "devices", "encoder", "evaluation", "export", "files", "heads",
-    "inference", "lean", "model", "ops", "pictures", "prediction", "profile", "structures", "tasks", "training",
-    "weights", "zoo",
+    "api", "backbone", "benchmark", "config", "data", "designs", "devices", "encoder", "evaluation", "export", "files",
+    "heads", "inference", "lean", "model", "ops", "pictures", "prediction", "profile", "structures", "tasks",
+    "training", "weights", "zoo",
 )  # fmt: skip
 """what documented calls such as `piip.config.DINO` begin with, imported on first use"""
 

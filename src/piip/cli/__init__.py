@@ -13,7 +13,22 @@ from typing import Annotated
 
 import typer
 
-from piip.cli import benchmark, convert, data, demo, explain, export, info, models, predict, serve, settings, train, val
+from piip.cli import (
+    benchmark,
+    convert,
+    data,
+    demo,
+    design,
+    explain,
+    export,
+    info,
+    models,
+    predict,
+    serve,
+    settings,
+    train,
+    val,
+)
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
 from piip.console import Terminal, say
@@ -33,6 +48,7 @@ app.command()(models.models)
 app.command()(settings.settings)
 app.command()(info.info)
 app.command()(benchmark.benchmark)
+app.command()(design.design)
 app.command()(convert.convert)
 app.command()(explain.explain)
 app.command()(export.export)
