@@ -12,6 +12,8 @@ from piip.designs.parts import Model, Pyramid
 
 BASELINE_SIZE = 1024
 """pixels of the paper's single-branch baselines"""
+EQUAL = 0.1
+"""box AP, a third of what the rule misses rows by: with less between them the finer image is taken"""
 UNLIKE = 1.12
 """ratio of finest sizes from which on two proposals of the same models are worth telling apart"""
 
@@ -97,7 +99,9 @@ def _best_of(tier: Tier, budget: float, cap: int | None) -> Candidate:
     within = within or [min(tier.candidates, key=lambda candidate: candidate.finest)]
     within.sort(key=lambda candidate: (candidate.price, -candidate.box_ap))
     first = [candidate for candidate in within if candidate.price <= tier.begins] or within[:1]
-    chosen = max(first, key=lambda candidate: candidate.box_ap)
+    top = max(candidate.box_ap for candidate in first)
+    equal = [candidate for candidate in first if candidate.box_ap >= top - EQUAL]
+    chosen = max(equal, key=lambda candidate: (candidate.finest, candidate.box_ap))
     for candidate in within[len(first) :]:
         if candidate.price > budget:
             break
