@@ -18,10 +18,13 @@ def as_sides(records: list[Any], report: CheckReport) -> list[Any]:
 
     They are changed where no box fits its outline as it is written, and at least half of them do as two corners.
     """
-    fits = [fit for record in records if (fit := _fit(record)) is not None]
-    as_written = sum(written and not corners for written, corners in fits)
-    as_corners = sum(corners and not written for written, corners in fits)
-    if not as_corners or as_written or as_corners < LEAST * len(fits):
+    outlined = as_corners = 0
+    for written, corners in (fit for record in records if (fit := _fit(record)) is not None):
+        if written and not corners:
+            return records
+        outlined += 1
+        as_corners += corners and not written
+    if not as_corners or as_corners < LEAST * outlined:
         return records
     changed = []
     for record in records:
