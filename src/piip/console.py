@@ -56,6 +56,16 @@ def say(console: Console, text: str, style: str = "") -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def counted(number: int, thing: str) -> str:
+    """A number with its noun in the singular or plural.
+
+    >>> counted(1, "epoch"), counted(2, "class"), counted(1234, "image")
+    ('1 epoch', '2 classes', '1,234 images')
+    """
+    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
+    return f"{number:,} {thing}{ending}"
+
+
 def shortened(names: Sequence[str], most: int) -> str:
     """The first `most` names and how many there are beyond, for messages.
 

@@ -102,10 +102,10 @@ def test_plot_draws_on_a_copy(result):
 
 
 @pytest.mark.parametrize("name", ["out.png", "new/folder/out.jpg", "out.WEBP"])
-def test_save_writes_an_image_of_the_same_size(result, tmp_path, name):
+def test_save_enlarges_a_small_image_by_whole_pixels_so_that_it_can_be_read(result, tmp_path, name):
     path = result.save(tmp_path / name)
     with Image.open(path) as image:
-        assert image.size == (60, 40)
+        assert image.size == (11 * 60, 11 * 40)
 
 
 @pytest.mark.parametrize("name", ["out.txt", "out"])

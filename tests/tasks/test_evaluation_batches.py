@@ -120,7 +120,16 @@ def test_a_run_s_pictures_of_one_name_are_all_there(tmp_path: Path) -> None:
         last_look(model, data, Settings(workers=0), tmp_path / "run")
         pictures = sorted(path.name for path in (tmp_path / "run").glob("*.jpg"))
         assert pictures == ["frame_0-2.jpg", "frame_0-3.jpg", "frame_0.jpg"]
+    with Image.open(tmp_path / "run" / "frame_0.jpg") as picture:  # annotated and found side by side
+        assert picture.width >= 2 * 640
     assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_a_run_s_pictures_are_spread_over_the_set_and_show_label_maps_too(tmp_path: Path) -> None:
+    data, model = segmentation.open_split(masks(tmp_path), "val"), segmentor()
+    last_look(model, data, Settings(workers=0), tmp_path / "run")
+    assert len(list((tmp_path / "run").glob("*.jpg"))) == min(8, len(data.images))
+    assert tasks.spread(100, 4) == [0, 25, 50, 75]
 
 
 def test_an_evaluation_keeps_masks_of_one_name_apart(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from piip.cli.key_values import key_values
 from piip.cli.options import Device, Devices, Processes, Sizes, err, in_processes, official, out, sizes_of, used
-from piip.console import say
+from piip.console import counted, say
 
 if TYPE_CHECKING:
     from piip.training.loop import RunResult
@@ -122,7 +122,7 @@ def _say_end(result: RunResult) -> None:
     metric = result.metric.replace("_", " ")
     best = "" if result.best is None else f", best {metric} {result.best:.3f} in epoch {result.best_epoch}"
     if result.main_process:
-        say(out, f"{result.end} after {len(result.history)} epochs{best}; everything is in {result.folder}")
+        say(out, f"{result.end} after {counted(len(result.history), 'epoch')}{best}; everything is in {result.folder}")
 
 
 def _begin(

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
+from piip.pictures.beside import enlarged, times_for
 from piip.pictures.colours import class_colour
 from piip.pictures.lettering import one_line, text_font
 from piip.pictures.mosaic import mosaic, stretched
@@ -35,6 +36,12 @@ def draw_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> 
     The result is as high as the image, or higher where the legend needs it, and wider by the legend.
     """
     return with_legend(tinted(image, labels), legend_rows(labels, names))
+
+
+def draw_readable_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """As `draw_labels`, on `image` enlarged to at least `beside.READABLE` pixels."""
+    times = times_for((image.shape[0], image.shape[1]))
+    return draw_labels(enlarged(image, times), labels.repeat(times, axis=0).repeat(times, axis=1), names)
 
 
 def draw_label_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str]) -> np.ndarray:

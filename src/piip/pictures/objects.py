@@ -12,6 +12,7 @@ from torch import Tensor
 
 from piip.config import Preprocess
 from piip.data.object_masks import Crop, Masks
+from piip.pictures.beside import enlarged, times_for, titled
 from piip.pictures.colours import Colour, class_colour
 from piip.pictures.mosaic import mosaic, stretched
 from piip.pictures.tags import MANY, Rectangle, Tag, font_size_for, place, place_among, texts_of, write
@@ -69,6 +70,29 @@ def draw_detections(
     for tag in reversed(tags):
         write(draw, tag)
     return np.array(picture)
+
+
+def draw_readable(
+    image: np.ndarray,
+    boxes: Tensor,
+    labels: Tensor,
+    scores: Tensor | None = None,
+    masks: Masks | None = None,
+    names: Sequence[str] = (),
+) -> np.ndarray:
+    """As `draw_detections`, on `image` enlarged to at least `beside.READABLE` pixels; says where there is nothing."""
+    times = times_for((image.shape[0], image.shape[1]))
+    canvas = enlarged(image, times)
+    if not len(boxes):
+        return titled(canvas, "nothing found" if scores is not None else "nothing annotated")
+    if masks is not None and times > 1:
+        size = (masks.size[0] * times, masks.size[1] * times)
+        crops = (
+            Crop(crop.pixels.repeat(times, axis=0).repeat(times, axis=1), crop.top * times, crop.left * times)
+            for crop in masks.crops()
+        )
+        masks = Masks.of_crops(crops, size)
+    return draw_detections(canvas, boxes * times, labels, scores, masks, names)
 
 
 def draw_object_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str] = ()) -> np.ndarray:

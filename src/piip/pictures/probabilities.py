@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from piip.config import Preprocess
+from piip.pictures.beside import enlarged, times_for
 from piip.pictures.colours import BLACK, GREY, WHITE, class_colour
 from piip.pictures.lettering import fitted, one_line, text_font
 from piip.pictures.mosaic import mosaic
@@ -50,6 +51,11 @@ def draw_probabilities(image: np.ndarray, ranked: Sequence[tuple[int, str, float
         draw.text((font_size // 4, top), fitted(name, font_size, room), fill=BLACK, font=font)
         draw.text((width - font_size // 4, top), percent, fill=BLACK, font=text_font(percent, font_size), anchor="ra")
     return np.array(canvas)
+
+
+def draw_readable_probabilities(image: np.ndarray, ranked: Sequence[tuple[int, str, float]]) -> np.ndarray:
+    """As `draw_probabilities`, below `image` enlarged to at least `beside.READABLE` pixels."""
+    return draw_probabilities(enlarged(image, times_for((image.shape[0], image.shape[1]))), ranked)
 
 
 def draw_class_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str]) -> np.ndarray:

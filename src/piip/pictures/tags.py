@@ -37,8 +37,10 @@ class Tag(NamedTuple):
 def texts_of(label: int, score: float | None, names: Sequence[str]) -> list[str]:
     """What to write, from the full text to what a small image has room for."""
     name = one_line(names[label]) if 0 <= label < len(names) else str(label)
-    full = [name] if score is None else [f"{name} {score:.2f}", name]
-    return full + [f"{name[:n]}." for n in (16, 8, 4) if len(name) > n + 1]
+    shorter = [f"{name[:n]}." for n in (16, 8, 4) if len(name) > n + 1]
+    if score is None:
+        return [name, *shorter]
+    return [*(f"{text} {score:.2f}" for text in (name, *shorter)), name, *shorter]
 
 
 def font_size_for(size: tuple[int, int], boxes: np.ndarray) -> int:

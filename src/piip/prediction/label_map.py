@@ -13,7 +13,7 @@ from PIL import Image
 from piip import config
 from piip.files import atomic_write, json_text
 from piip.pictures.colours import class_colour
-from piip.pictures.label_map import draw_labels, shares
+from piip.pictures.label_map import draw_labels, draw_readable_labels, shares
 from piip.prediction.exports import save_picture, supervision_detections
 from piip.prediction.familiar import Familiar
 from piip.structures import Prediction, Size
@@ -80,12 +80,18 @@ class SegmentationResult(Familiar):
         return draw_labels(self.image, self.labels, self.names)
 
     def save(self, path: str | Path) -> Path:
-        """Write `plot()` to an image file; the suffix (.jpg, .png, .webp) says which kind.
+        """Write the picture to an image file; the suffix (.jpg, .png, .webp) says which kind.
+
+        It is as `plot()` makes it, of a small image enlarged to at least 640 pixels.
 
         Raises:
             ValueError: a suffix of no image format
         """
-        return save_picture(self.plot, Path(path))
+        return save_picture(self.readable, Path(path))
+
+    def readable(self) -> np.ndarray:
+        """What `save` writes, [H, W, 3] uint8 RGB."""
+        return draw_readable_labels(self.image, self.labels, self.names)
 
     def to_mask(self) -> Image.Image:
         """An index mask: the value of each pixel's class, with a palette where the values are below 256."""

@@ -16,7 +16,7 @@ from piip import config
 from piip.data.object_masks import Masks
 from piip.files import atomic_write, free_file, json_text
 from piip.heads.mask_rcnn.mask import kept_masks
-from piip.pictures.objects import draw_detections
+from piip.pictures.objects import draw_detections, draw_readable
 from piip.prediction.coco import CocoResult, detections_to_coco
 from piip.prediction.exports import save_picture, supervision_detections
 from piip.prediction.familiar import Boxes, DenseMasks, Familiar
@@ -147,12 +147,19 @@ class Result(Familiar):
         return draw_detections(self.image, self.boxes, self.labels, self.scores, self.run_lengths, self.names)
 
     def save(self, path: str | Path) -> Path:
-        """Write `plot()` to an image file; the suffix (.jpg, .png, .webp) says which kind.
+        """Write the picture to an image file; the suffix (.jpg, .png, .webp) says which kind.
+
+        It is as `plot()` makes it, but a small image is enlarged to at least 640 pixels first, so that one can read it,
+        and where nothing was found it says so.
 
         Raises:
             ValueError: a suffix of no image format
         """
-        return save_picture(self.plot, Path(path))
+        return save_picture(self.readable, Path(path))
+
+    def readable(self) -> np.ndarray:
+        """What `save` writes, [H, W, 3] uint8 RGB."""
+        return draw_readable(self.image, self.boxes, self.labels, self.scores, self.run_lengths, self.names)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings: path, width, height and a list of objects.

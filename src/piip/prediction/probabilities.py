@@ -11,7 +11,7 @@ from torch import Tensor
 
 from piip import config
 from piip.files import json_text
-from piip.pictures.probabilities import draw_probabilities
+from piip.pictures.probabilities import draw_probabilities, draw_readable_probabilities
 from piip.prediction.exports import save_picture
 from piip.prediction.familiar import Familiar
 from piip.structures import Prediction, Size
@@ -81,12 +81,18 @@ class ClassificationResult(Familiar):
         return draw_probabilities(self.image, self._ranked(TOP))
 
     def save(self, path: str | Path) -> Path:
-        """Write `plot()` to an image file; the suffix (.jpg, .png, .webp) says which kind.
+        """Write the picture to an image file; the suffix (.jpg, .png, .webp) says which kind.
+
+        It is as `plot()` makes it, of a small image enlarged to at least 640 pixels.
 
         Raises:
             ValueError: a suffix of no image format
         """
-        return save_picture(self.plot, Path(path))
+        return save_picture(self.readable, Path(path))
+
+    def readable(self) -> np.ndarray:
+        """What `save` writes, [H, W, 3] uint8 RGB."""
+        return draw_readable_probabilities(self.image, self._ranked(TOP))
 
     def further_entries(self, number: int) -> dict[str, list[dict[str, Any]]]:
         """What `piip predict` writes into each of `FURTHER_LISTS`: there are none."""

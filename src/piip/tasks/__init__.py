@@ -7,7 +7,7 @@ do not agree.
 from piip.data.kinds import kind_of_data
 from piip.tasks.choice import EVALUATION_FILES, SUGGESTED, check_data, named, of, open_data, require_pairing
 from piip.tasks.findings import FINDINGS_FILE, in_a_line, leave_out, require_enough, write_findings
-from piip.tasks.task import Data, Metrics, Report, Task
+from piip.tasks.task import Data, Metrics, Report, Task, spread
 
 __all__ = [
     "EVALUATION_FILES",
@@ -26,5 +26,6 @@ __all__ = [
     "open_data",
     "require_enough",
     "require_pairing",
+    "spread",
     "write_findings",
 ]

@@ -16,17 +16,18 @@ from piip.data.classification.dataset import ClassificationDataset
 from piip.data.classification.images import ClassData, ClassReport, check_classes, open_class_split
 from piip.data.classification.splits import find_class_splits
 from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform
+from piip.data.decode import decode_for
 from piip.data.opening import evaluated
 from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
 from piip.files import write_json
-from piip.pictures.probabilities import draw_class_batch
+from piip.pictures.probabilities import draw_class_batch, draw_readable_probabilities
 from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.tiled import refuse_classifier
 from piip.structures import Batch, Prediction
-from piip.tasks.task import ClassWeights
+from piip.tasks.task import ClassWeights, spread
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -77,9 +78,15 @@ def in_label_order(described: config.Model, data: ClassData) -> ClassData:
 
 
 def image_paths(data: ClassData, count: int) -> list[Path]:
-    """Some images of `data`, of all classes where possible, to draw predictions on."""
-    step = max(1, len(data.images) // count)
-    return [image.path for image in data.images[::step][:count]]
+    """Images from all over `data`."""
+    return [data.images[position].path for position in spread(len(data.images), count)]
+
+
+def draw_annotated(data: ClassData, position: int) -> np.ndarray:
+    """The image at `position` with its class, [H, W, 3] uint8."""
+    image = data.images[position]
+    pixels, _ = decode_for(image.path, lambda size: size)
+    return draw_readable_probabilities(pixels, [(image.label, data.classes[image.label], 1.0)])
 
 
 def adapted(described: config.Model, data: ClassData, class_weights: ClassWeights = None) -> config.Model:

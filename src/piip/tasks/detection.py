@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from rich.console import RenderableType
 
 from piip import config, processes
@@ -16,9 +17,10 @@ from piip.data.batches import eval_loader
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_split
-from piip.data.detection.dataset import DetectionDataset, load_image, training_objects
+from piip.data.detection.dataset import DetectionDataset, load_image, rasterise_objects, training_objects
 from piip.data.detection.splits import find_splits
 from piip.data.detection.transforms import TestTransform, TrainTransform
+from piip.data.object_masks import Masks
 from piip.data.opening import chosen, evaluated
 from piip.data.report import CheckReport, DataError
 from piip.data.transforms import size_in_tests
@@ -27,14 +29,14 @@ from piip.evaluation import thresholds
 from piip.evaluation.coco import COUNTED, NOTE_ON_COUNTING, CocoMetrics
 from piip.evaluation.errors import error_table, errors_of
 from piip.files import write_json
-from piip.pictures.objects import draw_object_batch
+from piip.pictures.objects import draw_object_batch, draw_readable
 from piip.prediction.coco import CocoResult
 from piip.prediction.objects import Result
 from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.sources import Opened
 from piip.structures import Batch, Prediction, Size
-from piip.tasks.task import ClassWeights
+from piip.tasks.task import ClassWeights, spread
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -262,15 +264,19 @@ def _with_room(objects: int) -> int:
     return -(-objects * 6 // 5 // room) * room
 
 
-def summary(data: CocoData) -> dict[str, Any]:
-    """Figures of a data set for the log."""
-    objects = sum(len(image.objects) for image in data.images)
-    return {"images": len(data.images), "objects": objects, "classes": len(data.classes), "masks": data.has_masks}
-
-
 def image_paths(data: CocoData, count: int) -> list[Path]:
-    """The first images of `data`, to draw predictions on."""
-    return [image.path for image in data.images[:count]]
+    """Images from all over `data`."""
+    return [data.images[position].path for position in spread(len(data.images), count)]
+
+
+def draw_annotated(data: CocoData, position: int) -> np.ndarray:
+    """The image at `position` with its boxes, masks and names, [H, W, 3] uint8."""
+    image = data.images[position]
+    objects = training_objects(image)
+    boxes = torch.tensor([obj.box for obj in objects], dtype=torch.float32).reshape(-1, 4)
+    masks = Masks.of(rasterise_objects(objects, image.size, list(range(len(objects))))) if data.has_masks else None
+    labels = torch.tensor([obj.label for obj in objects], dtype=torch.int64)
+    return draw_readable(load_image(image, whole_size), boxes, labels, None, masks, data.classes)
 
 
 def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:

@@ -25,13 +25,13 @@ from piip.data.transforms import size_in_tests
 from piip.evaluation import segmentation as evaluation
 from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import numbered
-from piip.pictures.label_map import draw_label_batch
+from piip.pictures.label_map import draw_label_batch, draw_readable_labels
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.sources import Opened
 from piip.structures import Batch, Prediction
-from piip.tasks.task import ClassWeights
+from piip.tasks.task import ClassWeights, spread
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -67,9 +67,13 @@ def in_label_order(described: config.Model, data: MaskData) -> MaskData:
 
 
 def image_paths(data: MaskData, count: int) -> list[Path]:
-    """Images from all over `data`: neighbours in the list are often frames of one scene."""
-    step = max(1, len(data.images) // count)
-    return [image.path for image in data.images[::step][:count]]
+    """Images from all over `data`."""
+    return [data.images[position].path for position in spread(len(data.images), count)]
+
+
+def draw_annotated(data: MaskData, position: int) -> np.ndarray:
+    """The image at `position` under the colours of its annotated classes, with a legend, [H, W, 3] uint8."""
+    return draw_readable_labels(*load_pair(data.images[position], data.description), data.classes)
 
 
 # -- training

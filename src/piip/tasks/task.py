@@ -27,6 +27,16 @@ ClassWeights = Sequence[float] | Literal["balanced"] | None
 """one number per class, or larger ones for rare classes"""
 
 
+def spread(total: int, count: int) -> list[int]:
+    """Positions of `count` of `total` images from all over the list, whose neighbours are often frames of one scene.
+
+    >>> spread(48, 8), spread(3, 8)
+    ([0, 6, 12, 18, 24, 30, 36, 42], [0, 1, 2])
+    """
+    step = max(1, total // count)
+    return list(range(total))[::step][:count]
+
+
 class Metrics(Protocol):
     """What an evaluation measured."""
 
@@ -84,7 +94,10 @@ class Task(Protocol):
         """`data` with the labels of `described`; DataError where it has classes that the model does not know."""
 
     def image_paths(self, data: Data, count: int) -> list[Path]:
-        """Some images of `data`, to draw predictions on."""
+        """Some images of `data`, to draw predictions on: those at `spread`."""
+
+    def draw_annotated(self, data: Data, position: int) -> np.ndarray:
+        """The annotation of the image at `position`, drawn on it, [H, W, 3] uint8; ImageError if it cannot be read."""
 
     # -- training
 

@@ -61,8 +61,9 @@ class Report:
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("so far,"),
             TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("left"),
             TextColumn("{task.fields[losses]}"),
         )
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not active)
@@ -99,7 +100,7 @@ class Report:
         if not self.active:
             return
         row = history[-1]
-        shown = "  ".join(f"{name} {row[name]:.4g}" for name in ("loss", *headline(list(metrics))) if name in row)
+        shown = "  ".join(f"{name} {row[name]:.3f}" for name in ("loss", *headline(list(metrics))) if name in row)
         say(self.console, f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s")
         self.trackers.log({f"epoch/{name}": value for name, value in row.items()}, int(row["step"]))
         write_results(history, self.folder.results)

@@ -18,14 +18,14 @@ from piip.config.errors import problems
 from piip.console import Terminal, say
 from piip.devices import float32_by_default
 from piip.model import PIIPModel
-from piip.prediction.files import Writer
-from piip.prediction.predictor import Predictor
 from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback
 from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.freeze import check_parts, note_frozen_at_random
+from piip.training.header import say_header
 from piip.training.interrupt import Interrupted, stop_on_signal
+from piip.training.last_look import last_look
 from piip.training.loop import RunResult, train
 from piip.training.nonfinite import free_afterwards
 from piip.training.peers import watched
@@ -39,7 +39,6 @@ from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
 
 VAL_FOLDER = "val"
-DRAWN_PREDICTIONS = 8
 
 
 def build_settings(recipe: Mapping[str, Any], given: Mapping[str, Any], image_scale: float = 1.0) -> Settings:
@@ -180,6 +179,8 @@ def run(
     kept = (not settings.drop_empty, settings.drop_smaller)
     train_data = task.training_set(model.config, data, settings.augmentation, settings.seed, *kept)
     _tell_findings(data, val_data, RunFolder(folder), resume)
+    opened_splits = {"train": data} if val_data is None else {"train": data, "val": val_data}
+    say_header(model, opened_splits, len(train_data), settings, folder)
     if val_data is not None:
         val_data = task.in_label_order(model.config, val_data)
 
@@ -247,19 +248,6 @@ def _tell_findings(data: tasks.Data, val_data: tasks.Data | None, folder: RunFol
     if resume or not folder.findings.exists():  # else it is another run's folder, which is refused soon
         tasks.write_findings(opened, folder.findings)
     say(Terminal(stderr=True), f"{line} (all in {folder.findings})")
-
-
-def last_look(best: PIIPModel, val_data: Any, settings: Settings, output: Path) -> tasks.Metrics:
-    """Metrics, curves and pictures of the best weights on the validation data, written to `output`."""
-    task = tasks.of(best.config)
-    metrics = task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
-    if processes.rank() > 0:
-        return metrics
-    predictor = Predictor(best, next(best.parameters()).device, settings.precision)
-    with Writer(output, predictor.kind, lists=False, replace=True) as pictures:
-        for outcome in predictor.stream(task.image_paths(val_data, DRAWN_PREDICTIONS), conf=0.5):
-            pictures.add(outcome)
-    return metrics
 
 
 def _agreed(make: Callable[[], Path], settings: Settings) -> Path:

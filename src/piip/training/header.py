@@ -1,0 +1,42 @@
+"""What a training says before it begins: on what it trains, what, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from piip.console import Terminal, counted, say, shortened
+from piip.model import PIIPModel
+from piip.tasks import Data
+from piip.training.settings import Settings
+
+NAMED_CLASSES = 8
+
+
+def say_header(model: PIIPModel, opened: Mapping[str, Data], trained_on: int, settings: Settings, folder: Path) -> None:
+    """Images and objects per split, classes, model, and how it is trained, in four lines on standard error.
+
+    `trained_on`: images that an epoch has, where some are left out.
+    """
+    console = Terminal(stderr=True)
+    splits = "; ".join(f"{name} {_in(data)}" for name, data in opened.items())
+    of_all = len(opened["train"].images)
+    kept = f" ({trained_on} of the {of_all} training images are trained on)" if trained_on != of_all else ""
+    classes = model.config.classes
+    say(console, f"data    {settings.data}: {splits}{kept}; {counted(len(classes), 'class')}: "
+        f"{shortened(classes, NAMED_CLASSES)}")  # fmt: skip
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    sides = "/".join(str(branch.size) for branch in model.config.backbone.branches)
+    say(console, f"model   {model.config.name}: {parameters / 1e6:.1f} million parameters, branches on {sides} pixels")
+    say(console, f"how     {counted(settings.epochs, 'epoch')} in batches of {settings.batch_size} x "
+        f"{settings.grad_accumulation} on {settings.device}, {settings.precision}, rate {settings.scaled_lr(1):.3g} "
+        f"({settings.schedule}), seed {settings.seed}")  # fmt: skip
+    say(console, f"where   {folder}")
+
+
+def _in(data: Data) -> str:
+    """How much there is."""
+    images = counted(len(data.images), "image")
+    if not data.images or not hasattr(data.images[0], "objects"):
+        return images
+    return f"{images} with {counted(sum(len(image.objects) for image in data.images), 'object')}"
