@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from piip import config, tasks
+from piip import config
 from piip.api import PIIP
 from piip.console import Terminal, say
 from piip.data.fruit.scenes import CLASSES, make_fruit
@@ -54,15 +54,11 @@ def demo_model() -> config.Model:
 def run_demo(output: Path, epochs: int | None = None) -> None:
     """Everything below `output`: the data in `fruit`, the run in `detection/demo`."""
     console = Terminal()
-    say(console, f"[1/3] drawing {TRAIN_IMAGES + VAL_IMAGES} pictures of fruit into {output / 'fruit'}")
+    say(console, f"[1/2] drawing {TRAIN_IMAGES + VAL_IMAGES} pictures of fruit into {output / 'fruit'}")
     data = make_fruit(output / "fruit", train=TRAIN_IMAGES, val=VAL_IMAGES, seed=0)
-    say(console, "[2/3] training a pyramid of three small ConvNeXts on them, from random weights")
+    say(console, "[2/2] training a pyramid of three small ConvNeXts on them, from random weights")
     model = PIIP(demo_model())
     result = model.train(data, epochs or EPOCHS, output=output, name="demo", **RECIPE)
-    say(console, "[3/3] evaluating the best weights")
-    metrics = model.val(data)  # its files are in the run's folder already
-    for table in tasks.of(model.config).tables(metrics):
-        console.print(table)
     say(console, f"curves:      {result.folder / 'curves.png'}")
-    say(console, f"predictions: {result.folder / 'val'}/*.jpg")
+    say(console, f"predictions: {result.folder / 'val'}/*.jpg, beside what was to be found")
     say(console, f"weights:     {result.best_weights or result.last_weights}")

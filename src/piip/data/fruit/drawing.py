@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float64]
+Field = NDArray[np.floating[Any]]
 """one number per pixel, [H, W]"""
 
-REACH = 1.3
+REACH = 1.45
 """nothing of a piece is farther from its middle, in radii"""
 
 LIGHT = np.array([-0.5, -0.6, 0.62])
@@ -91,7 +91,9 @@ def _apple(x: Field, y: Field, rng: np.random.Generator) -> Form:
     height = _dome(inside, 0.93)
     stem = 0.055 - np.hypot(x - 0.12 * (y + 0.7), np.clip(np.abs(y + 0.9) - 0.22, 0, None))
     along, across = (x - 0.4) * 0.9 + (y + 0.95) * -0.44, (x - 0.4) * 0.44 + (y + 0.95) * 0.9
-    leaf = 0.15 * np.sqrt(np.clip(1 - (along / 0.34) ** 2, 0, None)) - np.abs(across) - 0.01
+    leaf = np.where(
+        np.abs(along) < 0.34, 0.15 * np.sqrt(np.clip(1 - (along / 0.34) ** 2, 0, None)) - np.abs(across), -1
+    )
     colour = _mixed(colour, (92, 62, 38), stem * 60 + 0.5)
     colour = _mixed(colour, (70, 140, 50), leaf * 60 + 0.5)
     return Form(np.maximum(inside, np.maximum(stem, leaf)), colour, height)
