@@ -62,16 +62,31 @@ def test_runs_with_shards(tmp_path: Path) -> None:
     """Equal to runs without; resumed in the middle of an epoch to the same bits; loaded by one process without."""
     in_two(tmp_path, "run")
     plain, sharded, resumed = (RunFolder(tmp_path / name) for name in ("plain", "sharded", "resumed"))
+    one, two = ([float(value) for value in losses_of(folder)] for folder in (sharded, plain))
+    assert one == pytest.approx(two, rel=1e-5)
     for mine, other in ((sharded.last, plain.last), (sharded.best, plain.best)):
-        one, two = load_file(mine), load_file(other)
-        assert one.keys() == two.keys()
-        for name in one:
-            torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+        assert apart(load_file(mine), load_file(other)) < 1e-3
     assert resumed.last.read_bytes() == sharded.last.read_bytes()
     assert resumed.best.read_bytes() == sharded.best.read_bytes()
     assert len(list(resumed.shards.iterdir())) == 2  # of the last checkpoint and the one before
     loads_in_one_process(RunFolder(tmp_path / "stopped"))
     damaged_shards_are_seen(RunFolder(tmp_path / "stopped"))
+
+
+def losses_of(folder: RunFolder) -> list[str]:
+    header, *rows = (line.split(",") for line in folder.results.read_text().splitlines())
+    return [row[header.index("loss")] for row in rows]
+
+
+def apart(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    """The difference over what was learned; AdamW takes whole steps where a gradient is nothing but rounding."""
+    began = toy_model().state_dict()
+    assert one.keys() == two.keys() == began.keys()
+    keys = [key for key in one if one[key].is_floating_point()]
+    difference, learned = (
+        torch.cat([(a[key] - b[key]).flatten() for key in keys]).norm() for a, b in ((one, two), (two, began))
+    )
+    return float(difference / learned)
 
 
 def loads_in_one_process(folder: RunFolder) -> None:
