@@ -55,7 +55,8 @@ def make_fruit(folder: str | Path, train: int, val: int, seed: int = 0, size: Si
             raise FileExistsError(f"{file} holds other annotations; give a folder of its own for the fruit")
     for split, (name, count) in enumerate((("train", train), ("val", val))):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for i in range(count):
             pixels, objects = scene(np.random.default_rng([seed, split, i]), size)
             file_name = f"{i:05d}.jpg"
@@ -139,7 +140,7 @@ def _hides_too_much(
     return False
 
 
-def _shade(canvas: NDArray[np.float64], cover: NDArray[np.float64], top: int, left: int, radius: float) -> None:
+def _shade(canvas: NDArray[np.float64], cover: NDArray[np.floating[Any]], top: int, left: int, radius: float) -> None:
     """A soft shadow to the lower right of where a piece will be, in place."""
     blur, offset = max(1.0, 0.1 * radius), round(0.13 * radius)
     edge = 2 * math.ceil(blur)
