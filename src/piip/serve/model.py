@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from piip.api import PIIP
 from piip.export.exported import Exported, is_exported, load_exported
 from piip.pictures.colours import class_colour
-from piip.prediction.predictor import Precision
+from piip.prediction.predictor import Precision, PredictionReport
 from piip.prediction.results import AnyResult
 from piip.serve.answers import answer_of
 from piip.serve.wanted import FORMATS, Answer, Image, Refused
@@ -45,7 +45,7 @@ class ModelAnswers:
     """A loaded model that answers; `options` of its `predict_report`."""
 
     def __init__(self, model: PIIP | Exported, options: Mapping[str, Any]) -> None:
-        self._predict = partial(model.predict_report, **options)
+        self._predict: Callable[..., PredictionReport] = partial(model.predict_report, **options)
         self.facts = facts_of(model)
         self._predict([np.zeros((64, 64, 3), np.uint8)])  # folds, so that the first request need not wait for it
 
