@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,7 +193,8 @@ def test_a_published_recipe_says_when_it_starts_from_random_branches(
 ) -> None:
     from piip.training import start
 
-    monkeypatch.setattr(start, "start_run", lambda base, weights, *_: (None, PIIPModel(tiny.model())))
+    result = SimpleNamespace(best_weights=Path("best.safetensors"))
+    monkeypatch.setattr(start, "start_run", lambda base, weights, *_: (result, PIIPModel(tiny.model())))
 
     def said(model: piip.PIIP) -> str:
         model.train("coco folder")
