@@ -45,7 +45,8 @@ class ModelAnswers:
     """A loaded model that answers; `options` of its `predict_report`."""
 
     def __init__(self, model: PIIP | Exported, options: Mapping[str, Any]) -> None:
-        self._predict: Callable[..., PredictionReport] = partial(model.predict_report, **options)
+        report: Callable[..., PredictionReport] = model.predict_report
+        self._predict = partial(report, **options)
         self.facts = facts_of(model)
         self._predict([np.zeros((64, 64, 3), np.uint8)])  # folds, so that the first request need not wait for it
 
