@@ -161,3 +161,19 @@ def test_settings_are_listed_with_the_recipe_s_values(file) -> None:
     rows = CliRunner().invoke(app, ["settings", "weight decay"]).stdout
     assert "weight_decay" in rows
     assert "milestones" not in rows
+
+
+def test_counting_fetches_no_weights(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    made = timm.create_model
+
+    def refusing(name: str, pretrained: bool = False, **further: object) -> object:
+        assert not pretrained
+        return made(name, pretrained=pretrained, **further)
+
+    monkeypatch.setattr(timm, "create_model", refusing)
+    path = file(f"name: mine\npyramid: {TINY}\ngroups: 2\npretrained: true\n")
+    assert config_of(path).backbone.branches[0].pretrained
+    assert piip.info(path)["as_run"]["gmacs"] > 0
+    assert open_model(path).config.backbone.branches[0].model == "vit_tiny_patch16_224"

@@ -130,6 +130,11 @@ class Backbone(Frozen):
         branches = [branch.model_dump() | {"size": size} for branch, size in zip(self.branches, sizes, strict=True)]
         return Backbone.model_validate(self.model_dump() | {"branches": branches})
 
+    def without_downloads(self) -> Backbone:
+        """The same, but its branches fetch no pretrained weights, where nobody would read them."""
+        branches = tuple(branch.model_copy(update={"pretrained": False}) for branch in self.branches)
+        return self.model_copy(update={"branches": branches})
+
     @model_validator(mode="after")
     def _check(self) -> Backbone:
         parameters = sum(branch.about_parameters for branch in self.branches)

@@ -18,6 +18,7 @@ from piip.inference import Winograd, choose, fuse
 from piip.model import PIIPModel
 from piip.profile.published import Count
 from piip.structures import BranchState, Size
+from piip.weights.files import without_downloads
 
 SAMPLE_MACS = 5
 """per channel of a sampled point in deformable attention: four for the bilinear sample, one for its weight"""
@@ -31,7 +32,7 @@ def measured_counts(backbone: config.Backbone, model: config.Model | None, image
     "head".
     """
     with torch.device("meta"):
-        built = PIIPBackbone(backbone).eval()
+        built = PIIPBackbone(backbone.without_downloads()).eval()
         head = None if model is None else build_head(model).eval()
     choose(built, "train")
     counts = _counts(built, head, image)
@@ -48,7 +49,7 @@ def counts_of_parts(
     A folded model is counted as it runs on a CPU; with other `winograd` as elsewhere, see `piip.inference.fuse`.
     """
     with torch.device("meta"):
-        built = PIIPModel(model).eval()
+        built = PIIPModel(without_downloads(model)).eval()
         if folded:
             built = fuse(built, winograd=winograd)
         else:

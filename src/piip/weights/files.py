@@ -190,8 +190,7 @@ def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 
 def without_downloads(model: config.Model) -> config.Model:
     """The same model, but its branches do not fetch pretrained weights that would be overwritten at once."""
-    branches = tuple(branch.model_copy(update={"pretrained": False}) for branch in model.backbone.branches)
-    return model.model_copy(update={"backbone": model.backbone.model_copy(update={"branches": branches})})
+    return model.model_copy(update={"backbone": model.backbone.without_downloads()})
 
 
 def _fill(model: nn.Module, file: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from piip import config, zoo
 from piip.model import PIIPModel
-from piip.weights.files import SUFFIX, load_model, read_config
+from piip.weights.files import SUFFIX, load_model, read_config, without_downloads
 from piip.zoo.own import is_description, read_own
 
 
@@ -31,4 +31,4 @@ def config_of(model: str | Path) -> config.Model:
 
 def open_model(model: str | Path) -> PIIPModel:
     """Saved weights, or a named or described model with fresh ones; ValueError where there is none of these."""
-    return load_model(model) if is_path(model) else PIIPModel(config_of(model))
+    return load_model(model) if is_path(model) else PIIPModel(without_downloads(config_of(model)))
