@@ -65,10 +65,9 @@ def kinds_of_data(path: str | Path) -> list[Task]:
     kinds = [task for task, splits in FINDERS.items() if splits(path)]
     if "detection" in kinds and "segmentation" in kinds and _undescribed(path):
         kinds.sort(key="segmentation".__eq__)  # VOC's own folder: nothing says what its masks mean
-    if not kinds and (packed := _parquet(path)):
-        raise DataError(f"{path}: holds Hugging Face's .parquet files ({packed.name}, ...), with images inside, which "
-                        "are not read here; write them as files, for example with `datasets`: an image folder with "
-                        "metadata.jsonl")  # fmt: skip
+    if not kinds and (packed := parquet_files(path)):
+        raise DataError(f"{path}: holds Hugging Face's .parquet files ({packed[0].name}, ...), with images inside, "
+                        "which are not trained on as they are; `piip data convert` writes them as files")  # fmt: skip
     if not kinds:
         raise DataError(f"{path}: no data set recognised. Looked for {objects.LOOKED_FOR}, for {masks.LOOKED_FOR} and "
                         f"for {classes.LOOKED_FOR}")  # fmt: skip
@@ -83,7 +82,9 @@ def _undescribed(path: Path) -> bool:
         return False
 
 
-def _parquet(path: Path) -> Path | None:
-    """A table with images inside, in the folder or in `data`, as the Hub has them."""
+def parquet_files(path: Path) -> list[Path]:
+    """Tables with images inside, in the folder or in `data`, as the Hub has them, or the one that is meant."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".parquet" else []
     folders = (path, child_folder(path, ("data",)))
-    return next((file for folder in folders if folder for file in sorted(folder.glob("*.parquet"))), None)
+    return next((found for folder in folders if folder and (found := sorted(folder.glob("*.parquet")))), [])

@@ -14,6 +14,7 @@ from piip.data.conversion.coco import write_coco
 from piip.data.conversion.labelled import write_labelled
 from piip.data.conversion.new_folder import new_folder
 from piip.data.conversion.together import of_one_list
+from piip.data.conversion.unpacked import unpacked
 from piip.data.conversion.yolo import write_yolo
 from piip.data.detection.coco import read_split
 from piip.data.detection.splits import find_splits
@@ -44,7 +45,7 @@ def convert_data(source: str | Path, out: str | Path, to: str = "coco", task: Ta
     the reports, and in `conversion.json` there.
 
     Args:
-        source: a folder or an annotation file.
+        source: a folder or an annotation file; Hugging Face's .parquet files are unpacked (extra `parquet`).
         out: a folder that is not there yet, or is empty: nothing is ever written over.
         to: "coco" or "yolo".
         task: which data to take from a folder that fits several.
@@ -56,8 +57,8 @@ def convert_data(source: str | Path, out: str | Path, to: str = "coco", task: Ta
     out = Path(out)
     if to not in LAYOUTS:
         raise ValueError(f"{to!r} is no layout to convert to; use {' or '.join(LAYOUTS)}")
-    with new_folder(source, out) as unfinished:
-        reports = _WRITERS[task or kind_of_data(source)](source, unfinished, to)
+    with new_folder(source, out) as unfinished, unpacked(source, out.parent) as place:
+        reports = _WRITERS[task or kind_of_data(place)](place, unfinished, to)
         findings = {split: report.to_dict() for split, report in reports.items()}
         write_json(unfinished / FINDINGS_FILE, {"source": str(source), "splits": findings}, indent=2)
     return Converted(out, reports)
