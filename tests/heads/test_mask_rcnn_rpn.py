@@ -96,7 +96,7 @@ def test_losses_by_hand() -> None:
     logits, deltas = module(maps)
     anchors = module.anchors(maps)
     targets = [objects([10, 10, 50, 60], [60, 20, 120, 90]), objects()]
-    losses = module.loss(logits, deltas, anchors, [SIZE, SIZE], targets, first)
+    losses = module.loss(logits, deltas, anchors, [SIZE, SIZE], targets, [first, first])
     everything, score, offset = torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1)
     matched = match_boxes(everything, targets[0].boxes, 0.7, 0.3, 0.3)
     positive = (matched >= 0).nonzero().flatten()[:10]
@@ -117,7 +117,7 @@ def test_only_anchors_that_begin_inside_the_padded_image_are_trained(padded: tup
     logits, deltas = module(maps)
     for logit in logits:
         logit.retain_grad()
-    module.loss(logits, deltas, module.anchors(maps), [padded], [objects()], first)["loss_rpn_cls"].backward()
+    module.loss(logits, deltas, module.anchors(maps), [padded], [objects()], [first])["loss_rpn_cls"].backward()
     for logit, level, stride in zip(logits, maps, (4, 8, 16, 32, 64), strict=True):
         height, width = level.shape[-2:]
         trained = logit.grad.reshape(height, width, 3) != 0

@@ -93,11 +93,11 @@ class Predicting(Held):
         options = Options.of(conf=conf, batch_size=batch_size, precision=precision, **further)
         images = images_of(source, options.recursive)
         kind = RESULTS[self.config.task]
-        predictor = self.predictor(options.precision)
-        predictor.check(options)
         if save is True:
             save = free_folder(USUAL_FOLDER)
         writer = None if not save else Writer(Path(save), kind, paths_among(images), lists=False)
+        predictor = self.predictor(options.precision)
+        predictor.check(options)
         outcomes = predictor.outcomes(images, options)
         return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
 

@@ -114,12 +114,12 @@ def predict(
     part = Shard() if shard is None else Shard.of(shard)
     if output is None and (resume or shard is not None):
         raise ValueError("--resume and --shard need --output, the folder of the results")
-    images = from_lines(sys.stdin) if sources == [FROM_STDIN] else images_of(sources, recursive)
     path = weights_path(weights, model_name)
     if is_exported(path):
         predictor = _of_a_file(path, options, device=device, window=window, sizes=sizes)
     else:
         predictor = _of_a_model(path, options, device, window, sizes)
+    images = from_lines(sys.stdin) if sources == [FROM_STDIN] else images_of(sources, recursive)
     folder = free_folder(USUAL_FOLDER) if output is None else output
     if shard is not None:
         folder = folder / part.name
