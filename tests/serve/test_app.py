@@ -32,6 +32,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.facts = {"task": "detection", "classes": ["disc", "square"], "formats": ["json", "coco", "picture"]}
+        self.facts["thresholds"] = [0.5, 0.125]
         self.limits = Limits(bytes=1000, seconds=20, queue=2)
         self.metrics = Metrics()
         self.go_on = threading.Event()
@@ -44,6 +45,7 @@ class Engine:
             raise ERRORS[upload]
         await asyncio.to_thread(self.go_on.wait, 30)
         text = f"{upload.decode()} {wanted.format} {wanted.conf} {wanted.classes}"
+        text += "" if wanted.least_scores is None else f" {wanted.least_scores}"
         return Answer(text.encode(), "application/json")
 
     def close(self) -> None:
@@ -65,6 +67,13 @@ def test_an_image_as_body_and_as_form(client: TestClient) -> None:
     query = "/predict?conf=0.5&classes=square&format=coco"
     assert client.post(query, content=b"photo").text == "photo coco 0.5 (1,)"
     assert client.post("/predict", files={"file": ("a.jpg", b"photo")}).text == "photo json 0.25 None"
+
+
+def test_the_score_of_each_class(client: TestClient, engine: Engine) -> None:
+    assert client.post("/predict?conf=auto", content=b"photo").text == "photo json 0.125 None (0.5, 0.125)"
+    engine.facts["thresholds"] = None
+    refused = client.post("/predict?conf=auto", content=b"photo")
+    assert (refused.status_code, refused.json()["detail"][:9]) == (400, "conf=auto")
 
 
 @pytest.mark.parametrize(

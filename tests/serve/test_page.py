@@ -32,7 +32,8 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     torch.manual_seed(0)
-    weights = piip.PIIP(PIIPModel(tiny.model())).save(tmp_path_factory.mktemp("serve") / "tiny.safetensors")
+    model = piip.PIIP(PIIPModel(tiny.model())).with_thresholds({"disc": 0.99, "square": 0.0, "star": 0.99})
+    weights = model.save(tmp_path_factory.mktemp("serve") / "tiny.safetensors")
     command = [sys.executable, "-m", "piip", "serve", "--weights", str(weights), "--port", "0", "--timeout", "300"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "500"})
     try:
@@ -96,9 +97,14 @@ def test_the_threshold_and_the_classes_act_at_once(page, photo: Path) -> None:
     page.locator("#classes input").first.check()
     page.fill("#threshold", "0.95")
     assert found(page) < everything
+    page.locator("#auto").check()
+    shown = {int(number.get_attribute("data-label")): int(number.text_content()) for number in
+             page.locator("#classes .count").all()}  # fmt: skip
+    assert sum(shown.values()) == shown[1] > 0
     before = page.locator("#threshold").input_value()
     page.keyboard.press("[")
     assert float(page.locator("#threshold").input_value()) < float(before)
+    assert not page.locator("#auto").is_checked()
 
 
 def test_what_is_drawn_changes_with_zoom_and_ticks(page, photo: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 from typing_extensions import Self, Unpack
 
 from piip.api.held import Held
-from piip.data.decode import ImageError
 from piip.files import free_folder
 from piip.prediction.files import USUAL_FOLDER, Writer, paths_among, saving
 from piip.prediction.options import Conf, FurtherOptions, Options, Precision, PredictOptions
@@ -74,23 +73,15 @@ class Predicting(Held):
             ValueError: `save` is the folder of an image.
         """
         single = is_one_image(source)
-        report = self.predict_report(source, conf, save, batch_size, precision, **further)
-        if report.failures:
-            failed = "; ".join(f"{path}: {reason}" for path, reason in report.failures[:5])
-            raise ImageError(f"{len(report.failures)} unreadable images: {failed}")
-        return report.results[0] if single else report.results
+        report = self.predict_report(
+            source, conf=conf, save=save, batch_size=batch_size, precision=precision, **further
+        )
+        return report.answer(single)
 
-    def predict_report(
-        self,
-        source: Input,
-        conf: Conf | None = None,
-        save: str | Path | bool | None = None,
-        batch_size: int | None = None,
-        precision: Precision | None = None,
-        **further: Unpack[FurtherOptions],
-    ) -> PredictionReport:
+    def predict_report(self, source: Input, **given: Unpack[PredictOptions]) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
-        options = Options.of(conf=conf, batch_size=batch_size, precision=precision, **further)
+        save = given.pop("save", None)
+        options = Options.of(**given)
         images = images_of(source, options.recursive)
         kind = RESULTS[self.config.task]
         if save is True:

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
-from piip.data.decode import ImageError
 from piip.data.transforms import normalised, resized
 from piip.export.description import Description
 from piip.export.exported_model import ExportedModel
@@ -69,11 +68,7 @@ class Exported:
             ValueError: the file holds a backbone, or another precision is asked for.
         """
         single = is_one_image(source)
-        report = self.predict_report(source, conf, save, batch_size, **further)
-        if report.failures:
-            failed = "; ".join(f"{path}: {reason}" for path, reason in report.failures[:5])
-            raise ImageError(f"{len(report.failures)} unreadable images: {failed}")
-        return report.results[0] if single else report.results
+        return self.predict_report(source, conf, save, batch_size, **further).answer(single)
 
     def predict_report(
         self,

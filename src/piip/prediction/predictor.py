@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 from piip import config, devices
 from piip.data.batches import collate, padded_size
 from piip.data.classification.transforms import ClassTestTransform
+from piip.data.decode import ImageError
 from piip.data.detection.transforms import TestTransform
 from piip.data.samples import Sample
 from piip.heads.precision import predict_in_float32
@@ -59,6 +60,13 @@ class PredictionReport:
             else:
                 report.results.append(outcome)
         return report
+
+    def answer(self, single: bool) -> AnyResult | list[AnyResult]:
+        """The results, or the one of a `single` source; ImageError, which names five of them, for skipped files."""
+        if self.failures:
+            failed = "; ".join(f"{path}: {reason}" for path, reason in self.failures[:5])
+            raise ImageError(f"{len(self.failures)} unreadable images: {failed}")
+        return self.results[0] if single else self.results
 
 
 @dataclass

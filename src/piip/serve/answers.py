@@ -39,7 +39,10 @@ def _chosen(result: AnyResult, wanted: Wanted) -> AnyResult:
     """The objects that count."""
     if not isinstance(result, Result):
         return result
-    kept = result.scores.numpy() >= wanted.conf
+    least: np.ndarray | float = wanted.conf
+    if wanted.least_scores is not None:
+        least = np.array(wanted.least_scores, np.float32)[result.labels.numpy()]
+    kept = result.scores.numpy() >= least
     if wanted.classes is not None:
         kept &= np.isin(result.labels.numpy(), wanted.classes)
     return result if kept.all() else result[np.flatnonzero(kept).tolist()]

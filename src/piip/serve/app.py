@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from piip.serve.batching import Failed, ShuttingDown
 from piip.serve.engine import Engine
@@ -29,6 +30,8 @@ PAGE = {
 }
 RETRY_AFTER = "1"
 """seconds, for those that find the queue full"""
+Score = Annotated[float, Field(ge=0, le=1)]
+CONF = "Lowest score of an object; auto: of each class that of its best F1, where the weights hold it"
 BODY = {
     "requestBody": {
         "required": True,
@@ -132,7 +135,7 @@ def _add_predict(app: FastAPI, engine: Engine, guard: Guard) -> None:
     async def predict(
         request: Request,
         format: Annotated[Format, Query(description="What comes back")] = "json",
-        conf: Annotated[float, Query(ge=0, le=1, description="Lowest score of an object")] = 0.25,
+        conf: Annotated[Score | Literal["auto"], Query(description=CONF)] = 0.25,
         classes: Annotated[str | None, Query(description="Names of the classes that count, with commas")] = None,
         mask: Annotated[
             bool,
@@ -169,7 +172,9 @@ class Admission:
         self.count -= 1
 
 
-def wanted_of(facts: dict[str, Any], format: Format, conf: float, classes: str | None, mask: bool) -> Wanted:
+def wanted_of(
+    facts: dict[str, Any], format: Format, conf: float | Literal["auto"], classes: str | None, mask: bool
+) -> Wanted:
     """A request's parameters; HTTPException 400 for what this model does not have."""
     if format not in facts["formats"]:
         raise HTTPException(400, f"no {format} of a model for {facts['task']}; use {', '.join(facts['formats'])}")
@@ -179,7 +184,11 @@ def wanted_of(facts: dict[str, Any], format: Format, conf: float, classes: str |
         if unknown := [name for name in names if name not in facts["classes"]]:
             raise HTTPException(400, f"no class is called {', '.join(unknown)}; see /model")
         labels = tuple(facts["classes"].index(name) for name in names)
-    return Wanted(format, conf, labels, mask)
+    if conf != "auto" or facts["task"] != "detection":
+        return Wanted(format, 0.25 if conf == "auto" else conf, None, labels, mask)
+    if facts["thresholds"] is None:
+        raise HTTPException(400, "conf=auto: these weights hold no thresholds; give a number")
+    return Wanted(format, min(facts["thresholds"]), tuple(facts["thresholds"]), labels, mask)
 
 
 async def _answered(engine: Engine, request: Request, wanted: Wanted) -> Answer:

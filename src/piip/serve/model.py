@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from piip import config
 from piip.api import PIIP
 from piip.export.exported import Exported, is_exported, load_exported
 from piip.pictures.colours import class_colour
+from piip.prediction.options import USUAL
 from piip.prediction.predictor import Precision, PredictionReport
 from piip.prediction.results import AnyResult
 from piip.serve.answers import answer_of
@@ -74,6 +76,13 @@ class ModelAnswers:
             return Refused(f"{type(error).__name__}: {error}")
 
 
+def _thresholds(described: config.Model) -> list[float] | None:
+    """The score of each class from which an object counts with conf=auto; None where the weights hold none."""
+    if described.thresholds is None:
+        return None
+    return [USUAL if score is None else score for score in described.thresholds]
+
+
 def facts_of(model: PIIP | Exported) -> dict[str, Any]:
     """What clients and the page know of the model, as `GET /model` gives it."""
     task = model.config.task
@@ -83,6 +92,7 @@ def facts_of(model: PIIP | Exported) -> dict[str, Any]:
         "classes": list(model.names),
         "colours": [list(class_colour(label)) for label in range(len(model.names))],
         "formats": list(FORMATS[task]),
+        "thresholds": _thresholds(model.config),
         "branches": [branch.size for branch in model.config.backbone.branches],
         "version": __version__,
     }

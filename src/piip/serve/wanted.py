@@ -26,6 +26,8 @@ class Wanted:
     format: Format = "json"
     conf: float = 0.25
     """lowest score of an object, 0 to 1"""
+    least_scores: tuple[float, ...] | None = None
+    """of each class, where they differ; `conf` is then the lowest of them"""
     classes: tuple[int, ...] | None = None
     """labels of the objects that count; None: all"""
     with_mask: bool = False

@@ -65,6 +65,7 @@ async function take(content) {
     if (object.segmentation) object.mask = maskPicture(object, object.colour, content.width, content.height);
   }
   $("threshold-row").hidden = !content.objects;
+  $("auto-row").hidden = !state.model.thresholds;
   $("show").hidden = !content.objects;
   $("show-masks").parentElement.hidden = !content.objects?.some((object) => object.mask);
   $("opacity-row").hidden = !(labels || content.objects?.some((object) => object.mask));
@@ -87,8 +88,9 @@ async function readLabels({ mask_png: png, width, height }) {
 // ---- showing
 
 function shown() {
-  const least = Number($("threshold").value);
-  return (state.answer?.objects ?? []).filter((object) => object.score >= least && !state.off.has(object.label));
+  const best = $("auto").checked ? state.model.thresholds : null, slider = Number($("threshold").value);
+  const counts = ({ score, label }) => score >= (best?.[label] ?? slider) && !state.off.has(label);
+  return (state.answer?.objects ?? []).filter(counts);
 }
 
 function listClasses() {
@@ -231,6 +233,7 @@ const KEYS = {
 function step(by) {
   const slider = $("threshold");
   slider.value = Number(slider.value) + by;
+  $("auto").checked = false;
   refresh();
 }
 
@@ -275,7 +278,8 @@ function listenToFiles() {
 }
 
 function listen() {
-  for (const id of ["threshold", "opacity", "show-boxes", "show-masks", "show-labels"]) $(id).addEventListener("input", refresh);
+  $("threshold").addEventListener("input", () => { $("auto").checked = false; });
+  for (const id of ["threshold", "auto", "opacity", "show-boxes", "show-masks", "show-labels"]) $(id).addEventListener("input", refresh);
   $("save-json").addEventListener("click", saveJson);
   $("save-picture").addEventListener("click", savePicture);
   $("camera").addEventListener("click", startCamera);
