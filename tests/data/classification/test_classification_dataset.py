@@ -86,6 +86,19 @@ def test_without_changes_training_sees_what_evaluation_sees():
     assert torch.equal(ClassTrainTransform(PREPROCESS, flipped)(image), ClassTestTransform(PREPROCESS)(image).flip(2))
 
 
+def test_turns_show_a_classifier_the_square_from_all_sides():
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 20, 30), dtype=np.uint8))
+    transform = ClassTrainTransform(PREPROCESS, ClassAugmentation(area=(1, 1), flip=0, turn=0.75, policy=None))
+    seen = ClassTestTransform(PREPROCESS)(image)
+    ways = [torch.rot90(seen, quarters, (1, 2)) for quarters in range(4)]
+    found = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        out = transform(image)
+        found |= {quarters for quarters, way in enumerate(ways) if torch.equal(out, way)}
+    assert found == {0, 1, 2, 3}
+
+
 def test_policies_are_torchvision_s():
     policy = build_policy(ClassAugmentation(policy="randaugment", strength=0.3), PREPROCESS)
     assert isinstance(policy, v2.RandAugment)

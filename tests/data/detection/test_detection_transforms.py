@@ -91,6 +91,7 @@ def test_test_transform_normalises_and_scales_targets():
 
 AUGMENTATIONS = {
     "flip": Augmentation(flip=1.0),
+    "turn": Augmentation(turn=1.0),
     "zoom in": Augmentation(zoom=(2.0, 2.0)),
     "zoom out": Augmentation(zoom=(0.5, 0.5)),
     "from scratch": from_scratch(),
@@ -134,6 +135,34 @@ def test_flip_is_exact():
     assert torch.equal(out, (image.flip(-1).float() - 127.5) / 127.5)
     assert target.boxes.tolist() == [[6.0, 2.0, 9.0, 5.0]]
     assert target.masks is None
+
+
+def test_turns_are_exact_and_show_an_image_in_all_eight_ways():
+    image = torch.arange(180, dtype=torch.uint8).reshape(3, 6, 10)
+    transform = TrainTransform(Preprocess(long_side=10, short_side=6), Augmentation(turn=0.75))
+    ways = {}
+    for seed in range(60):
+        with seeded(seed):
+            out, target = transform(image, torch.tensor([[1.0, 2.0, 4.0, 5.0]]), torch.tensor([3]))
+        ways[tuple(out.shape[1:]), tuple(out.flatten().tolist())] = target.boxes[0].tolist()
+    plain = (image.float() - 127.5) / 127.5
+    boxes = {(False, 0): [1, 2, 4, 5], (True, 0): [6, 2, 9, 5], (False, 1): [2, 6, 5, 9], (True, 1): [2, 1, 5, 4],
+             (False, 2): [6, 1, 9, 4], (True, 2): [1, 1, 4, 4],
+             (False, 3): [1, 1, 4, 4], (True, 3): [1, 6, 4, 9]}  # fmt: skip
+    expected = {}
+    for (flip, quarters), box in boxes.items():
+        way = torch.rot90(plain.flip(-1) if flip else plain, quarters, (1, 2))
+        expected[tuple(way.shape[1:]), tuple(way.flatten().tolist())] = box
+    assert ways == expected
+
+
+def test_without_turns_the_other_random_numbers_are_what_they_were():
+    with seeded(3):
+        TrainTransform(PREPROCESS, Augmentation())(*scene(30, 60, [[0, 0, 60, 30]]))
+        after = torch.rand(())
+    with seeded(3):
+        torch.rand(())  # the flip's
+        assert torch.rand(()) == after
 
 
 def test_what_a_crop_cuts_away_is_gone_with_label_and_mask():

@@ -42,6 +42,20 @@ def test_image_and_labels_move_together():
         assert agree > 0.85, f"seed {seed}: {agree}"  # the rest are borders, which the bilinear resize blurs
 
 
+def test_a_turn_takes_labels_and_padding_along():
+    """An image smaller than the crop in one direction: after a quarter it is so in the other."""
+    transform = MaskTrainTransform(PREPROCESS, PLAIN.model_copy(update={"turn": 1.0, "resize": (0.5, 0.5)}))
+    shapes = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        image, labels = transform(*scene())
+        known = labels != IGNORED
+        shapes.add((int(known.any(1).sum()), int(known.any(0).sum())))
+        assert ((levels(image) / 10).round() == labels)[known].float().mean() > 0.8
+        assert (image[:, ~known] == 0).all()
+    assert shapes == {(29, 48), (48, 29)}
+
+
 def test_what_the_crop_lacks_is_padded_and_ignored():
     small = CropAugmentation(resize=(0.5, 0.5), distortion=0.0)
     image, labels = MaskTrainTransform(PREPROCESS, small)(*scene())

@@ -23,6 +23,8 @@ class ClassAugmentation(Frozen):
     """range of the share of the image that is cut out; (1, 1) takes the middle as in evaluation"""
     flip: Probability = 0.5
     """left to right"""
+    turn: Probability = 0.0
+    """chance of a turn by 90, 180 or 270 degrees, for images that have no upper side"""
     policy: Literal["randaugment", "augmix", "trivialaugment"] | None = "randaugment"
     """of torchvision; "trivialaugment" makes one change of random strength"""
     strength: Annotated[float, Field(ge=0.0, le=1.0)] = 0.45

@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
 from piip.data.classification.augmentation import ClassAugmentation
+from piip.data.quarter_turns import drawn_quarters, turned
 from piip.data.transforms import normalised
 from piip.structures import Size, size_of
 
@@ -63,7 +64,7 @@ class ClassTrainTransform:
             image = self.part(image)
         else:
             image = middle_square(image, self.preprocess.short_side)
-        image = self.flip(image)
+        image = turned(self.flip(image), drawn_quarters(self.augmentation.turn))
         if self.policy is not None:
             image = self.policy(image)
         image = normalised(image, self.preprocess)

@@ -50,6 +50,9 @@ class Augmentation(Frozen):
     kind: Literal["detection"] = "detection"
     flip: Probability = 0.5
     """left to right"""
+    turn: Probability = 0.0
+    """chance of a turn by 90, 180 or 270 degrees, for images that have no upper side; with the flip, an image is seen
+    in all eight ways it can lie"""
     scales: Sides | None = None
     """short sides, in pixels, of a multi-scale resize, one chosen at random; None: the model's own short side"""
     long_side: PositiveInt | None = None

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional
 from piip.config import Preprocess
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.random_tile import random_cut
+from piip.data.quarter_turns import drawn_quarters, turned
 from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
 from piip.structures import Instances, Size, size_of
 
@@ -104,7 +105,7 @@ class TrainTransform:
         return normalised(image, self.preprocess), objects
 
     def steps(self, size: Size) -> list[Step]:
-        """The random geometry for an image of `size`, drawn now. The flip comes last, where it is cheapest."""
+        """The random geometry for an image of `size`, drawn now. Flip and turn come last, where they cost least."""
         settings = self.augmentation
         if settings.zoom is not None:
             steps = self._zoom(size, settings.zoom)
@@ -112,6 +113,8 @@ class TrainTransform:
             steps = self._multi_scale(size)
         if torch.rand(()) < settings.flip:
             steps.append(functional.horizontal_flip)
+        if quarters := drawn_quarters(settings.turn):
+            steps.append(partial(turned, quarters=quarters))
         return steps
 
     def _zoom(self, size: Size, factors: tuple[float, float]) -> list[Step]:

@@ -27,6 +27,8 @@ class CropAugmentation(Frozen):
     """of one class in a crop's annotated pixels; another place is tried, up to ten times, if there is more of it"""
     flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """left to right"""
+    turn: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """chance of a turn by 90, 180 or 270 degrees, for images that have no upper side"""
     distortion: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     """strength of the photometric distortion: brightness, contrast, saturation and hue, each in half of the images"""
 

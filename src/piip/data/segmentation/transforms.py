@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from piip.config import Preprocess
+from piip.data.quarter_turns import drawn_quarters, turned
 from piip.data.segmentation.augmentation import CropAugmentation
 from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
 from piip.structures import IGNORED, Size, size_of
@@ -77,8 +78,11 @@ class MaskTrainTransform:
         labels = labels[top : top + height, left : left + width]
         if torch.rand(()) < self.augmentation.flip:
             image, labels = image.flip(-1), labels.flip(-1)
+        if quarters := drawn_quarters(self.augmentation.turn):
+            image, labels = turned(image, quarters), turned(labels, quarters)
         if self.augmentation.distortion:
             image = distorted(image, self.augmentation.distortion)
+        height, width = size_of(labels)
         padding = (0, self.side - width, 0, self.side - height)
         image = F.pad(normalised(image, self.preprocess), padding)
         return image, F.pad(labels.long(), padding, value=IGNORED)
