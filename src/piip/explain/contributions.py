@@ -16,7 +16,7 @@ from piip.backbone.merge import Merge, resize
 from piip.inference import choose
 from piip.model import PIIPModel
 from piip.ops.deformable_attention import DeformableSampling
-from piip.prediction.predictor import input_transform
+from piip.prediction.preparing import input_transform
 from piip.structures import Size
 
 

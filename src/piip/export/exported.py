@@ -20,7 +20,7 @@ from piip.prediction.options import Conf, FurtherOptions, Options
 from piip.prediction.predictor import PredictionReport, Predictor
 from piip.prediction.results import AnyResult
 from piip.prediction.sources import Input, images_of, is_one_image
-from piip.structures import Size
+from piip.structures import Size, size_of
 
 RUNTIMES: dict[str, type[Runtime]] = {"onnx": OnnxFile, "openvino": OpenVINOFile, "pt2": TorchFile}
 
@@ -137,9 +137,13 @@ class FittingTransform:
     def __init__(self, described: Description) -> None:
         self.described = described
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def needed(self, size: Size) -> Size:
+        """As `prediction.preparing.InputTransform`."""
+        return self.size(size)
+
+    def __call__(self, image: Tensor, size: Size | None = None) -> Tensor:
         """uint8 [3, H, W] to float32 [3, h, w], normalised."""
-        return normalised(resized(image, self.size((image.shape[-2], image.shape[-1]))), self.described.preprocess)
+        return normalised(resized(image, self.size(size or size_of(image))), self.described.preprocess)
 
     def size(self, size: Size) -> Size:
         """The (height, width) of an image of `size` as the graph takes it: kept in proportion, within all limits."""

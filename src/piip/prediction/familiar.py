@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from piip.data.object_masks import Masks
 from piip.prediction.outlines import outline
+from piip.prediction.picture import Picture
 from piip.structures import Size
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class DenseMasks(Tensor):
 class Familiar:
     """What all results have beside their own."""
 
-    image: np.ndarray
+    picture: Picture
     names: tuple[str, ...]
     path: Path | None
     speed: Mapping[str, float] = MappingProxyType({})
@@ -129,6 +130,19 @@ class Familiar:
         raise NotImplementedError
 
     @property
+    def image(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB, upright; of a file it is read when it is asked for, each time, and not kept.
+
+        ImageError where the file is gone or has changed since.
+        """
+        return self.picture.read()
+
+    @property
+    def orig_size(self) -> Size:
+        """(height, width) of the image."""
+        return self.picture.size
+
+    @property
     def orig_img(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB (not BGR), upright: `image`."""
         return self.image
@@ -136,7 +150,7 @@ class Familiar:
     @property
     def orig_shape(self) -> Size:
         """(height, width) of the image."""
-        return self.image.shape[0], self.image.shape[1]
+        return self.picture.size
 
     def show(self) -> None:
         """Show `plot()` in the system's viewer of pictures."""

@@ -16,13 +16,14 @@ from piip.pictures.colours import class_colour
 from piip.pictures.label_map import draw_labels, draw_readable_labels, shares
 from piip.prediction.exports import save_picture, supervision_detections
 from piip.prediction.familiar import Familiar
-from piip.structures import Prediction, Size
+from piip.prediction.picture import Picture
+from piip.structures import Prediction
 
 if TYPE_CHECKING:
     from supervision import Detections
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class SegmentationResult(Familiar):
     """The class of every pixel of one upright image."""
 
@@ -32,33 +33,45 @@ class SegmentationResult(Familiar):
     """[H, W] float32: the probability of each pixel's class"""
     names: tuple[str, ...]
     """class names of the model"""
-    image: np.ndarray
-    """[H, W, 3] uint8 RGB, upright"""
-    values: tuple[int, ...] | None = None
+    picture: Picture
+    """the image, as `.image` gives it"""
+    values: tuple[int, ...] | None
     """the value of each class in a mask file; None: the label"""
-    path: Path | None = None
+    path: Path | None
     """the file, where the image came from one"""
 
     FURTHER_LISTS: ClassVar[tuple[str, ...]] = ()
     FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ("masks",)
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        names: tuple[str, ...],
+        image: np.ndarray | Picture,
+        values: tuple[int, ...] | None = None,
+        path: Path | None = None,
+    ) -> None:
+        """`image`: [H, W, 3] uint8 RGB, upright, or where it is."""
+        for name, value in zip(
+            ("labels", "scores", "names", "picture", "values", "path"),
+            (labels, scores, names, Picture.of(image), values, path),
+            strict=True,
+        ):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def of(
         cls,
         prediction: Prediction,
         described: config.Model,
-        image: np.ndarray,
+        image: np.ndarray | Picture,
         path: Path | None = None,
         threshold: float = 0.0,
     ) -> SegmentationResult:
         """The label map of one image (uint8 [H, W, 3], upright); no `threshold`: every pixel has its best class."""
         labels, scores = prediction["labels"].to(torch.int32).numpy(), prediction["scores"].float().numpy()
         return cls(labels, scores, described.classes, image, described.category_ids, path)
-
-    @property
-    def orig_size(self) -> Size:
-        """(height, width) of the image."""
-        return self.image.shape[0], self.image.shape[1]
 
     @property
     def count(self) -> None:

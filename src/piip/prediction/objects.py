@@ -20,7 +20,8 @@ from piip.pictures.objects import draw_detections, draw_readable
 from piip.prediction.coco import CocoResult, detections_to_coco
 from piip.prediction.exports import save_picture, supervision_detections
 from piip.prediction.familiar import Boxes, DenseMasks, Familiar
-from piip.structures import Prediction, Size
+from piip.prediction.picture import Picture
+from piip.structures import Prediction
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -42,8 +43,8 @@ class Result(Familiar):
     """[N] int64, 0-based: `names[label]` is the class"""
     names: tuple[str, ...]
     """class names of the model"""
-    image: np.ndarray
-    """[H, W, 3] uint8 RGB, upright"""
+    picture: Picture
+    """the image, as `.image` gives it"""
     run_lengths: Masks | None
     """the objects' masks as they are kept; None for a model without masks"""
     path: Path | None
@@ -60,17 +61,18 @@ class Result(Familiar):
         scores: Tensor,
         labels: Tensor,
         names: tuple[str, ...],
-        image: np.ndarray,
+        image: np.ndarray | Picture,
         masks: Tensor | Masks | None = None,
         path: Path | None = None,
         category_ids: tuple[int, ...] | None = None,
     ) -> None:
-        """`masks`: [N, H, W] bool, or as they are kept."""
+        """`image`: [H, W, 3] uint8 RGB, upright, or where it is; `masks`: [N, H, W] bool, or as they are kept."""
+        picture = Picture.of(image)
         kept = Masks.of(masks) if isinstance(masks, Tensor) else masks
-        boxes = Boxes.of(boxes, scores, labels, (image.shape[0], image.shape[1]))
+        boxes = Boxes.of(boxes, scores, labels, picture.size)
         for name, value in zip(
-            ("boxes", "scores", "labels", "names", "image", "run_lengths", "path", "category_ids"),
-            (boxes, scores, labels, names, image, kept, path, category_ids),
+            ("boxes", "scores", "labels", "names", "picture", "run_lengths", "path", "category_ids"),
+            (boxes, scores, labels, names, picture, kept, path, category_ids),
             strict=True,
         ):
             object.__setattr__(self, name, value)
@@ -89,7 +91,7 @@ class Result(Familiar):
         cls,
         prediction: Prediction,
         described: config.Model,
-        image: np.ndarray,
+        image: np.ndarray | Picture,
         path: Path | None = None,
         threshold: float = 0.0,
     ) -> Result:
@@ -98,14 +100,10 @@ class Result(Familiar):
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] >= threshold]
         boxes, labels = prediction["boxes"].float(), prediction["labels"]
-        masks = kept_masks({name: part[order] for name, part in prediction.items()}, image.shape[:2])
+        picture = Picture.of(image)
+        masks = kept_masks({name: part[order] for name, part in prediction.items()}, picture.size)
         found = (boxes[order], scores[order], labels[order])
-        return cls(*found, described.classes, image, masks, path, described.category_ids)
-
-    @property
-    def orig_size(self) -> Size:
-        """(height, width) of the image."""
-        return self.image.shape[0], self.image.shape[1]
+        return cls(*found, described.classes, picture, masks, path, described.category_ids)
 
     @property
     def count(self) -> int:
@@ -125,7 +123,7 @@ class Result(Familiar):
         chosen = torch.from_numpy(np.atleast_1d(np.arange(len(self))[index]).copy())
         masks = None if self.run_lengths is None else self.run_lengths[chosen.tolist()]
         kept = (self.boxes[chosen], self.scores[chosen], self.labels[chosen])
-        return Result(*kept, self.names, self.image, masks, self.path, self.category_ids)
+        return Result(*kept, self.names, self.picture, masks, self.path, self.category_ids)
 
     def __iter__(self) -> Iterator[Result]:
         return (self[i] for i in range(len(self)))
@@ -201,10 +199,12 @@ class Result(Familiar):
         `name`: None: the image's. Boxes of no pixel are left out.
         """
         stem = name or ("image" if self.path is None else self.path.stem)
+        image = self.image if len(self) else None
         written = []
         for label, box in zip(self.labels.tolist(), self.boxes.tolist(), strict=True):
             left, top, right, bottom = (max(0, round(side)) for side in box)
-            crop = self.image[top:bottom, left:right]
+            assert image is not None
+            crop = image[top:bottom, left:right]
             if 0 not in crop.shape:
                 place = Path(folder) / "".join(c if c.isalnum() or c in " -_" else "_" for c in self.names[label])
                 written.append(save_picture(crop.copy, free_file(place / f"{stem}.jpg")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 from typing_extensions import Unpack
 
-from piip import config, devices
+from piip import devices
 from piip.data.batches import collate, padded_size
-from piip.data.classification.transforms import ClassTestTransform
 from piip.data.decode import ImageError
-from piip.data.detection.transforms import TestTransform
 from piip.data.samples import Sample
 from piip.heads.precision import predict_in_float32
 from piip.inference.copies import Version, version
@@ -28,6 +25,7 @@ from piip.prediction.label_map import SegmentationResult
 from piip.prediction.least_scores import least_score, least_scores
 from piip.prediction.objects import Result
 from piip.prediction.options import Conf, FurtherOptions, Options, Precision, labels_of
+from piip.prediction.preparing import input_transform
 from piip.prediction.reading import Prepared, Reader, in_order
 from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Failure, Opened, Source, images_of, opened
@@ -162,7 +160,10 @@ class Predictor:
     def outcomes(
         self, images: Iterable[Source], options: Options, pixels: bool = True
     ) -> Iterator[AnyResult | Failure]:
-        """As `stream`, of single images. Without `pixels`, results have black images, which take no memory.
+        """As `stream`, of single images.
+
+        Results of files have their pixels at hand until the next one is asked for, and not even so long without
+        `pixels`; whoever asks later reads the file again.
 
         Weights that are changed while it runs count from the next batch on, as far as PyTorch notes the change.
         """
@@ -207,6 +208,7 @@ class Predictor:
             else:
                 result = self.in_tiles(found, options)
                 yield result.timed(1000 * (read - begun), 1000 * (time.perf_counter() - read), 0.0)
+                result.picture.let_go()
 
     def in_tiles(self, image: Opened, options: Options) -> Result | SegmentationResult:
         """The result of one image in tiles, of which a batch runs at a time; see `prediction.tiled`."""
@@ -269,10 +271,12 @@ class Predictor:
     def _result(self, prediction: Prediction, prepared: Prepared, options: Options) -> AnyResult:
         prediction = self._of_classes(prediction, options)
         least = least_score(options.conf, self.model.config)
-        return self.kind.of(prediction, self.model.config, prepared.pixels.numpy(), prepared.path, least)
+        if prepared.pixels is not None:
+            prepared.picture.pixels = prepared.pixels.numpy()
+        return self.kind.of(prediction, self.model.config, prepared.picture, prepared.path, least)
 
     def _batch(self, images: list[Prepared], options: Options) -> Batch:
-        samples = [Sample(image.network_input, NOTHING, size_of(image.pixels[..., 0]), 0) for image in images]
+        samples = [Sample(image.network_input, NOTHING, image.picture.size, 0) for image in images]
         batch, least = collate(samples, *self.padding), least_score(options.conf, self.model.config)
         return replace(batch, least_score=least, detections=options.detections, paste_masks=False)
 
@@ -326,10 +330,5 @@ def _finished(waiting: deque[_Waiting]) -> Iterator[AnyResult | Failure]:
     while waiting and (outcome := waiting[0].outcome) is not None:
         waiting.popleft()
         yield outcome
-
-
-def input_transform(described: config.Model) -> Callable[[Tensor], Tensor]:
-    """From an RGB image, uint8 [3, H, W], to the network's input without padding, float32 [3, h, w]."""
-    if described.task == "classification":
-        return ClassTestTransform(described.preprocess)
-    return TestTransform(described.preprocess).image
+        if not isinstance(outcome, Failure):
+            outcome.picture.let_go()

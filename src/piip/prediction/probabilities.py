@@ -14,12 +14,13 @@ from piip.files import json_text
 from piip.pictures.probabilities import draw_probabilities, draw_readable_probabilities
 from piip.prediction.exports import save_picture
 from piip.prediction.familiar import Familiar
-from piip.structures import Prediction, Size
+from piip.prediction.picture import Picture
+from piip.structures import Prediction
 
 TOP = 5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ClassificationResult(Familiar):
     """The probabilities of all classes for one upright image, on the CPU."""
 
@@ -27,30 +28,34 @@ class ClassificationResult(Familiar):
     """[K] float32, summing to 1"""
     names: tuple[str, ...]
     """class names of the model, in label order"""
-    image: np.ndarray
-    """[H, W, 3] uint8 RGB, upright"""
-    path: Path | None = None
+    picture: Picture
+    """the image, as `.image` gives it"""
+    path: Path | None
     """the file, where the image came from one"""
 
     FURTHER_LISTS: ClassVar[tuple[str, ...]] = ()
     FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, probs: Tensor, names: tuple[str, ...], image: np.ndarray | Picture, path: Path | None = None
+    ) -> None:
+        """`image`: [H, W, 3] uint8 RGB, upright, or where it is."""
+        for name, value in zip(
+            ("probs", "names", "picture", "path"), (probs, names, Picture.of(image), path), strict=True
+        ):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def of(
         cls,
         prediction: Prediction,
         described: config.Model,
-        image: np.ndarray,
+        image: np.ndarray | Picture,
         path: Path | None = None,
         threshold: float = 0.0,
     ) -> ClassificationResult:
         """The classes of one image (uint8 [H, W, 3], upright); no `threshold`: there always is a most probable one."""
         return cls(prediction["probs"], described.classes, image, path)
-
-    @property
-    def orig_size(self) -> Size:
-        """(height, width) of the image."""
-        return self.image.shape[0], self.image.shape[1]
 
     @property
     def count(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from piip.data.batches import leave_signals_to_the_parent
 from piip.prediction.listing import Paths
+from piip.prediction.picture import Picture
+from piip.prediction.preparing import InputTransform
 from piip.prediction.sources import Failure, Source, opened
 
 AHEAD = 4
@@ -24,8 +26,10 @@ class Prepared(NamedTuple):
     """An image that was read."""
 
     path: Path | None
-    pixels: Tensor
-    """[H, W, 3] uint8 RGB, upright"""
+    picture: Picture
+    """what a result keeps of it"""
+    pixels: Tensor | None
+    """[H, W, 3] uint8 RGB, upright, for whoever asks soon; None where they are not at hand or not wanted"""
     network_input: Tensor
     """[3, h, w] float32, not padded"""
     milliseconds: float
@@ -37,14 +41,14 @@ class Reader:
     """Reads one image; it knows nothing of the model, so that it can go to other processes.
 
     Args:
-        transform: from uint8 [3, H, W] to the network's input without padding.
-        pixels: whether the image itself is wanted beside it; without it, its place is taken by black pixels, which
-            take no memory.
+        transform: from uint8 [3, H, W] to the network's input without padding; it also says how much of a large photo
+            it needs.
+        pixels: whether the pixels of files are wanted beside it, which are read again where they are not.
         max_pixels: see `Options.max_pixels`.
         bgr: arrays have blue first.
     """
 
-    transform: Callable[[Tensor], Tensor]
+    transform: InputTransform
     pixels: bool = True
     max_pixels: int | None = None
     bgr: bool = False
@@ -52,13 +56,16 @@ class Reader:
     def __call__(self, source: Source) -> Prepared | Failure:
         """The image, or a `Failure` for a file that is broken; ValueError or TypeError for anything else wrong."""
         begun = time.perf_counter()
-        found = opened(source, self.max_pixels, self.bgr)
+        found = opened(source, self.max_pixels, self.bgr, self.transform.needed)
         if isinstance(found, Failure):
             return found
-        pixels = torch.from_numpy(found.pixels)
-        network_input = self.transform(pixels.permute(2, 0, 1))
-        kept = pixels if self.pixels else _nothing(pixels)
-        return Prepared(found.path, kept, network_input, 1000 * (time.perf_counter() - begun))
+        network_input = self.transform(torch.from_numpy(found.pixels).permute(2, 0, 1), found.picture.size)
+        kept = None
+        if found.picture.source is not None:
+            whole = found.picture.pixels
+            kept = torch.from_numpy(whole) if self.pixels and whole is not None else None
+            found.picture.let_go()  # a tensor goes from one process to another without being copied
+        return Prepared(found.path, found.picture, kept, network_input, 1000 * (time.perf_counter() - begun))
 
 
 class _Files(Dataset[Prepared | Failure]):
@@ -96,10 +103,6 @@ def _as_it_is(found: Prepared | Failure) -> Prepared | Failure:
     return found
 
 
-def _own(pixels: Tensor) -> Tensor:
-    """Results may be kept for long, and memory shared between processes is scarce."""
-    return pixels if 0 in pixels.stride() else pixels.clone()
-
-
-def _nothing(pixels: Tensor) -> Tensor:
-    return torch.zeros(1, 1, 1, dtype=torch.uint8).expand(pixels.shape)
+def _own(pixels: Tensor | None) -> Tensor | None:
+    """Results may be kept for a while, and memory shared between processes is scarce."""
+    return None if pixels is None else pixels.clone()

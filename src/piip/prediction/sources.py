@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +14,10 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from piip.data.decode import ImageError, decode_image, rgb_from_pil
-from piip.data.windows import read_large
+from piip.data.decode import ImageError, decode_for, rgb_from_pil
 from piip.prediction.listing import Paths, is_list, paths_of
+from piip.prediction.picture import Picture, by_windows, stamp_of
+from piip.structures import Size
 
 Files = str | Path
 """a file, a folder or a pattern: one image or several, which a type cannot tell"""
@@ -25,6 +27,9 @@ Source = Files | Pixels
 """An image: a path, an open file, the bytes of one, a PIL image, an array [H, W, 3] or [H, W] uint8 (RGB, grey), a
 tensor [3, H, W] uint8 or float from 0 to 1. A folder, a glob pattern or a list (see `prediction.listing`) stands for
 the images it holds, a folder's sorted by name, without hidden ones (such as macOS's `._photo.jpg`, no images)."""
+
+Needed = Callable[[Size], Size]
+"""from an image's (height, width) to what is enough of it"""
 
 Many = Iterable[Source]
 Input = Source | Many
@@ -46,7 +51,14 @@ class Opened(NamedTuple):
 
     path: Path | None
     pixels: np.ndarray
-    """[H, W, 3] uint8 RGB, upright"""
+    """[h, w, 3] uint8 RGB, upright: all pixels, or of a large photo no more than are needed"""
+    picture: Picture
+    """what a result keeps of it; with all pixels at hand"""
+
+    @classmethod
+    def of(cls, path: Path | None, pixels: np.ndarray) -> Opened:
+        """An image that was read, all of it."""
+        return cls(path, pixels, Picture.of(pixels))
 
 
 def is_one_image(source: Source | Iterable[Source]) -> bool:
@@ -87,37 +99,51 @@ def expand(source: Source, recursive: bool = False) -> Sequence[Source]:
     return paths_of(source, recursive) if isinstance(source, str | Path) else [source]
 
 
-def opened(source: Source, max_pixels: int | None = None, bgr: bool = False) -> Opened | Failure:
+def whole_size(size: Size) -> Size:
+    """What is needed of an image where that is all of it."""
+    return size
+
+
+def opened(
+    source: Source, max_pixels: int | None = None, bgr: bool = False, needed: Needed = whole_size
+) -> Opened | Failure:
     """An image's pixels; a `Failure` for a file that is broken, ValueError or TypeError for anything else wrong.
 
-    With `max_pixels`, a file that is too large to be decoded, or of other pixels, is read by `data.windows`.
+    Of photos beyond 40 megapixels no more pixels than are `needed`, see `decode.decode_for`. With `max_pixels`, a file
+    that is too large to be decoded, or of other pixels, is read by `data.windows`.
     """
     if isinstance(source, Path):
         try:
-            return Opened(source, decode_image(source))
+            return _from_file(source, max_pixels, needed)
         except ImageError as error:
-            found = Failure(source, str(error))
-            return found if max_pixels is None else _opened_large(found, max_pixels)
-    if isinstance(source, bytes):
-        return Opened(None, decode_image(source))
-    if isinstance(source, io.IOBase):
-        return Opened(None, decode_image(_content(source)))
+            return Failure(source, str(error))
+    if isinstance(source, bytes | io.IOBase):
+        content = source if isinstance(source, bytes) else _content(source)
+        return _as_found(None, *decode_for(content, needed), Picture((0, 0), content))
     if isinstance(source, PIL.Image.Image):
-        return Opened(None, rgb_from_pil(source))
+        return Opened.of(None, rgb_from_pil(source))
     if isinstance(source, Tensor):
-        return Opened(None, _from_tensor(source))
+        return Opened.of(None, _from_tensor(source))
     if isinstance(source, np.ndarray):
-        return Opened(None, _from_array(source[..., ::-1] if bgr and source.ndim == 3 else source))
+        return Opened.of(None, _from_array(source[..., ::-1] if bgr and source.ndim == 3 else source))
     raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
 
 
-def _opened_large(found: Failure, max_pixels: int) -> Opened | Failure:
-    """A file that could not be decoded, by windows; the same failure where that is not for it."""
+def _from_file(path: Path, max_pixels: int | None, needed: Needed) -> Opened:
+    picture = Picture((0, 0), Path(os.path.abspath(path)), max_pixels=max_pixels, stamp=stamp_of(path))
     try:
-        pixels = read_large(found.path, max_pixels)
+        return _as_found(path, *decode_for(path, needed), picture)
     except ImageError as error:
-        return Failure(found.path, f"{found.reason}; by windows: {error}")
-    return found if pixels is None else Opened(found.path, pixels)
+        if max_pixels is None:
+            raise
+        pixels = by_windows(path, max_pixels, error)
+        return _as_found(path, pixels, pixels.shape[:2], picture)
+
+
+def _as_found(path: Path | None, pixels: np.ndarray, size: Size, picture: Picture) -> Opened:
+    picture.size = size
+    picture.pixels = pixels if pixels.shape[:2] == size else None
+    return Opened(path, pixels, picture)
 
 
 def _content(file: io.IOBase) -> bytes:

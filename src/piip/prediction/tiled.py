@@ -41,9 +41,9 @@ def predict_in_tiles(run: Run, image: Opened, described: config.Model, options: 
     tiles = grid(size, options.tiles, options.overlap)
     found = _predictions(run, image.pixels, tiles, options.batch_size)
     if described.task == "segmentation":
-        return SegmentationResult.of(joined(found, tiles, size), described, image.pixels, image.path)
+        return SegmentationResult.of(joined(found, tiles, size), described, image.picture, image.path)
     prediction, masks = merged(Found.of(found, size))
-    result = Result(prediction["boxes"], prediction["scores"], prediction["labels"], described.classes, image.pixels,
+    result = Result(prediction["boxes"], prediction["scores"], prediction["labels"], described.classes, image.picture,
                     masks, image.path, described.category_ids)  # fmt: skip
     return result if options.detections is None else result[: options.detections]
 

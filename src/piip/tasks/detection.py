@@ -34,8 +34,8 @@ from piip.prediction.coco import CocoResult
 from piip.prediction.objects import Result
 from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
-from piip.prediction.sources import Opened
-from piip.structures import Batch, Prediction, Size
+from piip.prediction.sources import Opened, whole_size
+from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights, spread
 
 if TYPE_CHECKING:
@@ -127,17 +127,12 @@ def predict_all(
         yield from zip(batch.indices, predictor.run(wanted), strict=True)
 
 
-def whole_size(size: Size) -> Size:
-    """What tiles need of an image: all of it."""
-    return size
-
-
 def by_image_in_tiles(predictor: Predictor, data: CocoData, options: Options) -> dict[int, list[CocoResult]]:
     """The COCO results of each image of this process's share, predicted in tiles, by its position in `data`."""
     results: dict[int, list[CocoResult]] = {}
     for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
         image = data.images[index]
-        found = predictor.in_tiles(Opened(image.path, load_image(image, whole_size)), options)
+        found = predictor.in_tiles(Opened.of(image.path, load_image(image, whole_size)), options)
         assert isinstance(found, Result)
         results[index] = found.to_coco(image.id, data.category_ids)
     return results

@@ -134,7 +134,7 @@ def predict_all(
         for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
             image = data.images[index]
             pixels, annotated = load_pair(image, data.description)
-            whole = predictor.in_tiles(Opened(image.path, pixels), replace(options, batch_size=batch_size))
+            whole = predictor.in_tiles(Opened.of(image.path, pixels), replace(options, batch_size=batch_size))
             assert isinstance(whole, SegmentationResult)
             found = {"labels": torch.from_numpy(whole.labels), "scores": torch.from_numpy(whole.scores)}
             yield index, annotated, found
