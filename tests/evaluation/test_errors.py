@@ -79,7 +79,9 @@ def test_the_table_and_what_is_said_without_the_library(monkeypatch: pytest.Monk
 
 
 def test_names_that_hands_know() -> None:
-    box = evaluate_results([RIGHT], TWO, masks=False).box
+    metrics = evaluate_results([RIGHT], TWO, masks=False)
+    box = metrics.box
     assert box.map == box.ap == pytest.approx(HALF)
+    assert metrics.seg is metrics.mask
     assert (box.map50, box.map75, box.ar) == (box.numbers["AP50"], box.numbers["AP75"], box.numbers["AR100"])
     assert list(box.maps == box.ap) == [True, False]

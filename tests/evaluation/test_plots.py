@@ -117,6 +117,31 @@ def test_names_with_an_underscore_in_front_are_in_the_legend(tmp_path, monkeypat
     assert [text.split()[0] for text in texts] == ["_background_", "dog", "mean"]
 
 
+def test_of_many_classes_the_best_and_the_worst_are_named(tmp_path, monkeypatch):
+    texts = []
+    legend = Axes.legend
+
+    def watched(self, *args, **options):
+        drawn = legend(self, *args, **options)
+        texts.extend(text.get_text() for text in drawn.get_texts())
+        return drawn
+
+    monkeypatch.setattr(Axes, "legend", watched)
+    many = averages(80)
+    many.precision[0] *= np.linspace(0.1, 1.0, 80)
+    plot_precision_recall(many, [f"c{label}" for label in range(80)], tmp_path / "a.png")
+    assert [text.split()[0] for text in texts[:6]] == ["c79", "c78", "c77", "c2", "c1", "c0"]
+    assert texts[-1] == "74 other classes"
+
+
+@pytest.mark.parametrize("classes", [2, 9, 20])
+def test_nothing_of_a_matrix_is_cut_off(tmp_path, classes):
+    names = [f"a name of some length {label}" for label in range(classes)]
+    path = plot_confusion(np.eye(classes + 1, dtype=np.int64), names, tmp_path / "a.png")
+    picture = np.asarray(PILImage.open(path).convert("L"))
+    assert all((side == 255).all() for side in (picture[:8], picture[-8:], picture[:, :8], picture[:, -8:]))
+
+
 @pytest.mark.filterwarnings("error")
 def test_control_characters_in_names_are_written_out(tmp_path: Path) -> None:
     """matplotlib's warnings of glyphs that it lacks would carry them to the terminal."""

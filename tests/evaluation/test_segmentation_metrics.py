@@ -20,6 +20,8 @@ def test_scores_by_hand():
     assert metrics.accuracy == [2 / 3, 2 / 3, 0.0, None]
     assert metrics.mean_iou == pytest.approx((0.5 + 0.4 + 0.0) / 3)
     assert metrics.pixel_accuracy == pytest.approx(4 / 7)
+    assert (metrics.miou, metrics.macc, metrics.aacc) == pytest.approx((0.3, 4 / 9, 4 / 7))
+    assert metrics.ious == {"a": 2 / 4, "b": 2 / 5, "c": 0.0, "d": None}
     assert metrics.scalars() == {
         "mIoU": pytest.approx(0.3),
         "pixel_accuracy": pytest.approx(4 / 7),

@@ -1,11 +1,13 @@
 """Drawings stay inside the image, show what they are told to and cope with any size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from piip.config import Preprocess
-from piip.pictures.colours import class_colour
+from piip.pictures.colours import area_colour, class_colour
 from piip.pictures.objects import draw_detections, draw_object_batch
 from piip.pictures.tags import font_size_for, place_among, texts_of
 from piip.structures import Batch, Instances
@@ -29,7 +31,7 @@ def test_the_mask_is_tinted_and_outlined():
     mask[0, 20:40, 30:60] = True
     drawn = draw_detections(grey(60, 80), torch.zeros(1, 4), torch.tensor([0]), None, mask)
     colour = np.array(class_colour(0))
-    assert np.allclose(drawn[30, 45], np.round(128 * 0.6 + colour * 0.4), atol=1)
+    assert np.allclose(drawn[30, 45], np.round(128 * 0.75 + colour * 0.25), atol=1)
     assert np.allclose(drawn[20, 45], np.round(128 * 0.15 + colour * 0.85), atol=1)
     assert (drawn[50:, 60:] == 128).all()
 
@@ -100,6 +102,18 @@ def test_neighbouring_classes_have_different_colours():
     assert np.linalg.norm(colours[1:] - colours[:-1], axis=1).min() > 100
 
 
+def test_areas_have_calm_colours_that_differ():
+    colours = np.array([area_colour(label) for label in range(20)], dtype=float)
+    apart = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1000 * np.eye(20)
+    assert apart.min() > 50
+    assert (colours.max(axis=1) - colours.min(axis=1)).max() < 180  # of 255, which pure colours have
+
+
+def test_areas_have_the_data_s_own_colours():
+    own = ((1, 2, 3), None)
+    assert [area_colour(label, own) for label in range(3)] == [(1, 2, 3), area_colour(1), area_colour(2)]
+
+
 PREPROCESS = Preprocess(long_side=64, short_side=64, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0))
 
 
@@ -117,12 +131,18 @@ def nothing() -> Instances:
 def test_the_mosaic_shows_the_original_pixels_enlarged():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
     mosaic = draw_object_batch(batch_of(pixels, [nothing()] * 3), PREPROCESS)
-    assert mosaic.shape == (2 * 32 * 7, 2 * 48 * 7, 3)
-    small = mosaic[3::7, 3::7]
-    assert np.array_equal(small[:32, :48], pixels[0])
-    assert np.array_equal(small[:32, 48:], pixels[1])
-    assert np.array_equal(small[32:, :48], pixels[2])
-    assert (small[32:, 48:] == 255).all()
+    assert mosaic.shape == (32 * 13, 3 * 48 * 13, 3)
+    assert np.array_equal(mosaic[6::13, 6::13], np.concatenate(list(pixels), axis=1))
+
+
+def test_padding_that_all_images_have_is_not_shown_and_places_are_filled():
+    pixels = np.full((7, 32, 48, 3), 100, dtype=np.uint8)
+    batch = replace(batch_of(pixels, [nothing()] * 7), image_sizes=[(20, 30), (32, 24)] + [(8, 8)] * 5)
+    mosaic = draw_object_batch(batch, PREPROCESS)
+    times = 16  # 4 columns of 30 pixels in 1920
+    assert mosaic.shape == (2 * 32 * times, 4 * 30 * times, 3)
+    assert (mosaic[32 * times :, 3 * 30 * times :] == 255).all()
+    assert (mosaic[32 * times :, : 3 * 30 * times] == 100).all()
 
 
 def test_the_mosaic_shows_the_targets_at_their_place():
@@ -131,11 +151,11 @@ def test_the_mosaic_shows_the_targets_at_their_place():
     masks[0, 10:20, 10:20] = 1
     target = Instances(torch.tensor([[8.0, 8.0, 24.0, 24.0]]), torch.tensor([2]), masks)
     mosaic = draw_object_batch(batch_of(pixels, [target]), PREPROCESS, ("a", "b", "c"))
-    assert tuple(mosaic[7 * 24 - 1, 7 * 16]) == class_colour(2)
-    inside = (mosaic[7 * 10 : 7 * 20, 7 * 10 : 7 * 20] != 100).any(axis=2)
+    assert tuple(mosaic[13 * 24 - 1, 13 * 16]) == class_colour(2)
+    inside = (mosaic[13 * 10 : 13 * 20, 13 * 10 : 13 * 20] != 100).any(axis=2)
     assert inside.all()
-    assert (mosaic[7 * 20 : 7 * 23, 7 * 9 : 7 * 23] == 100).all()
-    assert (mosaic[:, 7 * 30 :] == 100).all()
+    assert (mosaic[13 * 20 : 13 * 23, 13 * 9 : 13 * 23] == 100).all()
+    assert (mosaic[:, 13 * 30 :] == 100).all()
 
 
 def test_a_large_batch_becomes_a_mosaic_of_bounded_size():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 from types import ModuleType, SimpleNamespace
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from piip.config import Preprocess
-from piip.pictures.colours import class_colour
+from piip.pictures.colours import area_colour
 from piip.pictures.label_map import draw_label_batch, draw_labels, shares, tinted
 from piip.prediction.label_map import SegmentationResult
 from piip.structures import IGNORED, Batch
@@ -64,8 +65,16 @@ def test_masks_keep_the_values_of_the_training_data(tmp_path, values, mode):
         read = np.array(saved)
         if mode == "P":
             value = 2 if values is None else values[2]
-            assert tuple(saved.getpalette()[3 * value : 3 * value + 3]) == class_colour(2)
+            assert tuple(saved.getpalette()[3 * value : 3 * value + 3]) == area_colour(2)
     assert np.array_equal(read, np.array(values or range(3))[one.labels])
+
+
+def test_the_data_s_own_colours_are_in_pictures_and_masks(tmp_path):
+    one = dataclasses.replace(result(), colours=((10, 20, 30), None, (200, 100, 0)))
+    with Image.open(one.save_mask(tmp_path / "mask.png")) as saved:
+        assert saved.getpalette()[:9] == [10, 20, 30, *area_colour(1), 200, 100, 0]
+    legend = one.plot()[:, one.image.shape[1] :]
+    assert (legend == (200, 100, 0)).all(axis=2).sum() > 50
 
 
 def test_masks_are_png_files_only(tmp_path):
@@ -106,7 +115,7 @@ def test_training_batches_show_labels_of_padded_images():
     labels = [torch.ones(64, 64, dtype=torch.int64), torch.full((32, 48), 2)]
     batch = Batch(torch.zeros(2, 3, 64, 64), [(64, 64), (32, 48)], [(64, 64)] * 2, labels, [0, 1])
     picture = draw_label_batch(batch, preprocess, NAMES)
-    side = 320
+    side = 640
     assert picture.shape[0] == side
-    assert tuple(picture[100, 100]) != tuple(picture[100, side + 100])
-    assert picture[300, side + 300].max() < picture[100, side + 100].max()
+    assert tuple(picture[200, 200]) != tuple(picture[200, side + 200])
+    assert picture[600, side + 600].max() < picture[200, side + 200].max()

@@ -78,5 +78,5 @@ def test_training_batches_show_the_shares():
     batch = Batch(torch.zeros(2, 3, 16, 16), [(16, 16)] * 2, [(16, 16)] * 2, targets, [0, 1])
     picture = draw_class_batch(batch, preprocess, NAMES[:4])
     assert picture.ndim == 3
-    written = [(picture[:, i * 320 : (i + 1) * 320] == 0).all(axis=2).any(axis=1).sum() for i in range(2)]
+    written = [(picture[:, i * 640 : (i + 1) * 640] == 0).all(axis=2).any(axis=1).sum() for i in range(2)]
     assert written[0] > written[1] > 0  # two lines, one line

@@ -18,4 +18,4 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take half a second a run and have tests of their own."""
-    monkeypatch.setattr(report, "plot_curves", lambda results, picture: picture.touch())
+    monkeypatch.setattr(report, "plot_curves", lambda results, picture, best: picture.touch())

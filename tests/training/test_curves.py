@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from piip.training.curves import plot_curves, read_results
+from piip.training.curves import best_epoch, plot_curves, read_results
 from piip.training.report import write_results
 
 HISTORY = [
@@ -30,6 +31,30 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     for panel in np.array_split(picture, 3, axis=1):
         saturation = panel.max(axis=2).astype(int) - panel.min(axis=2)
         assert (saturation > 100).sum() > 100  # a coloured line in each
+
+
+@pytest.mark.parametrize(("metric", "epoch"), [("AP", 2), ("val_loss", 3), ("F1", None), (None, None)])
+def test_the_best_epoch_is_the_first_of_the_best(metric: str | None, epoch: int | None) -> None:
+    columns = {"epoch": [1.0, 2, 3, 4], "AP": [np.nan, 0.5, 0.3, 0.5], "val_loss": [3.0, 2, 1, 1]}
+    assert best_epoch(columns, metric) == epoch
+
+
+def test_axes_have_whole_epochs_one_range_and_room_for_small_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = [dict(row, loss_tiny=0.01 / row["epoch"], val_loss=3.0, AP=0.2 * row["epoch"]) for row in HISTORY]
+    write_results(history, tmp_path / "results.csv")
+    figures = []
+    drawn = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), drawn(self, *a, **k)))
+    plot_curves(tmp_path / "results.csv", tmp_path / "curves.png", "AP")
+    losses, metrics, _ = axes = figures[0].axes
+    assert len({one.get_xlim() for one in axes}) == 1
+    assert all(float(tick).is_integer() for one in axes for tick in one.get_xticks())
+    assert losses.get_yscale() == "log"
+    assert "val_loss" in [line.get_label() for line in losses.get_lines()]
+    assert metrics.get_ylim() == (0, 1)
+    assert all("best AP, epoch 3" in [line.get_label() for line in one.get_lines()] for one in axes)
 
 
 def test_one_epoch_without_metrics(tmp_path: Path) -> None:

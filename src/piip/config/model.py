@@ -16,6 +16,8 @@ from piip.config.limits import Pixels
 MOST_CLASSES = 200_000
 
 Score = Annotated[float, Field(ge=0, le=1)]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Channel, Channel, Channel]
 ImageSize = int | Literal["native"]
 """of a prediction: the limit of the longer side in pixels, or every image as it is"""
 
@@ -76,6 +78,8 @@ class Model(Frozen):
     category_ids: tuple[int, ...] | None = None
     """the training data's own ids of the classes, for COCO results; None: labels + 1"""
     preprocess: Preprocess
+    colours: tuple[Colour | None, ...] | None = None
+    """a segmentor's: of each class in pictures, red, green, blue, where the training data names them; None: our own"""
     thresholds: tuple[Score | None, ...] | None = None
     """a detector's: the score of each class from which an object counts where `conf="auto"` is asked for, that of the
     best F1 on the data that the weights were chosen on; None: not measured, or a class of which nothing was found"""
@@ -117,6 +121,8 @@ class Model(Frozen):
     def _check(self) -> Model:
         if self.thresholds is not None and len(self.thresholds) != len(self.classes):
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.classes)} classes")
+        if self.colours is not None and len(self.colours) != len(self.classes):
+            raise ValueError(f"{len(self.colours)} colours for {len(self.classes)} classes")
         if self.category_ids is not None and len(self.category_ids) != len(self.classes):
             raise ValueError(f"{len(self.category_ids)} category_ids for {len(self.classes)} classes")
         if self.backbone.maps is None and not isinstance(self.head, Classifier):

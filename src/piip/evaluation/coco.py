@@ -102,6 +102,11 @@ class CocoMetrics:
     files"""
 
     @property
+    def seg(self) -> Averages | None:
+        """`mask`, as other libraries call it."""
+        return self.mask
+
+    @property
     def conf(self) -> dict[str, float]:
         """The thresholds by class name, for `predict(conf=metrics.conf)`."""
         found = zip(self.classes, self.thresholds, strict=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from piip.data.detection.annotations import CocoData, CocoImage
 
 CURVES = 10
-"""classes that get a curve and a name of their own; with more, all curves are grey"""
+"""classes that get a curve and a name of their own; with more, only the three best and the three worst"""
 CELLS = 26
 """up to this many rows the confusion matrix has numbers in its cells"""
 NAMES = 100
@@ -120,7 +120,7 @@ def plot_matrix(
     names, fonts = _lettering(names)
     count = len(names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = min(max(5.0, 2.5 + 0.45 * count), 20.0)
+    side = min(max(5.5, 2.5 + 0.45 * count), 20.0)
     figure = _figure(side + 1.0, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
@@ -140,29 +140,44 @@ def plot_matrix(
     return _save(figure, path)
 
 
+def _named(curves: np.ndarray, counted: list[int]) -> dict[int, dict[str, Any]]:
+    """How the curves that get a name are drawn, by label: those of all classes, or of many the best and the worst."""
+    if len(counted) <= CURVES:
+        return {label: {"color": np.array(class_colour(label)) / 255 * 0.85, "linewidth": 1.5} for label in counted}
+    ranked = sorted(counted, key=lambda label: -curves[:, label].mean())
+    greens, reds = (0.0, 0.45, 0.2), (0.8, 0.15, 0.1)
+    styles = ("-", "--", ":")
+    best = {label: {"color": greens, "linestyle": style} for label, style in zip(ranked[:3], styles, strict=True)}
+    worst = {label: {"color": reds, "linestyle": style} for label, style in zip(ranked[-3:], styles, strict=True)}
+    return best | worst
+
+
 def _entry(name: str, curve: np.ndarray) -> str:
     """A class in the legend, from which matplotlib leaves out what begins with "_"."""
     return f"{' ' * name.startswith('_')}{name} {curve.mean():.3f}"
 
 
 def plot_precision_recall(averages: Averages, classes: Sequence[str], path: str | Path) -> Path:
-    """Draw precision over recall at IoU 0.5 as PNG: the mean over classes, and each class."""
+    """Draw precision over recall at IoU 0.5 as PNG: the mean over classes, and each class, see `CURVES`."""
     curves = averages.precision[0]  # [101, classes]
     counted = [label for label in range(len(classes)) if curves[0, label] > -1]
     recall = np.linspace(0.0, 1.0, len(curves))
     names, fonts = _lettering(classes)
     figure = _figure(8.0, 5.0)
     axes = figure.add_subplot()
-    for label in counted:
+    named = _named(curves, counted)
+    ranks = {label: rank for rank, label in enumerate(named)}
+    for label in sorted(counted, key=lambda label: ranks.get(label, -1)):  # those without a name below the others
         curve = curves[:, label]
-        if len(counted) <= CURVES:
-            colour = np.array(class_colour(label)) / 255 * 0.85
-            axes.plot(recall, curve, color=colour, linewidth=1.5, label=_entry(names[label], curve))
+        if label in named:
+            axes.plot(recall, curve, **named[label], label=_entry(names[label], curve))
         else:
-            axes.plot(recall, curve, color="0.75", linewidth=0.6)
+            axes.plot(recall, curve, color="0.8", linewidth=0.6)
     if counted:
         mean = curves[:, counted].mean(axis=1)
         axes.plot(recall, mean, color="black", linewidth=2.5, label=f"mean of {len(counted)} classes {mean.mean():.3f}")
+        if len(counted) > CURVES:
+            axes.plot([], [], color="0.8", label=f"{len(counted) - len(named)} other classes")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="AP at IoU 0.5", frameon=False,
                     prop={"family": fonts})  # fmt: skip
     else:
@@ -188,7 +203,8 @@ def _save(figure: Any, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        # tight: what is written beside a square matrix would be cut off
+        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", pad_inches=0.15)
     return path
 
 

@@ -51,6 +51,26 @@ class SegmentationMetrics:
         every = int(self.confusion.sum())
         return float(np.trace(self.confusion) / every) if every else None
 
+    @property
+    def miou(self) -> float | None:
+        """`mean_iou`, as other libraries call it."""
+        return self.mean_iou
+
+    @property
+    def macc(self) -> float | None:
+        """`mean_accuracy`, as other libraries call it."""
+        return self.mean_accuracy
+
+    @property
+    def aacc(self) -> float | None:
+        """`pixel_accuracy`, as other libraries call it."""
+        return self.pixel_accuracy
+
+    @property
+    def ious(self) -> dict[str, float | None]:
+        """`iou` by class name."""
+        return dict(zip(self.classes, self.iou, strict=True))
+
     def scalars(self) -> dict[str, float]:
         """`mIoU`, `pixel_accuracy` and `mean_accuracy`, 0 to 1, as far as they are defined."""
         values = {"mIoU": self.mean_iou, "pixel_accuracy": self.pixel_accuracy, "mean_accuracy": self.mean_accuracy}

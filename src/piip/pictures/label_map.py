@@ -12,11 +12,13 @@ from torch import Tensor
 
 from piip.config import Preprocess
 from piip.pictures.beside import enlarged, times_for
-from piip.pictures.colours import class_colour
+from piip.pictures.colours import Colour, area_colour
 from piip.pictures.lettering import one_line, text_font
 from piip.pictures.mosaic import mosaic, stretched
 from piip.structures import IGNORED, Batch, Size
 
+Colours = Sequence[Colour | None] | None
+"""the data's own, in label order"""
 OPACITY = 0.55
 IGNORED_COLOUR = (0, 0, 0)
 LEGEND_ROWS = 24
@@ -30,21 +32,24 @@ class Row(NamedTuple):
     text: str
 
 
-def draw_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def draw_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: Colours = None) -> np.ndarray:
     """`image` [H, W, 3] uint8 under the colours of `labels` [H, W], and right of it a legend with each class's share.
 
-    The result is as high as the image, or higher where the legend needs it, and wider by the legend.
+    The result is as high as the image, or higher where the legend needs it, and wider by the legend. `colours`: the
+    data's own, see `colours.area_colour`.
     """
-    return with_legend(tinted(image, labels), legend_rows(labels, names))
+    return with_legend(tinted(image, labels, colours), legend_rows(labels, names), colours)
 
 
-def draw_readable_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def draw_readable_labels(
+    image: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: Colours = None
+) -> np.ndarray:
     """As `draw_labels`, on `image` enlarged to at least `beside.READABLE` pixels."""
     times = times_for((image.shape[0], image.shape[1]))
-    return draw_labels(enlarged(image, times), labels.repeat(times, axis=0).repeat(times, axis=1), names)
+    return draw_labels(enlarged(image, times), labels.repeat(times, axis=0).repeat(times, axis=1), names, colours)
 
 
-def draw_label_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str]) -> np.ndarray:
+def draw_label_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str], colours: Colours = None) -> np.ndarray:
     """What a segmentor is trained on: the first 16 images of `batch` with their labels, and a legend."""
     seen: list[np.ndarray] = []
 
@@ -53,15 +58,15 @@ def draw_label_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str])
         shifted = stretched(target[None] - IGNORED, size, (height, width))[0]  # so that the padding is ignored
         labels = shifted.numpy().astype(np.int64) + IGNORED
         seen.append(labels)
-        return tinted(pixels, labels)
+        return tinted(pixels, labels, colours)
 
     picture = mosaic(batch, preprocess, draw)
-    return with_legend(picture, legend_rows(np.concatenate([labels.ravel() for labels in seen]), names))
+    return with_legend(picture, legend_rows(np.concatenate([labels.ravel() for labels in seen]), names), colours)
 
 
-def tinted(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def tinted(image: np.ndarray, labels: np.ndarray, own: Colours = None) -> np.ndarray:
     """`image` mixed with the colour of each pixel's class; outlines are stronger, ignored pixels darker."""
-    colours = np.array([class_colour(label) for label in range(max(int(labels.max()), 0) + 1)] + [IGNORED_COLOUR])
+    colours = np.array([area_colour(label, own) for label in range(max(int(labels.max()), 0) + 1)] + [IGNORED_COLOUR])
     layer = colours[labels]  # IGNORED is the last row
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
@@ -86,7 +91,7 @@ def legend_rows(labels: np.ndarray, names: Sequence[str]) -> list[Row]:
     return rows
 
 
-def with_legend(picture: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+def with_legend(picture: np.ndarray, rows: Sequence[Row], colours: Colours = None) -> np.ndarray:
     """`picture` with a legend in a white panel at its right."""
     if not rows:
         return picture
@@ -104,7 +109,7 @@ def with_legend(picture: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
         top = margin + number * line
         left = width + margin
         if row.label != IGNORED:
-            colour = class_colour(row.label)
+            colour = area_colour(row.label, colours)
             draw.rectangle((left, top, left + font_size, top + font_size), fill=colour, outline=(90, 90, 90))
         draw.text((left + font_size + margin, top), row.text, fill=(0, 0, 0), font=font)
     return np.array(canvas)

@@ -18,6 +18,8 @@ from piip.pictures.mosaic import mosaic, stretched
 from piip.pictures.tags import MANY, Rectangle, Tag, font_size_for, place, place_among, texts_of, write
 from piip.structures import Batch, Instances, Size
 
+TINT = 0.25
+"""of a mask's inside, so that an orange stays orange under the colour of its class"""
 FRAMES = 15
 """side of a usual object over the width of its frame, where there are many"""
 
@@ -116,7 +118,7 @@ def _tint(canvas: np.ndarray, crop: Crop, colour: Colour) -> None:
     part = canvas[top : top + height, left : left + width]
     around = np.pad(inside, 1)
     edge = inside & ~(around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:])
-    for where, strength in ((inside & ~edge, 0.4), (edge, 0.85)):
+    for where, strength in ((inside & ~edge, TINT), (edge, 0.85)):
         part[where] = np.round(part[where] * (1 - strength) + np.array(colour) * strength).astype(np.uint8)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from piip import config
 from piip.files import atomic_write, json_text
-from piip.pictures.colours import class_colour
+from piip.pictures.colours import Colour, area_colour
 from piip.pictures.label_map import draw_labels, draw_readable_labels, shares
 from piip.prediction.exports import save_picture, supervision_detections
 from piip.prediction.familiar import Familiar
@@ -39,6 +39,8 @@ class SegmentationResult(Familiar):
     """the value of each class in a mask file; None: the label"""
     path: Path | None
     """the file, where the image came from one"""
+    colours: tuple[Colour | None, ...] | None = None
+    """of the classes in pictures and masks, as the training data names them"""
 
     FURTHER_LISTS: ClassVar[tuple[str, ...]] = ()
     FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ("masks",)
@@ -71,7 +73,7 @@ class SegmentationResult(Familiar):
     ) -> SegmentationResult:
         """The label map of one image (uint8 [H, W, 3], upright); no `threshold`: every pixel has its best class."""
         labels, scores = prediction["labels"].to(torch.int32).numpy(), prediction["scores"].float().numpy()
-        return cls(labels, scores, described.classes, image, described.category_ids, path)
+        return cls(labels, scores, described.classes, image, described.category_ids, path, described.colours)
 
     @property
     def count(self) -> None:
@@ -90,7 +92,7 @@ class SegmentationResult(Familiar):
 
     def plot(self) -> np.ndarray:
         """The image under the colours of its classes with a legend at its right, [H, W', 3] uint8 RGB."""
-        return draw_labels(self.image, self.labels, self.names)
+        return draw_labels(self.image, self.labels, self.names, self.colours)
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to an image file; the suffix (.jpg, .png, .webp) says which kind.
@@ -104,7 +106,7 @@ class SegmentationResult(Familiar):
 
     def readable(self) -> np.ndarray:
         """What `save` writes, [H, W, 3] uint8 RGB."""
-        return draw_readable_labels(self.image, self.labels, self.names)
+        return draw_readable_labels(self.image, self.labels, self.names, self.colours)
 
     def to_mask(self) -> Image.Image:
         """An index mask: the value of each pixel's class, with a palette where the values are below 256."""
@@ -115,7 +117,7 @@ class SegmentationResult(Familiar):
         picture = Image.fromarray(mask.astype(np.uint8), mode="L")
         palette = np.zeros((256, 3), dtype=np.uint8)
         for label, value in enumerate(values.tolist()):
-            palette[value] = class_colour(label)
+            palette[value] = area_colour(label, self.colours)
         picture.putpalette(palette.tobytes())
         return picture
 

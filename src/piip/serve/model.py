@@ -15,7 +15,7 @@ import torch
 from piip import config
 from piip.api import PIIP
 from piip.export.exported import Exported, is_exported, load_exported
-from piip.pictures.colours import class_colour
+from piip.pictures.colours import Colour, area_colour, class_colour
 from piip.prediction.options import USUAL
 from piip.prediction.predictor import Precision, PredictionReport
 from piip.prediction.results import AnyResult
@@ -76,6 +76,10 @@ class ModelAnswers:
             return Refused(f"{type(error).__name__}: {error}")
 
 
+def _colour(described: config.Model, label: int) -> Colour:
+    return area_colour(label, described.colours) if described.task == "segmentation" else class_colour(label)
+
+
 def _thresholds(described: config.Model) -> list[float] | None:
     """The score of each class from which an object counts with conf=auto; None where the weights hold none."""
     if described.thresholds is None:
@@ -90,7 +94,7 @@ def facts_of(model: PIIP | Exported) -> dict[str, Any]:
         "name": model.config.name,
         "task": task,
         "classes": list(model.names),
-        "colours": [list(class_colour(label)) for label in range(len(model.names))],
+        "colours": [list(_colour(model.config, label)) for label in range(len(model.names))],
         "formats": list(FORMATS[task]),
         "thresholds": _thresholds(model.config),
         "branches": [branch.size for branch in model.config.backbone.branches],

@@ -73,7 +73,8 @@ def image_paths(data: MaskData, count: int) -> list[Path]:
 
 def draw_annotated(data: MaskData, position: int) -> np.ndarray:
     """The image at `position` under the colours of its annotated classes, with a legend, [H, W, 3] uint8."""
-    return draw_readable_labels(*load_pair(data.images[position], data.description), data.classes)
+    pair = load_pair(data.images[position], data.description)
+    return draw_readable_labels(*pair, data.classes, data.description.colours)
 
 
 # -- training
@@ -87,7 +88,8 @@ def adapted(described: config.Model, data: MaskData, class_weights: ClassWeights
     if class_weights is not None and len(class_weights) != len(data.classes):
         raise ValueError(f"{len(class_weights)} class_weights for the {len(data.classes)} classes of the data")
     head = described.head.model_copy(update={"class_weights": class_weights and tuple(class_weights)})
-    update = {"head": head, "classes": data.classes, "category_ids": data.description.values}
+    told = data.description
+    update = {"head": head, "classes": told.classes, "category_ids": told.values, "colours": told.colours}
     return described.model_copy(update=update)
 
 
@@ -117,7 +119,7 @@ def training_set(
 
 def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
     """A mosaic of images with their labels and a legend, [H, W, 3] uint8."""
-    return draw_label_batch(batch, described.preprocess, described.classes)
+    return draw_label_batch(batch, described.preprocess, described.classes, described.colours)
 
 
 # -- evaluation

@@ -115,7 +115,8 @@ def train(
         stop.within(settings.time_limit)
         run = start(accelerator, model, data, settings, folder, resume)
         events = Events(callbacks, partial(moment, run, stop))
-        shown: dict[str, Any] = {"loggers": settings.log, "about": settings.model_dump(mode="json"), "events": events}
+        shown: dict[str, Any] = {"loggers": settings.log, "about": settings.model_dump(mode="json"), "events": events,
+                                 "best_metric": best_metric}  # fmt: skip
         with Report(folder, settings.epochs, run.steps_per_epoch, run.at.step, active=main, **shown) as report:
             if accelerator.num_processes > 1:
                 report.note(run.images_per_step)

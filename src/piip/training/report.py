@@ -49,11 +49,12 @@ class Report:
         loggers: Sequence[Logger] = ("tensorboard",),
         about: dict[str, Any] | None = None,
         events: Events | None = None,
+        best_metric: str | None = None,
     ) -> None:
         self.folder = folder
         self.epochs = epochs
         self.active = active
-        self.events = events
+        self.events, self.best_metric = events, best_metric
         self.drawn = time.monotonic()
         self.console = Terminal(stderr=True, quiet=not active)
         columns = (
@@ -117,7 +118,7 @@ class Report:
             return
         self.drawn = time.monotonic()
         try:
-            plot_curves(self.folder.results, self.folder.curves)
+            plot_curves(self.folder.results, self.folder.curves, self.best_metric)
         except Exception as error:  # a picture is worth neither a run nor the error that ends one
             self.note(f"the curves could not be drawn: {type(error).__name__}: {error}")
 

@@ -20,6 +20,7 @@ from piip.devices import float32_by_default
 from piip.model import PIIPModel
 from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback
+from piip.training.curves import VAL_LOSS
 from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.freeze import check_parts, note_frozen_at_random
@@ -33,7 +34,7 @@ from piip.training.restart import begun_before, mark_as_begun
 from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, read_model, read_settings
 from piip.training.trackers import check_loggers
 from piip.training.unreadable import found_undecodable
-from piip.training.validation import VAL_LOSS, ValidationLoss, check_metric
+from piip.training.validation import ValidationLoss, check_metric
 from piip.weights.files import load_model, save_model, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry

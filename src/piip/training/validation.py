@@ -11,9 +11,8 @@ import torch
 from piip import config, tasks
 from piip.data.batches import eval_loader
 from piip.model import PIIPModel
+from piip.training.curves import VAL_LOSS
 from piip.training.settings import Settings
-
-VAL_LOSS = "val_loss"
 
 
 def check_metric(model: config.Model, name: str | None) -> None:

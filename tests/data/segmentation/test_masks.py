@@ -6,12 +6,14 @@ import pytest
 from PIL import Image
 from tests.mask_sets import CLASSES, IGNORE, make_masks
 
+from piip import PIIP
 from piip.data.decode import ImageError
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
 from piip.data.segmentation.folders import find_mask_splits, read_description
 from piip.data.segmentation.masks import check_masks, load_pair, open_masks
 from piip.structures import IGNORED
+from piip.tasks import segmentation
 
 
 @pytest.fixture
@@ -89,6 +91,25 @@ def test_reduce_zero_label(tmp_path):
     description = read_description(tmp_path)
     assert description.labels == {1: 0, 2: 1}
     assert description.ignored == {0, 255}
+
+
+@pytest.mark.parametrize(
+    "colours",
+    ['["#0a0B0c", [1, 2, 3]]', '{"wall": [10, 11, 12], "floor": "#010203"}', '{"5": [10, 11, 12], "6": [1, 2, 3]}'],
+)
+def test_classes_have_colours(tmp_path, colours):
+    (tmp_path / "classes.json").write_text(f'{{"classes": {{"5": "wall", "6": "floor"}}, "colors": {colours}}}')
+    assert read_description(tmp_path).colours == ((10, 11, 12), (1, 2, 3))
+
+
+def test_colours_follow_their_classes_into_the_model(masks):
+    described = json.loads((masks / "classes.json").read_text())
+    (masks / "classes.json").write_text(json.dumps(described | {"colors": {described["classes"][1]: [1, 2, 3]}}))
+    data = open_masks(masks, "train")
+    turned = data.with_classes((*reversed(data.classes), "more"))
+    assert turned.description.colours == (None, (1, 2, 3), None, None)
+    adapted = segmentation.adapted(PIIP("piip_nano_upernet").config, data)
+    assert adapted.colours == (None, (1, 2, 3), None)
 
 
 def test_ade20k_s_own_folder_needs_no_description(tmp_path):
@@ -210,6 +231,10 @@ def test_without_a_description_the_error_shows_one_and_the_values(masks):
         ('{"classes": {"x": "a"}}', "'x' is no mask value"),
         ('{"classes": [], "ignore_index": 1}', 'no "classes"'),
         ('{"classes": ["a"], "ignore_index": -1}', "'?-1'? is no mask value"),
+        ('{"classes": ["a"], "colors": [[1, 2, 256]]}', "no colour"),
+        ('{"classes": ["a"], "colors": ["red"]}', "no colour"),
+        ('{"classes": ["a"], "colors": [[1, 2, 3], [4, 5, 6]]}', "2 colors for 1 classes"),
+        ('{"classes": ["a"], "colors": {"b": [1, 2, 3]}}', "'b' is no class"),
         ("{", "not readable"),
         ("3", 'no "classes"'),
     ],

@@ -23,4 +23,8 @@ def write_labelled(splits: Mapping[str, MaskData], out: Path) -> None:
 def write_classes(description: Description, out: Path) -> None:
     """`classes.json`."""
     names = {str(value): name for value, name in zip(description.values, description.classes, strict=True)}
-    write_json(out / "classes.json", {"classes": names, "ignore_index": sorted(description.ignored)}, indent=2)
+    content: dict[str, object] = {"classes": names, "ignore_index": sorted(description.ignored)}
+    if description.colours is not None:
+        named = zip(description.classes, description.colours, strict=True)
+        content["colors"] = {name: colour for name, colour in named if colour is not None}
+    write_json(out / "classes.json", content, indent=2)

@@ -21,6 +21,7 @@ import pydantic
 from pydantic import Field
 
 from piip.config import Frozen
+from piip.config.model import Colour
 from piip.data.decode import SUFFIXES
 from piip.data.layout import (
     IMAGE_FOLDERS,
@@ -34,6 +35,7 @@ from piip.data.layout import (
 )
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
+from piip.data.segmentation.own_colours import colours_of
 from piip.data.text_files import LARGEST_DESCRIPTION, read_json, read_yaml
 from piip.data.values import as_name
 
@@ -69,6 +71,8 @@ class Description(Frozen):
     """the value in the masks of each class"""
     ignored: frozenset[int]
     """values of pixels that belong to no class"""
+    colours: tuple[Colour | None, ...] | None = None
+    """of each class in pictures, where the description names any"""
 
     @property
     def labels(self) -> dict[int, int]:
@@ -97,7 +101,7 @@ def read_description(root: str | Path) -> Description | None:
 
     Keys: `classes` (or `names`), a list of names or a mapping from mask value to name; `ignore_index`, one value, a
     list of them, or null (there is nothing to ignore); `reduce_zero_label`: true where a list's first class has the
-    value 1 and 0 is ignored, as in ADE20K.
+    value 1 and 0 is ignored, as in ADE20K; `colors`, see `own_colours`.
     """
     file = child(Path(root), DESCRIPTIONS)
     if file is None or not file.is_file():
@@ -142,7 +146,8 @@ def _description(content: Any) -> Description:
     if both or len(set(values)) < len(values):
         raise ValueError(f"mask values {both or sorted(values)} stand for two things at once")
     every = {_value(value) for value in ignored} | ({0} if zero else set())
-    return Description(classes=tuple(name for _, name in pairs), values=values, ignored=frozenset(every))
+    described = Description(classes=tuple(name for _, name in pairs), values=values, ignored=frozenset(every))
+    return described.model_copy(update={"colours": colours_of(content, described.classes, values)})
 
 
 def _value(value: Any) -> int:

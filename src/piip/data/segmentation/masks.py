@@ -199,14 +199,19 @@ def relabelled(data: MaskData, classes: tuple[str, ...]) -> MaskData:
         return data
     spare = max((*data.description.values, *data.description.ignored)) + 1
     position = {name: label for label, name in enumerate(data.classes)}
-    values, pixels, containing = [], [], []
+    values, pixels, containing, colours = [], [], [], []
+    own = data.description.colours
     for name in classes:
         label = position.get(name)
         values.append(spare if label is None else data.description.values[label])
         spare += label is None
         pixels.append(0 if label is None else data.pixels[label])
         containing.append(0 if label is None else data.containing[label])
-    description = Description(classes=classes, values=tuple(values), ignored=data.description.ignored)
+        colours.append(None if label is None or own is None else own[label])
+    description = Description(
+        classes=classes, values=tuple(values), ignored=data.description.ignored,
+        colours=None if own is None else tuple(colours),
+    )  # fmt: skip
     return replace(data, description=description, pixels=tuple(pixels), containing=tuple(containing))
 
 
