@@ -7,6 +7,7 @@ is 0-based and contiguous, lists over branches and feature maps run from fine to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -81,6 +82,8 @@ class Batch:
     """each image with the padding that it would have alone, but not that of larger images in the batch; H and W"""
     unreadable: tuple[str, ...] = ()
     """files that could not be read, with other images in their places, and what is wrong with them"""
+    missing: Mapping[int, str] = field(default_factory=dict)
+    """of an evaluation: images that could not be read, by position in the data set, and what is wrong with them"""
     seeds: tuple[int, ...] = ()
     """what a head draws for each image in training follows from it; none: from torch's global generator"""
     spare: bool = False

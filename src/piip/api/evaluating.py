@@ -44,7 +44,8 @@ class Evaluating(Held):
         are; the model's own without it. `detections`, `tiles` and `overlap`: as in `predict`.
 
         Raises:
-            DataError: no data set, or one that the model is not for, or most of whose images are missing.
+            DataError: no data set, or one that the model is not for, or most of whose images are missing or cannot be
+                read. A few that cannot are left out: `metrics.unreadable` names those that broke after the check.
             ValueError: `output` holds files that would be written over.
         """
         options = Options.of(conf=0.0, detections=detections, tiles=tiles, overlap=overlap)
@@ -63,10 +64,15 @@ class Evaluating(Held):
         model = self.model
         if image_size is not None:
             model = described_as(model, self.config.predicting_at(image_size))
+        run = (batch_size, workers, precision, options)
         if output is None:
-            return task.evaluate(model, opened, batch_size, workers, precision, options)
-        metrics = task.evaluate_to_folder(model, opened, Path(output), batch_size, workers, precision, options)
-        if line is not None and processes.rank() == 0:
+            metrics = task.evaluate(model, opened, *run)
+        else:
+            metrics = task.evaluate_to_folder(model, opened, Path(output), *run)
+        if metrics.unreadable and processes.rank() == 0:
+            line = tasks.note_unreadable(opened, metrics.unreadable)
+            say(Terminal(stderr=True), f"{split}: {line}")
+        if line is not None and output is not None and processes.rank() == 0:
             tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
         return metrics
 

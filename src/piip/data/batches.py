@@ -7,11 +7,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from piip.data.readable import Readable, Unread, divided, empty_batch
 from piip.data.samples import Key, KeysOfStep, Sample, SampleDataset
 from piip.data.seeding import generator
 from piip.structures import Batch, Size
@@ -194,19 +197,28 @@ def eval_loader(
         sizes: (height, width) of every image as the network takes it, before padding. With them a batch holds images
             of one padded size only, so that no image's padding depends on the others; their order is then another.
 
+    An image that cannot be read is left out and named in `Batch.missing`; a batch of which nothing is left has none.
+
     Processes may differ in batches, so nothing inside the loop may wait for the others.
     """
     count = len(dataset)
     padded = [(0, 0)] * count if sizes is None else [padded_size(size, pad_multiple, smallest) for size in sizes]
     batches = [[(0, place) for place in places] for places in in_batches(padded, batch_size)[rank::world]]
-    return _loader(dataset, batches, workers, partial(collate, pad_multiple=pad_multiple, smallest=smallest))
+    together = partial(_collate_readable, pad_multiple=pad_multiple, smallest=smallest)
+    return _loader(Readable(dataset), batches, workers, together)
+
+
+def _collate_readable(parts: list[Sample | Unread], pad_multiple: int, smallest: int) -> Batch:
+    """A batch of those that could be read, which may be none, and what is missing of it."""
+    samples, missing = divided(parts)
+    return replace(collate(samples, pad_multiple, smallest), missing=missing) if samples else empty_batch(missing)
 
 
 def _loader(
-    dataset: SampleDataset,
+    dataset: SampleDataset | Readable,
     batches: Sampler[list[Key]] | list[list[Key]],
     workers: int,
-    collate_batch: Callable[[list[Sample]], Batch],
+    collate_batch: Callable[[list[Any]], Batch],
 ) -> DataLoader[Batch]:
     return DataLoader(
         dataset,  # type: ignore[arg-type]

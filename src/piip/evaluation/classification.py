@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.classification.images import ClassData
+from piip.evaluation.missed import caption, missed
 from piip.files import write_json
 from piip.structures import Prediction
 
@@ -28,6 +29,8 @@ class ClassMetrics:
     """[K, K] int64: images of class i (rows) taken for class j (columns)"""
     top5_hits: int
     """images whose class is among the five most probable"""
+    unreadable: tuple[str, ...] = ()
+    """files that could not be read when their turn came, without which the counts are, and what is wrong with them"""
 
     @property
     def images(self) -> int:
@@ -68,6 +71,7 @@ class ClassMetrics:
             **self.scalars(),
             "classes": [{"class": name, "images": count, "accuracy": value} for name, count, value in rows],
             "confusion": self.confusion.tolist(),
+            **missed(self.unreadable),
         }
 
     def save(self, path: Path) -> None:
@@ -76,7 +80,8 @@ class ClassMetrics:
 
     def summary_table(self) -> Table:
         """The figures over all images, for `rich.print`."""
-        table = Table("images", "top-1", "top-5", "mean class accuracy", title="accuracy")
+        titles, below = ("images", "top-1", "top-5", "mean class accuracy"), caption(self.unreadable)
+        table = Table(*titles, title="accuracy", caption=below)
         table.add_row(str(self.images), *(f"{value:.3f}" for value in self.scalars().values()))
         return table
 

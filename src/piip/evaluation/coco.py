@@ -19,6 +19,7 @@ from rich.text import Text
 
 from piip.data.detection.outlines import rectangle
 from piip.evaluation.matching import judged
+from piip.evaluation.missed import caption, missed
 from piip.evaluation.thresholds import Threshold, best_threshold
 from piip.files import write_json
 from piip.prediction.coco import CocoResult, detections_to_coco
@@ -97,6 +98,8 @@ class CocoMetrics:
     """None where the model or the annotations have no masks"""
     thresholds: tuple[Threshold | None, ...] = ()
     """of each class the score threshold with the best F1, by boxes; None for a class of which nothing was found"""
+    unreadable: tuple[str, ...] = ()
+    """files that could not be read when their turn came, without which the numbers are, and what is wrong with them"""
     errors: Mapping[str, Any] | None = None
     """what each kind of error costs and labels that may be wrong, see `evaluation.errors`; of an evaluation that writes
     files"""
@@ -126,7 +129,7 @@ class CocoMetrics:
             | {f"{kind}_AP": part.per_class[label] for kind, part in columns.items()}
             for label, name in enumerate(self.classes)
         ]
-        return {kind: part.numbers for kind, part in columns.items()} | {"classes": classes}
+        return {kind: part.numbers for kind, part in columns.items()} | {"classes": classes} | missed(self.unreadable)
 
     def save(self, path: str | Path) -> Path:
         """Write `to_dict` as JSON."""
@@ -136,7 +139,7 @@ class CocoMetrics:
 
     def summary_table(self) -> Table:
         """The numbers in percent, "-" where undefined."""
-        table = Table(title="COCO average precision and recall")
+        table = Table(title="COCO average precision and recall", caption=caption(self.unreadable))
         parts = {"box": self.box} | ({"mask": self.mask} if self.mask is not None else {})
         for name in ("", *parts):
             table.add_column(name, justify="right")

@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from piip.evaluation.missed import caption, missed
 from piip.files import write_json
 from piip.structures import IGNORED
 
@@ -22,6 +23,8 @@ class SegmentationMetrics:
     classes: tuple[str, ...]
     confusion: np.ndarray
     """[K, K] int64: pixels by annotated (rows) and predicted class; ignored pixels are not counted"""
+    unreadable: tuple[str, ...] = ()
+    """files that could not be read when their turn came, without which the counts are, and what is wrong with them"""
 
     @property
     def iou(self) -> list[float | None]:
@@ -85,6 +88,7 @@ class SegmentationMetrics:
             "mean_accuracy": self.mean_accuracy,
             "classes": {name: {"iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows},
             "confusion": self.confusion.tolist(),
+            **missed(self.unreadable),
         }
 
     def save(self, path: Path) -> None:
@@ -93,7 +97,7 @@ class SegmentationMetrics:
 
     def summary_table(self) -> Table:
         """The three figures, in percent."""
-        table = Table("", "%", title="segmentation")
+        table = Table("", "%", title="segmentation", caption=caption(self.unreadable))
         for name, value in self.scalars().items():
             table.add_row(name.replace("_", " "), f"{100 * value:.1f}")
         return table

@@ -6,7 +6,7 @@ do not agree.
 
 from piip.data.kinds import kind_of_data
 from piip.tasks.choice import EVALUATION_FILES, SUGGESTED, check_data, named, of, open_data, require_pairing
-from piip.tasks.findings import FINDINGS_FILE, in_a_line, leave_out, require_enough, write_findings
+from piip.tasks.findings import FINDINGS_FILE, in_a_line, leave_out, note_unreadable, require_enough, write_findings
 from piip.tasks.task import Data, Metrics, Report, Task, spread
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "kind_of_data",
     "leave_out",
     "named",
+    "note_unreadable",
     "of",
     "open_data",
     "require_enough",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rich.console import RenderableType
@@ -28,6 +29,7 @@ from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.tiled import refuse_classifier
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights, spread
+from piip.tasks.unread import Missing, gathered, without
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -117,14 +119,14 @@ def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
 
 
 def predict_all(
-    predictor: Predictor, data: ClassData, batch_size: int, workers: int
+    predictor: Predictor, data: ClassData, batch_size: int, workers: int, missing: Missing
 ) -> Iterator[tuple[int, Prediction]]:
-    """(position in `data`, prediction) of every image of this process's share."""
+    """(position in `data`, prediction) of every image of this process's share that can be read."""
     dataset = ClassificationDataset(data, ClassTestTransform(predictor.model.config.preprocess))
     multiple, smallest = predictor.padding
     share = (processes.rank(), processes.count())
     loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest)
-    for batch in processes.until_asked(loader):
+    for batch in missing.batches(loader):
         yield from zip(batch.indices, predictor.run(batch), strict=True)
 
 
@@ -138,21 +140,30 @@ def evaluate(
 ) -> ClassMetrics:
     """Accuracy of `model` on `data`, on the model's device."""
     _refuse_tiles(model, options)
-    return _measured(model, in_label_order(model.config, data), batch_size, workers, precision)[0]
+    return _measured(model, in_label_order(model.config, data), batch_size, workers, precision).metrics
 
 
-def _measured(
-    model: PIIPModel, data: ClassData, batch_size: int, workers: int, precision: Precision
-) -> tuple[ClassMetrics, list[Prediction]]:
-    """The metrics; and the predictions for all images in the order of `data`, on the main process."""
+class _Measured(NamedTuple):
+    metrics: ClassMetrics
+    predictions: list[Prediction]
+    """for all images in the order of `data`, on the main process"""
+    data: ClassData
+    """the images that could be read"""
+
+
+def _measured(model: PIIPModel, data: ClassData, batch_size: int, workers: int, precision: Precision) -> _Measured:
+    missing = Missing()
     predictor = Predictor(model, next(model.parameters()).device, precision)
-    shares = processes.found_by_all(dict(predict_all(predictor, data, batch_size, workers)))
+    mine = dict(predict_all(predictor, data, batch_size, workers, missing))
+    shares = processes.found_by_all((mine, missing.reasons))
+    reasons = gathered(reasons for _, reasons in shares)
+    kept = without(data, reasons)
     metrics, predictions = None, list[Prediction]()
     if processes.rank() == 0:
-        found = {index: prediction for share in shares for index, prediction in share.items()}
-        predictions = [found[index] for index in range(len(data.images))]
-        metrics = evaluation.evaluate(predictions, data)
-    return processes.from_main(metrics), predictions
+        found = {index: prediction for share, _ in shares for index, prediction in share.items()}
+        predictions = [found[index] for index in sorted(found)]
+        metrics = replace(evaluation.evaluate(predictions, kept), unreadable=tuple(reasons.values()))
+    return _Measured(processes.from_main(metrics), predictions, kept)
 
 
 def evaluate_to_folder(
@@ -169,7 +180,7 @@ def evaluate_to_folder(
 
     _refuse_tiles(model, options)
     data = in_label_order(model.config, data)
-    metrics, predictions = _measured(model, data, batch_size, workers, precision)
+    metrics, predictions, data = _measured(model, data, batch_size, workers, precision)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)

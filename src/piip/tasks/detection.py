@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from piip import config, processes
 from piip.console import Terminal, say
 from piip.data.batches import eval_loader
+from piip.data.decode import ImageError
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_split
@@ -37,6 +38,7 @@ from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.sources import Opened, whole_size
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights, spread
+from piip.tasks.unread import Missing, gathered, without
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -110,29 +112,43 @@ def training_set(
 
 
 def predict_all(
-    predictor: Predictor, data: CocoData, batch_size: int, workers: int, detections: int | None = None
+    predictor: Predictor,
+    data: CocoData,
+    batch_size: int,
+    workers: int,
+    detections: int | None = None,
+    missing: Missing | None = None,
 ) -> Iterator[tuple[int, Prediction]]:
     """(position in `data`, prediction) of every image of this process's share, those of one padded size together.
 
-    `detections` of an image at most; None: as many as the model keeps.
+    `detections` of an image at most; None: as many as the model keeps. Images that cannot be read are noted in
+    `missing`.
     """
+    missing = missing or Missing()
     preprocess = predictor.model.config.preprocess
     dataset = DetectionDataset(data, TestTransform(preprocess), seed=0, masks=False)
     sizes = [size_in_tests(image.size, preprocess) for image in data.images]
     multiple, smallest = predictor.padding
     share = (processes.rank(), processes.count())
     loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest, sizes=sizes)
-    for batch in processes.until_asked(loader):
+    for batch in missing.batches(loader):
         wanted = replace(batch, paste_masks=False, detections=detections)
         yield from zip(batch.indices, predictor.run(wanted), strict=True)
 
 
-def by_image_in_tiles(predictor: Predictor, data: CocoData, options: Options) -> dict[int, list[CocoResult]]:
+def by_image_in_tiles(
+    predictor: Predictor, data: CocoData, options: Options, missing: Missing
+) -> dict[int, list[CocoResult]]:
     """The COCO results of each image of this process's share, predicted in tiles, by its position in `data`."""
     results: dict[int, list[CocoResult]] = {}
     for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
         image = data.images[index]
-        found = predictor.in_tiles(Opened.of(image.path, load_image(image, whole_size)), options)
+        try:
+            pixels = load_image(image, whole_size)
+        except ImageError as error:
+            missing.note(index, error)
+            continue
+        found = predictor.in_tiles(Opened.of(image.path, pixels), options)
         assert isinstance(found, Result)
         results[index] = found.to_coco(image.id, data.category_ids)
     return results
@@ -156,26 +172,37 @@ def evaluate(
 ) -> CocoMetrics:
     """COCO average precision of `model` on `data`, on the model's device."""
     data = in_label_order(model.config, data)
-    return _measured(model, data, batch_size, workers, precision, options)[0]
+    return _measured(model, data, batch_size, workers, precision, options).metrics
+
+
+class _Measured(NamedTuple):
+    metrics: CocoMetrics
+    results: list[CocoResult]
+    """of all images in the order of `data`, on the main process"""
+    data: CocoData
+    """the images that could be read"""
 
 
 def _measured(
     model: PIIPModel, data: CocoData, batch_size: int, workers: int, precision: Precision, options: Options
-) -> tuple[CocoMetrics, list[CocoResult]]:
-    """The metrics; and the results of all images in the order of `data`, on the main process."""
+) -> _Measured:
+    missing = Missing()
     predictor = Predictor(model, next(model.parameters()).device, precision)
     if options.tiles is None:
-        mine = by_image(predict_all(predictor, data, batch_size, workers, options.detections), data)
+        mine = by_image(predict_all(predictor, data, batch_size, workers, options.detections, missing), data)
     else:
-        mine = by_image_in_tiles(predictor, data, replace(options, batch_size=batch_size))
-    shares = processes.found_by_all(mine)
+        mine = by_image_in_tiles(predictor, data, replace(options, batch_size=batch_size), missing)
+    shares = processes.found_by_all((mine, missing.reasons))
+    reasons = gathered(reasons for _, reasons in shares)
+    kept = without(data, reasons)
     metrics, results = None, list[CocoResult]()
     if processes.rank() == 0:
-        found = {index: results for share in shares for index, results in share.items()}
-        results = [result for index in range(len(data.images)) for result in found[index]]
+        found = {index: results for share, _ in shares for index, results in share.items()}
+        results = [result for index in sorted(found) for result in found[index]]
         masks = data.has_masks and _predicts_masks(model.config)
-        metrics = evaluation.evaluate_results(results, data, masks=masks)
-    return processes.from_main(metrics), results
+        metrics = evaluation.evaluate_results(results, kept, masks=masks)
+        metrics = replace(metrics, unreadable=tuple(reasons.values()))
+    return _Measured(processes.from_main(metrics), results, kept)
 
 
 def evaluate_to_folder(
@@ -191,7 +218,7 @@ def evaluate_to_folder(
     from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
 
     data = in_label_order(model.config, data)
-    metrics, results = _measured(model, data, batch_size, workers, precision, options)
+    metrics, results, data = _measured(model, data, batch_size, workers, precision, options)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ KINDS = 3
 """of one severity, that the line names"""
 USUAL = ("", "COCO", "YOLO", "images and masks", "class folders", "table of images")
 """formats that the line does not name; other tools' it does"""
+BROKEN_LATER = "image that could not be read when its turn came"
+"""the finding of an evaluation; the check before it had nothing against the file"""
 LEAST_USABLE = 0.5
 """share of the listed images; the figure of an evaluation over fewer would pass for that of all"""
 _TOLD: Mapping[Severity, str] = {"error": "wrong", "left out": "left out", "repaired": "repaired"}
@@ -55,6 +57,16 @@ def leave_out(data: Data, broken: Mapping[Path, str], split: str) -> Data:
     if not kept:
         raise DataError(f"{report.file}: none of its {len(reasons)} images can be decoded; first: {reasons[0]}")
     return data if split == "train" else replace(data, images=kept)
+
+
+def note_unreadable(data: Data, problems: Sequence[str]) -> str:
+    """Add images that could not be read in an evaluation to the findings of `data`; a line that says so."""
+    report: Findings = data.report
+    for problem in problems:
+        report.add("left out", BROKEN_LATER, problem)
+    report.images -= len(problems)
+    count = f"{len(problems)} image{'s' * (len(problems) > 1)}"
+    return f"the figures are without {count} that could not be read after all: {shortened(list(problems), KINDS)}"
 
 
 def in_a_line(opened: Mapping[str, Data]) -> str | None:

@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from piip import config, processes
 from piip.config.errors import problems
 from piip.data.batches import eval_loader
+from piip.data.decode import ImageError
 from piip.data.opening import evaluated
 from piip.data.segmentation.augmentation import CropAugmentation
 from piip.data.segmentation.dataset import SegmentationDataset
@@ -32,6 +33,7 @@ from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.sources import Opened
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights, spread
+from piip.tasks.unread import Missing, gathered, without
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -126,16 +128,27 @@ def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:
 
 
 def predict_all(
-    predictor: Predictor, data: MaskData, batch_size: int, workers: int, options: Options = EVERYTHING
+    predictor: Predictor,
+    data: MaskData,
+    batch_size: int,
+    workers: int,
+    options: Options = EVERYTHING,
+    missing: Missing | None = None,
 ) -> Iterator[tuple[int, np.ndarray, Prediction]]:
     """(position in `data`, annotated labels, prediction) of every image of this process's share.
 
-    Those of one padded size come together; with `options.tiles` one image after the other, in tiles.
+    Those of one padded size come together; with `options.tiles` one image after the other, in tiles. Images that cannot
+    be read are noted in `missing`.
     """
+    missing = missing or Missing()
     if options.tiles is not None:
         for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
             image = data.images[index]
-            pixels, annotated = load_pair(image, data.description)
+            try:
+                pixels, annotated = load_pair(image, data.description)
+            except ImageError as error:
+                missing.note(index, error)
+                continue
             whole = predictor.in_tiles(Opened.of(image.path, pixels), replace(options, batch_size=batch_size))
             assert isinstance(whole, SegmentationResult)
             found = {"labels": torch.from_numpy(whole.labels), "scores": torch.from_numpy(whole.scores)}
@@ -147,7 +160,7 @@ def predict_all(
     multiple, smallest = predictor.padding
     share = (processes.rank(), processes.count())
     loader = eval_loader(dataset, batch_size, workers, *share, pad_multiple=multiple, smallest=smallest, sizes=sizes)
-    for batch in processes.until_asked(loader):
+    for batch in missing.batches(loader):
         for index, labels, prediction in zip(batch.indices, batch.targets, predictor.run(batch), strict=True):
             yield index, labels.numpy(), prediction
 
@@ -163,15 +176,19 @@ def evaluate(
     """Overlap of `model`'s labels with those of `data`, at the images' own size, on the model's device."""
     data = in_label_order(model.config, data)
     predictor = Predictor(model, next(model.parameters()).device, precision)
-    found = predict_all(predictor, data, batch_size, workers, options)
+    missing = Missing()
+    found = predict_all(predictor, data, batch_size, workers, options, missing)
     pairs = ((labels, prediction["labels"].numpy()) for _, labels, prediction in found)
-    return _of_all(evaluation.evaluate(pairs, data.classes))
+    return _of_all(evaluation.evaluate(pairs, data.classes), data, missing)
 
 
-def _of_all(mine: SegmentationMetrics) -> SegmentationMetrics:
-    """The metrics of all processes' images."""
-    shares = processes.found_by_all(mine.confusion)
-    return SegmentationMetrics(mine.classes, processes.from_main(sum(shares)))
+def _of_all(mine: SegmentationMetrics, data: MaskData, missing: Missing) -> SegmentationMetrics:
+    """The metrics of all processes' images; DataError where most of them could not be read."""
+    shares = processes.found_by_all((mine.confusion, missing.reasons))
+    reasons = gathered(reasons for _, reasons in shares)
+    without(data, reasons)
+    confusion = processes.from_main(sum(share for share, _ in shares))
+    return SegmentationMetrics(mine.classes, confusion, tuple(reasons.values()))
 
 
 def evaluate_to_folder(
@@ -191,15 +208,17 @@ def evaluate_to_folder(
 
     names = numbered([image.mask.name for image in data.images])
 
+    missing = Missing()
+
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for index, labels, prediction in predict_all(predictor, data, batch_size, workers, options):
+        for index, labels, prediction in predict_all(predictor, data, batch_size, workers, options, missing):
             image = data.images[index]
             blank = np.zeros((*image.size, 3), dtype=np.uint8)
             result = SegmentationResult.of(prediction, model.config, blank, image.path)
             result.save_mask(output / "masks" / names[index])
             yield labels, prediction["labels"].numpy()
 
-    metrics = _of_all(evaluation.evaluate(pairs(), data.classes))
+    metrics = _of_all(evaluation.evaluate(pairs(), data.classes), data, missing)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,10 @@ def spread(total: int, count: int) -> list[int]:
 class Metrics(Protocol):
     """What an evaluation measured."""
 
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Files that could not be read when their turn came, without which it is, and what is wrong with them."""
+
     def scalars(self) -> dict[str, float]:
         """Named numbers for results.csv, `BEST_METRIC` among them if it is defined; larger is better."""
 
@@ -136,7 +140,7 @@ class Task(Protocol):
         """Measure `model` on `data`, on the model's device; `options` say how many objects and in which tiles.
 
         Several processes (`piip.processes`) share the images and all get the metrics; StoppedTogether if one of them
-        was asked to stop.
+        was asked to stop. Images that cannot be read are left out and named in the metrics; DataError where most are.
         """
 
     def evaluate_to_folder(

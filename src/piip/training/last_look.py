@@ -14,6 +14,7 @@ from piip.model import PIIPModel
 from piip.pictures.beside import beside, titled
 from piip.prediction.exports import save_picture
 from piip.prediction.files import LONGEST_STEM, PICTURE
+from piip.prediction.listing import Paths
 from piip.prediction.predictor import Predictor
 from piip.prediction.sources import Failure
 from piip.training.settings import Settings
@@ -47,7 +48,8 @@ def draw_beside(model: PIIPModel, data: tasks.Data, settings: Settings, output: 
     names = numbered([shortened(path.stem, LONGEST_STEM) + PICTURE for path in paths])
     predictor = Predictor(model, next(model.parameters()).device, settings.precision)
     found = f"found, with a score of {LEAST_SCORE} or more" if model.config.task == "detection" else "found"
-    for position, name, outcome in zip(positions, names, predictor.stream(paths, conf=LEAST_SCORE), strict=True):
+    outcomes = predictor.stream(Paths(map(str, paths)), conf=LEAST_SCORE)  # of files that may be gone by now
+    for position, name, outcome in zip(positions, names, outcomes, strict=True):
         if isinstance(outcome, Failure):
             continue
         try:

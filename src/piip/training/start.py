@@ -33,7 +33,7 @@ from piip.training.peers import watched
 from piip.training.restart import begun_before, mark_as_begun
 from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, read_model, read_settings
 from piip.training.trackers import check_loggers
-from piip.training.unreadable import found_undecodable
+from piip.training.unreadable import LateFindings, found_undecodable
 from piip.training.validation import ValidationLoss, check_metric
 from piip.weights.files import load_model, save_model, without_downloads
 from piip.weights.transfer import note_transfer
@@ -189,9 +189,12 @@ def run(
     if val_data is not None and (settings.val_loss or best_metric == VAL_LOSS):
         losses_of = ValidationLoss(task, model.config, val_data, settings)
 
+    late = LateFindings(opened_splits, RunFolder(folder).findings)
+
     def evaluate(current: PIIPModel) -> dict[str, float]:
         assert val_data is not None
         metrics = task.evaluate(current, val_data, settings.batch_size, settings.workers, settings.precision)
+        late.note("val", metrics.unreadable)
         losses = {} if losses_of is None else {VAL_LOSS: losses_of(current)}
         return {best_metric: math.nan} | metrics.scalars() | losses  # undefined without anything to find
 
@@ -207,6 +210,7 @@ def run(
             try:
                 with stop.together():
                     metrics = last_look(best, val_data, settings, folder / VAL_FOLDER)
+                late.note("val", metrics.unreadable)
                 best.config = tasks.of(best.config).with_thresholds(best.config, metrics)
                 if processes.rank() == 0 and best.config.thresholds is not None:
                     save_model(best, result.best_weights or result.last_weights)

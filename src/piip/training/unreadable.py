@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
+from piip import processes
+from piip.console import Terminal, say
 from piip.data.decode import ImageError
+from piip.data.readable import not_for_lack_of_memory
 from piip.data.samples import Key, Sample
 from piip.data.seeding import derived_seed
 from piip.data.whole_images import undecodable
+from piip.tasks import Data, note_unreadable, write_findings
 from piip.training.accelerator import build_accelerator
 from piip.training.settings import Settings
 
@@ -35,6 +39,23 @@ def found_undecodable(files: Iterable[Path], settings: Settings) -> dict[Path, s
     from accelerate.utils import gather_object
 
     return {file: reason for found in gather_object([mine]) for file, reason in found.items()}
+
+
+class LateFindings:
+    """What evaluations had to do without, said and added to the run's findings once for each file."""
+
+    def __init__(self, opened: Mapping[str, Data], file: Path) -> None:
+        self.opened, self.file = opened, file
+        self._known: set[str] = set()
+
+    def note(self, split: str, problems: Iterable[str]) -> None:
+        """Of one evaluation, on every process."""
+        new = [problem for problem in problems if problem not in self._known]
+        self._known.update(new)
+        if new and processes.rank() == 0:
+            line = note_unreadable(self.opened[split], new)
+            write_findings(self.opened, self.file)
+            say(Terminal(stderr=True), f"{split}: {line} (all in {self.file})")
 
 
 class SkipUnreadable(Dataset[Sample]):
@@ -71,7 +92,7 @@ class SkipUnreadable(Dataset[Sample]):
             try:
                 return self._fetch(keys)
             except ImageError as error:
-                _not_for_lack_of_memory(error)
+                not_for_lack_of_memory(error)
         chosen = [self._readable(key) for key in keys]
         samples = self._fetch([key for key, _ in chosen])
         return [replace(sample, unreadable=broken) for sample, (_, broken) in zip(samples, chosen, strict=True)]
@@ -101,13 +122,7 @@ class SkipUnreadable(Dataset[Sample]):
         try:
             self.data[key]
         except ImageError as error:
-            _not_for_lack_of_memory(error)
+            not_for_lack_of_memory(error)
             self.known[key[1]] = str(error)
             return str(error)
         return None
-
-
-def _not_for_lack_of_memory(error: ImageError) -> None:
-    """Raise the MemoryError behind it, if there is one: then nothing is wrong with the image."""
-    if isinstance(error.__cause__, MemoryError):
-        raise error.__cause__

@@ -51,6 +51,8 @@ class ValidationLoss:
         half = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.random.fork_rng(), torch.autocast(device.type, half, enabled=self.precision != "fp32"):
             for number, batch in enumerate(self.batches()):
+                if not batch.indices:  # none of its images can be read, which the evaluation says
+                    continue
                 torch.manual_seed(self.seed + number)
                 losses = model.loss(batch.to(device))
                 sums.append(float(torch.stack(list(losses.values())).sum()))
