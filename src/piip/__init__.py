@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from piip.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from piip import config
     from piip.api import PIIP
     from piip.backbone.extractor import FeatureExtractor
@@ -83,6 +86,7 @@ def create_backbone(
     groups: int | None = None,
     windows: int | Literal["auto"] | None = "auto",
     strides: tuple[Literal[4, 8, 16, 32], ...] = (4, 8, 16, 32),
+    weights: Mapping[int, str | Path] | None = None,
 ) -> FeatureExtractor:
     """A pyramid of timm models as a module for your own code: images in, feature maps out.
 
@@ -94,12 +98,15 @@ def create_backbone(
         groups: of blocks, after each of which the branches interact; None: as usual, see `config.spelled`.
         windows: side in cells of the attention windows of ViTs; None: global attention; "auto": by the grid.
         strides: of the maps, in pixels per cell for patches of 16.
+        weights: of branches (0 is the finest) from files, or from timm as "timm:NAME", see
+            `piip.weights.branches.pretrained.load_branches`.
 
     Returns:
         A module with `feature_info`, `out_channels` and `reductions`, whose maps cover images of any size.
 
     Raises:
-        ValueError: names that are no branches (with near ones), other words, sizes that grow.
+        ValueError: names that are no branches (with near ones), other words, sizes that grow, files that do not fit.
+        ConnectionError: pretrained weights are not on this machine and cannot be fetched.
     """
     from piip.backbone.extractor import FeatureExtractor
     from piip.backbone.piip import PIIPBackbone
@@ -112,7 +119,14 @@ def create_backbone(
         described = MODELS[pyramid].backbone()
     else:
         described = spelled_backbone(pyramid, strides, groups, windows, pretrained)
-    return FeatureExtractor(PIIPBackbone(described))
+    if not weights:
+        return FeatureExtractor(PIIPBackbone(described))
+    from piip.weights.branches.pretrained import check_sources, load_backbone_branches
+
+    check_sources(described, weights)  # before anything is downloaded
+    backbone = PIIPBackbone(described.without_downloads(weights))
+    load_backbone_branches(backbone, weights)
+    return FeatureExtractor(backbone)
 
 
 def create_model(name: str, classes: tuple[str, ...] | None = None, pretrained: bool = False) -> PIIPModel:

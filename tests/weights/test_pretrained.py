@@ -301,7 +301,8 @@ def test_timm_by_name_and_safetensors(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(timm, "create_model", create_model)
     one, other = model_of(vit_fields()), model_of(vit_fields())
     load_branches(one, {0: "timm:deit_tiny_patch16_224.fb_in1k"})
-    assert asked == [("deit_tiny_patch16_224.fb_in1k", {"pretrained": True})]  # with its head, for classifiers
+    name = "deit_tiny_patch16_224.fb_in1k"
+    assert asked == [(name, {}), (name, {"pretrained": True})]  # whether it fits; with its head, for classifiers
     save_file(vit.state_dict(), tmp_path / "x.safetensors")
     load_branches(other, {0: tmp_path / "x.safetensors"})
     assert torch.equal(last_tokens(one, torch.ones(1, 3, 64, 64)), last_tokens(other, torch.ones(1, 3, 64, 64)))

@@ -33,8 +33,11 @@ class Training(Held):
         """Start branches from pretrained backbones; see `piip.weights.branches.pretrained.load_branches`."""
         from piip.weights.branches.pretrained import check_sources, load_branches
 
-        check_sources(self.config, sources)  # before much is built or downloaded
+        check_sources(self.config.backbone, sources)  # before much is built or downloaded
         fresh = self._model is None
+        if fresh:
+            backbone = self.config.backbone.without_downloads(sources)
+            self.config = self.config.model_copy(update={"backbone": backbone})
         reports = load_branches(self._built(), sources)
         self._only_branches |= fresh
         self._random_branches -= sources.keys()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import timm
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from piip import config
 from piip.backbone.branch import drop_path, drop_path_rates, run_step
+from piip.backbone.fetched import created
 from piip.backbone.vit import ACTIVATIONS
 from piip.structures import BranchState
 
@@ -76,7 +76,7 @@ def _to_state(grid: Tensor) -> BranchState:
 
 def _by_name(branch: config.Branch) -> Any:
     assert branch.model is not None
-    return timm.create_model(branch.model, pretrained=branch.pretrained, num_classes=0)
+    return created(branch.model, branch.pretrained, num_classes=0)
 
 
 def _from_architecture(branch: config.Branch) -> Any:

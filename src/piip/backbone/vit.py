@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from piip import config
 from piip.backbone.block import Blocks, WindowBlock
 from piip.backbone.branch import drop_path, drop_path_rates
+from piip.backbone.fetched import created
 from piip.config.timm_models import architecture
 from piip.structures import BranchState, Size
 
@@ -164,7 +165,7 @@ def _by_name(branch: config.Branch) -> Any:
         changes["img_size"] = branch.position_grid * branch.patch
     if timm.model_entrypoint(branch.model).__module__.endswith(".eva"):
         changes["dynamic_img_size"] = True  # else rotary positions are fixed to one grid
-    vit: Any = timm.create_model(branch.model, pretrained=branch.pretrained, num_classes=0, **changes)
+    vit: Any = created(branch.model, branch.pretrained, num_classes=0, **changes)
     vit.fc_norm = vit.attn_pool = None  # parts of timm's classification head
     if branch.prefix_tokens == 0:
         vit.cls_token = vit.dist_token = vit.reg_token = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
@@ -130,9 +130,12 @@ class Backbone(Frozen):
         branches = [branch.model_dump() | {"size": size} for branch, size in zip(self.branches, sizes, strict=True)]
         return Backbone.model_validate(self.model_dump() | {"branches": branches})
 
-    def without_downloads(self) -> Backbone:
-        """The same, but its branches fetch no pretrained weights, where nobody would read them."""
-        branches = tuple(branch.model_copy(update={"pretrained": False}) for branch in self.branches)
+    def without_downloads(self, among: Collection[int] | None = None) -> Backbone:
+        """The same, but its branches (or those `among` them) fetch no pretrained weights, which nobody would read."""
+        branches = tuple(
+            branch.model_copy(update={"pretrained": False}) if among is None or index in among else branch
+            for index, branch in enumerate(self.branches)
+        )
         return self.model_copy(update={"branches": branches})
 
     @model_validator(mode="after")

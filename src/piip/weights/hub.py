@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from piip import zoo
 from piip.files import atomic_write, cache_folder, write_json
+from piip.reach import hub_at_once, unreachable
 from piip.weights import files
 from piip.weights.card import model_card
 from piip.weights.errors import WeightsError
@@ -99,13 +100,14 @@ def _fetch(file: str) -> tuple[Path, str]:
         "--model NAME`"
     )
     try:
-        path = Path(hf_hub_download(REPOSITORY, file, endpoint=endpoint))
-        stated = path.resolve().name  # the Hub's cache names a file by its hash
-        if not SHA256.fullmatch(stated):
-            etag = get_hf_file_metadata(hf_hub_url(REPOSITORY, file, endpoint=endpoint), endpoint=endpoint).etag
-            stated = etag or ""
+        with hub_at_once() as why:
+            path = Path(hf_hub_download(REPOSITORY, file, endpoint=endpoint))
+            stated = path.resolve().name  # the Hub's cache names a file by its hash
+            if not SHA256.fullmatch(stated):
+                etag = get_hf_file_metadata(hf_hub_url(REPOSITORY, file, endpoint=endpoint), endpoint=endpoint).etag
+                stated = etag or ""
     except Exception as error:  # network, proxy, permissions, and the client's many own kinds
-        raise WeightsError(f"{REPOSITORY}/{file} cannot be fetched: {_reason(error)}. {by_hand}") from error
+        raise WeightsError(f"{REPOSITORY}/{file} cannot be fetched: {why or _reason(error)}. {by_hand}") from error
     digest = file_sha256(path)
     if SHA256.fullmatch(stated) and stated != digest:
         path.resolve().unlink()  # so that it is fetched again
@@ -141,21 +143,30 @@ def fetch_pretrained(name: str | Path, revision: str | None = None, token: str |
 
     wanted = [files.FOLDER_CONFIG, files.FOLDER_WEIGHTS]
     try:
-        return Path(
-            snapshot_download(str(name), revision=revision, token=token, allow_patterns=wanted, endpoint=_endpoint())
-        )
+        with hub_at_once() as why:
+            return Path(
+                snapshot_download(
+                    str(name), revision=revision, token=token, allow_patterns=wanted, endpoint=_endpoint()
+                )
+            )
     except Exception as error:  # network, permissions, no such repository
         raise WeightsError(
-            f"{name}: neither a folder here nor a model on the Hub that can be fetched: {_reason(error)}"
+            f"{name}: neither a folder here nor a model on the Hub that can be fetched: {why or _reason(error)}"
         ) from error
 
 
 def push_to_hub(
     model: PIIPModel, repository: str, licence: str | None, private: bool, token: str | None, message: str
 ) -> str:
-    """Upload a model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL."""
+    """Upload a model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL.
+
+    Raises ConnectionError, at once, where the Hub cannot be reached.
+    """
     from huggingface_hub import HfApi
 
+    if (why := unreachable()) is not None:
+        by_hand = f"save_pretrained(FOLDER) writes the same files; upload them later: hf upload {repository} FOLDER"
+        raise ConnectionError(f"{repository}: not uploaded ({why}). {by_hand}")
     api = HfApi(endpoint=_endpoint(), token=token)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, licence)

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip import config
+from piip.backbone.fetched import created
+from piip.backbone.piip import PIIPBackbone
 from piip.config.timm_models import unknown
 from piip.console import shortened
 from piip.model import PIIPModel
@@ -29,6 +32,8 @@ TIMM_PREFIX = "timm:"
 PUBLISHED = "published"
 BLOCKS = ("vit.blocks.", "convnext.stages.", "convnext.stem.", "vit.patch_embed.")
 """names that a pretrained file and a branch must share completely"""
+NEVER_RESIZED = ("vit.blocks.", "convnext.stages.")
+"""but for tables of relative positions"""
 SHOWN = 6
 
 
@@ -77,7 +82,7 @@ def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[B
     Raises:
         WeightsError: no such branch or file, unreadable file, or one of another architecture.
     """
-    check_sources(model.config, sources)
+    _check_all(model.backbone, sources)
     prepared = []
     for index, source in sources.items():
         branch, theirs = model.backbone.branches[index], _read(source)
@@ -90,6 +95,18 @@ def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[B
         branch.load_state_dict(state, strict=False)
         for parameter, value in head.values():
             parameter.data.copy_(value)
+    return [report for *_, report in prepared]
+
+
+def load_backbone_branches(backbone: PIIPBackbone, sources: Mapping[int, str | Path]) -> list[BranchReport]:
+    """As `load_branches`, of a backbone without a head."""
+    _check_all(backbone, sources)
+    prepared = []
+    for index, source in sources.items():
+        branch = backbone.branches[index]
+        prepared.append((branch, *_fit(branch, _read(source), index, str(source))))
+    for branch, state, _ in prepared:
+        branch.load_state_dict(state, strict=False)
     return [report for *_, report in prepared]
 
 
@@ -109,9 +126,9 @@ def branch_head(model: PIIPModel, theirs: Mapping[str, Tensor], index: int) -> d
     return {name: (places[name], value) for name, value in values.items() if value.shape == places[name].shape}
 
 
-def check_sources(model: config.Model, sources: Mapping[int, str | Path]) -> None:
+def check_sources(backbone: config.Backbone, sources: Mapping[int, str | Path]) -> None:
     """WeightsError for what cannot be a branch's weights: no such branch, file or timm model."""
-    count = len(model.backbone.branches)
+    count = len(backbone.branches)
     for index, source in sources.items():
         if not 0 <= index < count:
             raise WeightsError(f"no branch {index}: the model has branches 0 (the finest) to {count - 1}")
@@ -119,6 +136,28 @@ def check_sources(model: config.Model, sources: Mapping[int, str | Path]) -> Non
             _check_timm_name(str(source).removeprefix(TIMM_PREFIX))
         elif not Path(source).is_file():
             raise WeightsError(f"{source}: no such file")
+
+
+def _check_all(backbone: PIIPBackbone, sources: Mapping[int, str | Path]) -> None:
+    """As `check_sources`, and WeightsError for timm models of another architecture, before anything is fetched."""
+    check_sources(backbone.config, sources)
+    for index, source in sources.items():
+        if not str(source).startswith(TIMM_PREFIX):
+            continue
+        with torch.device("meta"):  # names and shapes alone
+            theirs = dict(timm.create_model(str(source).removeprefix(TIMM_PREFIX)).state_dict())
+        wanted = backbone.branches[index].state_dict()
+        theirs, _ = first_blocks(normalised(theirs, str(source)), backbone.config.branches[index].depth)
+        theirs, _ = without_layer_scale(theirs, wanted)
+        added = [name for name in wanted if name not in theirs]
+        ignored = [name for name in theirs if name not in wanted]
+        wrong = [
+            f"{name} {tuple(theirs[name].shape)} instead of {tuple(ours.shape)}"
+            for name, ours in wanted.items()
+            if name.startswith(NEVER_RESIZED) and not name.endswith("bias_table") and name in theirs
+            and theirs[name].shape != ours.shape
+        ]  # fmt: skip
+        _refuse_other_architecture(str(source), index, added, ignored, wrong)
 
 
 def branch_sources(texts: list[str], model: str) -> dict[int, str]:
@@ -152,18 +191,15 @@ def _read(source: str | Path) -> dict[str, Tensor]:
 
 def _timm_state_dict(name: str) -> dict[str, Tensor]:
     """Weights of a timm model of this name, downloaded by timm (and kept in its cache)."""
-    import timm
-
     try:
-        built = timm.create_model(name, pretrained=True)
+        built = created(name, pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:  # no such weights, or no connection
-        raise WeightsError(f"{TIMM_PREFIX}{name}: {error}") from error
+        said = f"{error}".removeprefix(f"{name}: ")
+        raise WeightsError(f"{TIMM_PREFIX}{name}: {said}") from error
     return dict(built.state_dict())
 
 
 def _check_timm_name(name: str) -> None:
-    import timm
-
     if not timm.is_model(name) or (name.partition(".")[2] and not timm.list_pretrained(name)):
         raise WeightsError(unknown(name))
 
