@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piip import config
-    from piip.api import PIIP
+    from piip.api import PIIP, compare
     from piip.backbone.extractor import FeatureExtractor
     from piip.data.conversion import convert_data
     from piip.designs import design
@@ -31,6 +31,7 @@ __all__ = [
     "PIIPModel",
     "__version__",
     "check_data",
+    "compare",
     "convert_data",
     "create_backbone",
     "create_model",
@@ -47,6 +48,7 @@ _HOME = {
     "PIIP": "piip.api",
     "PIIPModel": "piip.model",
     "check_data": "piip.tasks",
+    "compare": "piip.api",
     "convert_data": "piip.data.conversion",
     "design": "piip.designs",
     "list_models": "piip.zoo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from piip.api.held import Held
 from piip.config import ImageSize
 from piip.console import Terminal, say
 from piip.data.whole_images import undecodable
+from piip.evaluation.judging import DRAWS, Judging
 from piip.files import refuse_taken
 from piip.inference.resized import described_as
 from piip.prediction.files import REMEDY
@@ -35,6 +37,8 @@ class Evaluating(Held):
         detections: int | None = None,
         tiles: int | None = None,
         overlap: float | None = None,
+        area_limits: Sequence[float] | None = None,
+        intervals: bool = True,
     ) -> Metrics:
         """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
 
@@ -42,13 +46,19 @@ class Evaluating(Held):
         processes of torch.distributed that all call this share the images.
         `image_size`: the limit of the longer side of the network's input in pixels, or "native" for images as they
         are; the model's own without it. `detections`, `tiles` and `overlap`: as in `predict`.
+        `area_limits`: detection: sides in pixels, such as (0, 16, 32, 96): AP and AR of objects of each size between
+        them, and beyond, for each class. `intervals`: what 95 % of 1000 draws of as many images, with replacement,
+        give.
 
         Raises:
             DataError: no data set, or one that the model is not for, or most of whose images are missing or cannot be
                 read. A few that cannot are left out: `metrics.unreadable` names those that broke after the check.
-            ValueError: `output` holds files that would be written over.
+            ValueError: `output` holds files that would be written over, or limits that do not rise.
         """
         options = Options.of(conf=0.0, detections=detections, tiles=tiles, overlap=overlap)
+        judging = Judging(area_limits, DRAWS if intervals else 0)
+        if self.config.task != "detection":
+            judging.refuse_sizes(self.config.task)
         tasks.require_pairing(self.config, data)
         if output is not None and processes.rank() == 0:
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
@@ -64,7 +74,7 @@ class Evaluating(Held):
         model = self.model
         if image_size is not None:
             model = described_as(model, self.config.predicting_at(image_size))
-        run = (batch_size, workers, precision, options)
+        run = (batch_size, workers, precision, options, judging)
         if output is None:
             metrics = task.evaluate(model, opened, *run)
         else:

@@ -15,6 +15,7 @@ import typer
 
 from piip.cli import (
     benchmark,
+    compare,
     convert,
     data,
     demo,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(val.val)
+app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(serve.serve)
 app.command()(models.models)

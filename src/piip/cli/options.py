@@ -86,6 +86,14 @@ def sizes_of(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def limits_of(text: str) -> list[float]:
+    """`--areas` as numbers; ValueError for what is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--areas {text}: use sides in pixels with commas between, such as 0,16,32,96") from None
+
+
 def in_processes(processes: int | None, devices: str | None, device: str | None) -> None:
     """Where several processes are asked for, run this command in each of them and end as they do."""
     if processes is None and devices is None:

@@ -22,6 +22,7 @@ from piip.cli.options import (
     Window,
     image_size_of,
     in_processes,
+    limits_of,
     out,
     sizes_of,
     weights_path,
@@ -49,6 +50,11 @@ def val(
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
+    areas: Annotated[
+        str | None,
+        typer.Option(help="Detection: limits of sizes of objects, sides in pixels such as 0,16,32,96; AP of each."),
+    ] = None,
+    intervals: Annotated[bool, typer.Option(help="How far the numbers depend on which images there are.")] = True,
     model_name: OfficialModel = None,
 ) -> None:
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
@@ -59,6 +65,7 @@ def val(
     from piip.processes import from_main, join, leave
     from piip.weights.files import find_weights
 
+    limits = None if areas is None else limits_of(areas)
     join(cpu=device == "cpu")
     released = weights_path(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
@@ -69,7 +76,20 @@ def val(
         model = model.with_sizes(sizes_of(sizes))
     if window is not None:
         model.use_windows(window or None)
-    metrics = model.val(data, split, folder, batch_size, workers, precision, size, detections, tiles, overlap)  # type: ignore[arg-type]
+    metrics = model.val(
+        data,
+        split,
+        folder,
+        batch_size,
+        workers,
+        precision,
+        size,
+        detections,
+        tiles,
+        overlap,
+        limits,
+        intervals,  # type: ignore[arg-type]
+    )
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)
     leave()

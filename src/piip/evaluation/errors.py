@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from piip.evaluation.coco import ground_truth, image_numbers, renumbered
+from piip.evaluation.ground_truth import ground_truth, image_numbers, renumbered
 from piip.prediction.coco import CocoResult
 
 if TYPE_CHECKING:

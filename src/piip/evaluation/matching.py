@@ -1,4 +1,4 @@
-"""Which detections are right, by COCO's rules for boxes: the best score first, each object once."""
+"""Which detections are right, by COCO's rules: the best score first, each object once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Judged(NamedTuple):
 
 
 def judged(results: list[CocoResult], data: CocoData, iou: float = 0.5) -> tuple[Judged, ...]:
-    """What became of the detections of each class, in label order, all of them counted.
+    """What became of the detections of each class, in label order, all of them counted, by their boxes.
 
     Args:
         results: of the images of `data`, in its ids
@@ -41,12 +41,13 @@ def judged(results: list[CocoResult], data: CocoData, iou: float = 0.5) -> tuple
     for image in data.images:
         for item in image.objects:
             objects[item.label] += not item.crowd
-        found = by_image.get(image.id, [])
+        found = sorted(by_image.get(image.id, []), key=lambda result: -result["score"])
         detected = np.array([labels[result["category_id"]] for result in found], dtype=np.int64)
-        for result, label, outcome in zip(found, detected, _outcomes(image, found, detected, iou), strict=True):
-            if outcome is not None:
+        finds, ignored = _in_image(image, found, detected, iou)
+        for result, label, hit, nowhere in zip(found, detected, finds, ignored, strict=True):
+            if not nowhere:
                 scores[label].append(result["score"])
-                right[label].append(outcome)
+                right[label].append(bool(hit))
     return tuple(_best_first(*of_class) for of_class in zip(scores, right, objects, strict=True))
 
 
@@ -55,32 +56,65 @@ def _best_first(scores: list[float], right: list[bool], objects: int) -> Judged:
     return Judged(np.asarray(scores, dtype=np.float64)[order], np.asarray(right, dtype=bool)[order], objects)
 
 
-def _outcomes(image: CocoImage, found: list[CocoResult], detected: np.ndarray, iou: float) -> list[bool | None]:
-    """Of each detection whether it is right; None where it counts nowhere, being on a crowd region of its class."""
-    corners = np.array([result["bbox"] for result in found], dtype=np.float64).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
+def _in_image(
+    image: CocoImage, found: list[CocoResult], detected: np.ndarray, iou: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`matched` of all classes of an image at once."""
+    boxes = np.array([result["bbox"] for result in found], dtype=np.float64).reshape(-1, 4)
     annotated = np.array([item.label for item in image.objects], dtype=np.int64)
     crowd = np.array([item.crowd for item in image.objects], dtype=bool)
     truth = np.array([item.box for item in image.objects], dtype=np.float64).reshape(-1, 4)
-    overlap = np.where(detected[:, None] == annotated, _overlaps(corners, truth, crowd), 0.0)
-    free = ~crowd
-    outcomes: list[bool | None] = [False] * len(found)
-    for row in np.argsort([-result["score"] for result in found], kind="stable"):
-        candidates = np.where(free, overlap[row], 0.0)
-        if candidates.size and candidates.max() >= iou:
-            free[candidates.argmax()] = False
-            outcomes[row] = True
-        elif (overlap[row, crowd] >= iou).any():
-            outcomes[row] = None
-    return outcomes
+    truth[:, 2:] -= truth[:, :2]
+    overlap = np.where(detected[:, None] == annotated, _overlaps(boxes, truth, crowd), 0.0)
+    finds, ignored = matched(overlap, crowd, crowd, np.array([iou]))
+    return finds[0], ignored[0]
+
+
+def matched(
+    overlap: np.ndarray, ignored: np.ndarray, crowd: np.ndarray, ious: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections find an object, and which are on one that is ignored, at each overlap from which that is so.
+
+    A detection takes the object that it overlaps most, of equal ones the last, among those that count and that no
+    better one took; else one that is ignored, of which crowd regions can be taken any number of times.
+
+    Args:
+        overlap: [D, G] of detections, the best first, and objects
+        ignored: [G] bool, objects that count nowhere: crowd regions, and those of other sizes
+        crowd: [G] bool
+        ious: [T], all above 0
+
+    Returns:
+        two of [T, D] bool
+    """
+    count = len(ious)
+    finds, nowhere = np.zeros((count, len(overlap)), dtype=bool), np.zeros((count, len(overlap)), dtype=bool)
+    if not overlap.size:
+        return finds, nowhere
+    free = np.ones((count, overlap.shape[1]), dtype=bool)
+    levels, every = np.minimum(ious, 1 - 1e-10)[:, None], np.arange(count)
+    for row in np.flatnonzero(overlap.max(axis=1) >= levels.min()):
+        able = (overlap[row] >= levels) & (free | crowd)
+        counting = able & ~ignored
+        wanted = np.where(counting.any(axis=1, keepdims=True), counting, able)
+        last_best = overlap.shape[1] - 1 - np.where(wanted, overlap[row], -1.0)[:, ::-1].argmax(axis=1)
+        taken = wanted[every, last_best]
+        free[every[taken], last_best[taken]] = False
+        finds[:, row] = taken & ~ignored[last_best]
+        nowhere[:, row] = taken & ignored[last_best]
+    return finds, nowhere
 
 
 def _overlaps(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """[boxes, truth]: intersection over union; over the box alone with crowd regions."""
+    """[boxes, truth] of (x, y, width, height): intersection over union; over the box alone with crowd regions.
+
+    In the order in which COCO's code computes it: from other sums of the same numbers an overlap of exactly 0.6 comes
+    out as a little less.
+    """
     low = np.maximum(boxes[:, None, :2], truth[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], truth[None, :, 2:])
+    high = np.minimum(boxes[:, None, :2] + boxes[:, None, 2:], truth[None, :, :2] + truth[None, :, 2:])
     common = (high - low).clip(min=0).prod(-1)
-    own, theirs = (np.prod(sides[:, 2:] - sides[:, :2], axis=1) for sides in (boxes, truth))
+    own, theirs = boxes[:, 2:].prod(axis=1), truth[:, 2:].prod(axis=1)
     union = np.where(crowd, own[:, None], own[:, None] + theirs - common)
     overlaps: np.ndarray = common / np.maximum(union, 1e-12)
     return overlaps

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from piip.evaluation.judging import CONFIDENCE, Interval, Judging, defined_means, interval
 from piip.evaluation.missed import caption, missed
+from piip.evaluation.sizes import percent
 from piip.files import write_json
 from piip.structures import IGNORED
 
@@ -23,6 +25,12 @@ class SegmentationMetrics:
     classes: tuple[str, ...]
     confusion: np.ndarray
     """[K, K] int64: pixels by annotated (rows) and predicted class; ignored pixels are not counted"""
+    each: np.ndarray
+    """[images, 3, K] int64: of each image the pixels of a class that are right, annotated and predicted"""
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """of the three figures, where intervals were asked for: what 95 % of draws of as many images give"""
+    class_intervals: tuple[Interval | None, ...] = ()
+    """of `iou`"""
     unreadable: tuple[str, ...] = ()
     """files that could not be read when their turn came, without which the counts are, and what is wrong with them"""
 
@@ -74,6 +82,30 @@ class SegmentationMetrics:
         """`iou` by class name."""
         return dict(zip(self.classes, self.iou, strict=True))
 
+    def drawn(self, times: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The three figures, [draws] each, and IoU, [draws, K], in draws as `Judging.times` has them."""
+        each = self.each.reshape(len(self.each), -1).astype(np.float64)
+        pixels = (times.astype(np.float64) @ each).reshape(len(times), 3, -1)
+        right, annotated, predicted = pixels[:, 0], pixels[:, 1], pixels[:, 2]
+        either, every = annotated + predicted - right, annotated.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            iou, accuracy, whole = right / either, right / annotated, right.sum(axis=1) / every
+        return {
+            "mIoU": defined_means(iou, 1),
+            "pixel_accuracy": whole,
+            "mean_accuracy": defined_means(accuracy, 1),
+        }, iou
+
+    def with_intervals(self, judging: Judging) -> SegmentationMetrics:
+        """The same, with intervals where draws are asked for; ValueError where object sizes are."""
+        judging.refuse_sizes("segmentation")
+        if not judging.draws:
+            return self
+        numbers, classes = self.drawn(judging.times(len(self.each)))
+        found = {name: interval(values) for name, values in numbers.items()}
+        defined = {name: ends for name, ends in found.items() if ends is not None}
+        return replace(self, intervals=defined, class_intervals=tuple(map(interval, classes.T)))
+
     def scalars(self) -> dict[str, float]:
         """`mIoU`, `pixel_accuracy` and `mean_accuracy`, 0 to 1, as far as they are defined."""
         values = {"mIoU": self.mean_iou, "pixel_accuracy": self.pixel_accuracy, "mean_accuracy": self.mean_accuracy}
@@ -82,6 +114,8 @@ class SegmentationMetrics:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         rows = zip(self.classes, self.iou, self.accuracy, self.confusion.sum(axis=1).tolist(), strict=True)
+        ends = dict(zip(self.classes, self.class_intervals, strict=False))
+        intervals = {"confidence": CONFIDENCE, **self.intervals, "classes": ends}
         return {
             "mIoU": self.mean_iou,
             "pixel_accuracy": self.pixel_accuracy,
@@ -89,6 +123,7 @@ class SegmentationMetrics:
             "classes": {name: {"iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows},
             "confusion": self.confusion.tolist(),
             **missed(self.unreadable),
+            **({"intervals": intervals} if self.intervals else {}),
         }
 
     def save(self, path: Path) -> None:
@@ -99,16 +134,17 @@ class SegmentationMetrics:
         """The three figures, in percent."""
         table = Table("", "%", title="segmentation", caption=caption(self.unreadable))
         for name, value in self.scalars().items():
-            table.add_row(name.replace("_", " "), f"{100 * value:.1f}")
+            table.add_row(name.replace("_", " "), percent(value, self.intervals.get(name)))
         return table
 
     def class_table(self) -> Table:
         """A row per class, in percent."""
         table = Table("class", "IoU", "accuracy", "pixels", title="classes")
-        for name, iou, acc, pixels in zip(
-            self.classes, self.iou, self.accuracy, self.confusion.sum(axis=1).tolist(), strict=True
+        ends = self.class_intervals or (None,) * len(self.classes)
+        for name, iou, end, acc, pixels in zip(
+            self.classes, self.iou, ends, self.accuracy, self.confusion.sum(axis=1).tolist(), strict=True
         ):
-            table.add_row(Text(name), _percent(iou), _percent(acc), f"{pixels:,}")
+            table.add_row(Text(name), percent(iou, end), percent(acc), f"{pixels:,}")
         return table
 
 
@@ -119,6 +155,7 @@ def evaluate(pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: tuple[str,
     """
     count = len(classes)
     confusion = np.zeros((count, count), dtype=np.int64)
+    each: list[np.ndarray] = []
     for number, (annotated, predicted) in enumerate(pairs):
         if annotated.shape != predicted.shape:
             raise ValueError(f"image {number}: labels of {predicted.shape} pixels for a mask of {annotated.shape}")
@@ -126,8 +163,10 @@ def evaluate(pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: tuple[str,
         rows, columns = annotated[counted].astype(np.int64), predicted[counted].astype(np.int64)
         if rows.size and not (columns.min() >= 0 and columns.max() < count and rows.max() < count):
             raise ValueError(f"image {number}: a label that is none of the {count} classes")
-        confusion += np.bincount(rows * count + columns, minlength=count * count).reshape(count, count)
-    return SegmentationMetrics(classes, confusion)
+        here = np.bincount(rows * count + columns, minlength=count * count).reshape(count, count)
+        each.append(np.stack((here.diagonal(), here.sum(axis=1), here.sum(axis=0))))
+        confusion += here
+    return SegmentationMetrics(classes, confusion, np.array(each, dtype=np.int64).reshape(-1, 3, count))
 
 
 def _ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
@@ -137,7 +176,3 @@ def _ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
 def _mean(values: list[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -22,6 +22,7 @@ from piip.data.opening import evaluated
 from piip.data.report import DataError
 from piip.evaluation import classification as evaluation
 from piip.evaluation.classification import ClassMetrics
+from piip.evaluation.judging import PLAIN, Judging
 from piip.files import write_json
 from piip.pictures.probabilities import draw_class_batch, draw_readable_probabilities
 from piip.prediction.options import EVERYTHING, Options
@@ -72,6 +73,11 @@ def validation_split(path: str | Path) -> ClassData | None:
     """The split that a training is evaluated on: "val", else "test", else None."""
     split = evaluated(find_class_splits(path))
     return None if split is None else open_split(path, split)
+
+
+def best_metric(val_data: ClassData) -> str:
+    """The same for all data."""
+    return BEST_METRIC
 
 
 def in_label_order(described: config.Model, data: ClassData) -> ClassData:
@@ -137,10 +143,11 @@ def evaluate(
     workers: int = 2,
     precision: Precision = "fp32",
     options: Options = EVERYTHING,
+    judging: Judging = PLAIN,
 ) -> ClassMetrics:
     """Accuracy of `model` on `data`, on the model's device."""
     _refuse_tiles(model, options)
-    return _measured(model, in_label_order(model.config, data), batch_size, workers, precision).metrics
+    return _measured(model, in_label_order(model.config, data), batch_size, workers, precision, judging).metrics
 
 
 class _Measured(NamedTuple):
@@ -151,7 +158,9 @@ class _Measured(NamedTuple):
     """the images that could be read"""
 
 
-def _measured(model: PIIPModel, data: ClassData, batch_size: int, workers: int, precision: Precision) -> _Measured:
+def _measured(
+    model: PIIPModel, data: ClassData, batch_size: int, workers: int, precision: Precision, judging: Judging
+) -> _Measured:
     missing = Missing()
     predictor = Predictor(model, next(model.parameters()).device, precision)
     mine = dict(predict_all(predictor, data, batch_size, workers, missing))
@@ -162,7 +171,8 @@ def _measured(model: PIIPModel, data: ClassData, batch_size: int, workers: int, 
     if processes.rank() == 0:
         found = {index: prediction for share, _ in shares for index, prediction in share.items()}
         predictions = [found[index] for index in sorted(found)]
-        metrics = replace(evaluation.evaluate(predictions, kept), unreadable=tuple(reasons.values()))
+        metrics = evaluation.evaluate(predictions, kept).with_intervals(judging)
+        metrics = replace(metrics, unreadable=tuple(reasons.values()))
     return _Measured(processes.from_main(metrics), predictions, kept)
 
 
@@ -174,13 +184,14 @@ def evaluate_to_folder(
     workers: int = 2,
     precision: Precision = "fp32",
     options: Options = EVERYTHING,
+    judging: Judging = PLAIN,
 ) -> ClassMetrics:
     """Evaluate and write `metrics.json`, `predictions.json` (five classes per image) and the confusions as PNG."""
     from piip.evaluation.plots import plot_matrix
 
     _refuse_tiles(model, options)
     data = in_label_order(model.config, data)
-    metrics, predictions, data = _measured(model, data, batch_size, workers, precision)
+    metrics, predictions, data = _measured(model, data, batch_size, workers, precision, judging)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,9 @@ from piip.data.transforms import size_in_tests
 from piip.evaluation import coco as evaluation
 from piip.evaluation import thresholds
 from piip.evaluation.coco import COUNTED, NOTE_ON_COUNTING, CocoMetrics
+from piip.evaluation.counting import limit_for, most_of_a_class
 from piip.evaluation.errors import error_table, errors_of
+from piip.evaluation.judging import PLAIN, Judging
 from piip.files import write_json
 from piip.pictures.objects import draw_object_batch, draw_readable
 from piip.prediction.coco import CocoResult
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
 
 BEST_METRIC = "box_AP"
-METRICS = tuple(f"{kind}_{name}" for kind in ("box", "mask") for name in evaluation.NUMBERS)
+METRICS = tuple(f"{kind}_{name}" for kind in ("box", "mask") for name in (*evaluation.NUMBERS, *evaluation.OFFICIAL))
 """names of `Metrics.scalars`, as far as they are defined"""
 DINO_GRAD_CLIP = 0.1
 
@@ -69,6 +71,12 @@ def validation_split(path: str | Path) -> CocoData | None:
     """The split that a training is evaluated on: "val", else "test", else None."""
     split = evaluated(find_splits(path))
     return None if split is None else open_split(path, split)
+
+
+def best_metric(val_data: CocoData) -> str:
+    """AP of as many detections as the images have objects of a class, where these are more than COCO counts."""
+    most = most_of_a_class(val_data)
+    return f"{BEST_METRIC}@{limit_for(most)}" if most > COUNTED else BEST_METRIC
 
 
 def adapted(described: config.Model, data: CocoData, class_weights: ClassWeights = None) -> config.Model:
@@ -169,10 +177,11 @@ def evaluate(
     workers: int = 2,
     precision: Precision = "fp32",
     options: Options = EVERYTHING,
+    judging: Judging = PLAIN,
 ) -> CocoMetrics:
     """COCO average precision of `model` on `data`, on the model's device."""
     data = in_label_order(model.config, data)
-    return _measured(model, data, batch_size, workers, precision, options).metrics
+    return _measured(model, data, batch_size, workers, precision, options, judging).metrics
 
 
 class _Measured(NamedTuple):
@@ -184,7 +193,13 @@ class _Measured(NamedTuple):
 
 
 def _measured(
-    model: PIIPModel, data: CocoData, batch_size: int, workers: int, precision: Precision, options: Options
+    model: PIIPModel,
+    data: CocoData,
+    batch_size: int,
+    workers: int,
+    precision: Precision,
+    options: Options,
+    judging: Judging,
 ) -> _Measured:
     missing = Missing()
     predictor = Predictor(model, next(model.parameters()).device, precision)
@@ -200,7 +215,7 @@ def _measured(
         found = {index: results for share, _ in shares for index, results in share.items()}
         results = [result for index in sorted(found) for result in found[index]]
         masks = data.has_masks and _predicts_masks(model.config)
-        metrics = evaluation.evaluate_results(results, kept, masks=masks)
+        metrics = evaluation.evaluate_results(results, kept, masks=masks, judging=judging)
         metrics = replace(metrics, unreadable=tuple(reasons.values()))
     return _Measured(processes.from_main(metrics), results, kept)
 
@@ -213,12 +228,13 @@ def evaluate_to_folder(
     workers: int = 2,
     precision: Precision = "fp32",
     options: Options = EVERYTHING,
+    judging: Judging = PLAIN,
 ) -> CocoMetrics:
     """Evaluate and write `metrics.json`, `predictions.json` (COCO results), and the curves and confusions as PNG."""
     from piip.evaluation.plots import confusion_matrix, plot_confusion, plot_precision_recall
 
     data = in_label_order(model.config, data)
-    metrics, results, data = _measured(model, data, batch_size, workers, precision, options)
+    metrics, results, data = _measured(model, data, batch_size, workers, precision, options, judging)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)
@@ -247,7 +263,7 @@ def _with_errors(metrics: CocoMetrics, results: list[CocoResult], data: CocoData
 def tables(metrics: CocoMetrics) -> list[RenderableType]:
     """What `piip val` prints."""
     costs = [] if metrics.errors is None else [error_table(metrics.errors)]
-    return [metrics.summary_table(), metrics.class_table(), *costs]
+    return [metrics.summary_table(), *metrics.size_tables(), metrics.class_table(), *costs]
 
 
 def with_thresholds(described: config.Model, metrics: CocoMetrics) -> config.Model:

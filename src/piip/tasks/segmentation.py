@@ -24,6 +24,7 @@ from piip.data.segmentation.masks import MaskData, MaskReport, check_masks, load
 from piip.data.segmentation.transforms import MaskTestTransform, MaskTrainTransform
 from piip.data.transforms import size_in_tests
 from piip.evaluation import segmentation as evaluation
+from piip.evaluation.judging import PLAIN, Judging
 from piip.evaluation.segmentation import SegmentationMetrics
 from piip.files import numbered
 from piip.pictures.label_map import draw_label_batch, draw_readable_labels
@@ -61,6 +62,11 @@ def validation_split(path: str | Path) -> MaskData | None:
     """The split that a training is evaluated on: "val", else "test", else None."""
     split = evaluated(find_mask_splits(path))
     return None if split is None else open_split(path, split)
+
+
+def best_metric(val_data: MaskData) -> str:
+    """The same for all data."""
+    return BEST_METRIC
 
 
 def in_label_order(described: config.Model, data: MaskData) -> MaskData:
@@ -172,23 +178,40 @@ def evaluate(
     workers: int = 2,
     precision: Precision = "fp32",
     options: Options = EVERYTHING,
+    judging: Judging = PLAIN,
 ) -> SegmentationMetrics:
     """Overlap of `model`'s labels with those of `data`, at the images' own size, on the model's device."""
     data = in_label_order(model.config, data)
     predictor = Predictor(model, next(model.parameters()).device, precision)
     missing = Missing()
     found = predict_all(predictor, data, batch_size, workers, options, missing)
-    pairs = ((labels, prediction["labels"].numpy()) for _, labels, prediction in found)
-    return _of_all(evaluation.evaluate(pairs, data.classes), data, missing)
+    places: list[int] = []
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for index, labels, prediction in found:
+            places.append(index)
+            yield labels, prediction["labels"].numpy()
+
+    return _of_all(evaluation.evaluate(pairs(), data.classes), data, places, missing, judging)
 
 
-def _of_all(mine: SegmentationMetrics, data: MaskData, missing: Missing) -> SegmentationMetrics:
-    """The metrics of all processes' images; DataError where most of them could not be read."""
-    shares = processes.found_by_all((mine.confusion, missing.reasons))
-    reasons = gathered(reasons for _, reasons in shares)
+def _of_all(
+    mine: SegmentationMetrics, data: MaskData, places: list[int], missing: Missing, judging: Judging
+) -> SegmentationMetrics:
+    """The metrics of all processes' images, in the order of the data; `places` are those of this one's.
+
+    DataError where most images could not be read.
+    """
+    shares = processes.found_by_all((mine.confusion, places, mine.each, missing.reasons))
+    reasons = gathered(reasons for _, _, _, reasons in shares)
     without(data, reasons)
-    confusion = processes.from_main(sum(share for share, _ in shares))
-    return SegmentationMetrics(mine.classes, confusion, tuple(reasons.values()))
+    metrics = mine
+    if processes.rank() == 0:
+        order = np.argsort(np.concatenate([np.array(found, dtype=np.int64) for _, found, _, _ in shares]))
+        each = np.concatenate([part for _, _, part, _ in shares])[order]
+        confusion = np.sum([part for part, _, _, _ in shares], axis=0)
+        metrics = SegmentationMetrics(mine.classes, confusion, each).with_intervals(judging)
+    return replace(processes.from_main(metrics), unreadable=tuple(reasons.values()))
 
 
 def evaluate_to_folder(
@@ -199,6 +222,7 @@ def evaluate_to_folder(
     workers: int = 2,
     precision: Precision = "fp32",
     options: Options = EVERYTHING,
+    judging: Judging = PLAIN,
 ) -> SegmentationMetrics:
     """Evaluate and write `metrics.json`, `confusion_matrix.png`, and the predicted masks into `masks`."""
     from piip.evaluation.plots import plot_matrix
@@ -207,18 +231,19 @@ def evaluate_to_folder(
     predictor = Predictor(model, next(model.parameters()).device, precision)
 
     names = numbered([image.mask.name for image in data.images])
-
+    places: list[int] = []
     missing = Missing()
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for index, labels, prediction in predict_all(predictor, data, batch_size, workers, options, missing):
+            places.append(index)
             image = data.images[index]
             blank = np.zeros((*image.size, 3), dtype=np.uint8)
             result = SegmentationResult.of(prediction, model.config, blank, image.path)
             result.save_mask(output / "masks" / names[index])
             yield labels, prediction["labels"].numpy()
 
-    metrics = _of_all(evaluation.evaluate(pairs(), data.classes), data, missing)
+    metrics = _of_all(evaluation.evaluate(pairs(), data.classes), data, places, missing, judging)
     if processes.rank() > 0:
         return metrics
     output.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from piip import config
+from piip.evaluation.judging import PLAIN, Judging
 from piip.prediction.options import EVERYTHING, Options
 from piip.structures import Batch
 
@@ -74,7 +75,7 @@ class Task(Protocol):
 
     @property
     def BEST_METRIC(self) -> str:  # noqa: N802 - a constant of the module
-        """The metric that decides which epoch's weights are the best."""
+        """The metric that usually decides which epoch's weights are the best."""
 
     @property
     def METRICS(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
@@ -90,6 +91,9 @@ class Task(Protocol):
 
     def validation_split(self, path: str | Path) -> Data | None:
         """The split that a training is evaluated on: "val", else "test", else None."""
+
+    def best_metric(self, val_data: Data) -> str:
+        """What decides which epoch of a new training is the best: `BEST_METRIC`, or what fits the data better."""
 
     def check(self, path: str | Path) -> Mapping[str, Report]:
         """A report per split; DataError where no data set is found."""
@@ -136,8 +140,11 @@ class Task(Protocol):
         workers: int = 2,
         precision: Precision = "fp32",
         options: Options = EVERYTHING,
+        judging: Judging = PLAIN,
     ) -> Metrics:
         """Measure `model` on `data`, on the model's device; `options` say how many objects and in which tiles.
+
+        `judging`: what to measure beyond the usual numbers.
 
         Several processes (`piip.processes`) share the images and all get the metrics; StoppedTogether if one of them
         was asked to stop. Images that cannot be read are left out and named in the metrics; DataError where most are.
@@ -152,6 +159,7 @@ class Task(Protocol):
         workers: int = 2,
         precision: Precision = "fp32",
         options: Options = EVERYTHING,
+        judging: Judging = PLAIN,
     ) -> Metrics:
         """Evaluate and write metrics, predictions and pictures into `output`, which several processes see."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from piip import processes, tasks
 from piip.console import Terminal
 from piip.data.decode import ImageError
+from piip.evaluation.judging import WITH_INTERVALS
 from piip.files import numbered, shortened
 from piip.model import PIIPModel
 from piip.pictures.beside import beside, titled
@@ -27,7 +28,8 @@ LEAST_SCORE = 0.5
 def last_look(best: PIIPModel, val_data: tasks.Data, settings: Settings, output: Path) -> tasks.Metrics:
     """Metrics, curves and pictures of the best weights on `val_data`, written to `output`; the tables are shown."""
     task = tasks.of(best.config)
-    metrics = task.evaluate_to_folder(best, val_data, output, settings.batch_size, settings.workers, settings.precision)
+    how = (settings.batch_size, settings.workers, settings.precision)
+    metrics = task.evaluate_to_folder(best, val_data, output, *how, judging=WITH_INTERVALS)
     if processes.rank() > 0:
         return metrics
     draw_beside(best, val_data, settings, output)

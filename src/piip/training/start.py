@@ -85,6 +85,21 @@ def note_random_branches(entry: Entry, branches: Collection[int], data: str | Pa
     )
 
 
+def with_best_metric(settings: Settings, task: tasks.Task, val_data: tasks.Data | None) -> Settings:
+    """For a new run: with the metric that fits the data, where that is another one than usual and none was chosen.
+
+    It is in the settings, so that the run keeps it; runs that were begun without one go on with the usual one.
+    """
+    if settings.best_metric is not None or val_data is None:
+        return settings
+    metric = task.best_metric(val_data)
+    if metric == task.BEST_METRIC:
+        return settings
+    say(Terminal(stderr=True), f"images have more objects of a class than {task.BEST_METRIC} counts: {metric} decides "
+        "which epoch is the best")  # fmt: skip
+    return settings.model_copy(update={"best_metric": metric})
+
+
 @float32_by_default()
 def start_run(
     base: config.Model,
@@ -113,6 +128,7 @@ def start_run(
     check_metric(base, settings.best_metric)
     task = tasks.of(base)
     data, val_data = _opened(task, settings.data)
+    settings = with_best_metric(settings, task, val_data)
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
     if weights is None:
