@@ -26,6 +26,16 @@ HEADS: dict[str, config.Head] = {
     "mask_rcnn": config.MaskRCNN(
         channels=16, fc_channels=32, mask_convs=1, proposals=40, proposals_per_level_test=30, detections=8
     ),
+    "one_class_each": config.MaskRCNN(
+        channels=16,
+        fc_channels=32,
+        mask_convs=1,
+        proposals=40,
+        proposals_per_level_test=30,
+        detections=8,
+        masks=False,
+        class_agnostic=True,
+    ),
     "dino": config.DINO(
         channels=64, heads=2, levels=4, encoder_layers=1, decoder_layers=1, ffn_channels=32, queries=20, detections=10
     ),

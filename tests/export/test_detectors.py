@@ -15,7 +15,7 @@ from piip.structures import Batch
 
 
 @pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("head", ["mask_rcnn", "dino"])
+@pytest.mark.parametrize("head", ["mask_rcnn", "one_class_each", "dino"])
 @torch.no_grad()
 def test_detections_are_the_models_own_with_and_without_padding(head: str, folded: bool) -> None:
     model = small(head)

@@ -253,6 +253,17 @@ def test_suppression_is_by_class_and_keeps_the_best() -> None:
     )
 
 
+def test_class_agnostic_suppression_leaves_one_class_to_a_place() -> None:
+    head = build(score_threshold=0.2, nms_threshold=0.5, class_agnostic=True).box
+    same = torch.tensor([10.0, 10.0, 50.0, 50.0])
+    boxes = torch.stack((same, same + 2, same + 60)).unsqueeze(1).repeat(1, 3, 1)
+    scores = torch.tensor([[0.5, 0.3, 0.1], [0.6, 0.1, 0.2], [0.1, 0.25, 0.15]])
+    kept, kept_scores, labels = head._suppress(boxes, scores)
+    torch.testing.assert_close(kept_scores, torch.tensor([0.6, 0.25]))
+    assert labels.tolist() == [0, 1]
+    assert torch.equal(kept, torch.stack((same + 2, same + 60)))
+
+
 def test_background_is_not_predicted() -> None:
     head = build(classes=2, masks=False)
     torch.nn.init.zeros_(head.box.scores.weight)

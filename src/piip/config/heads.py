@@ -45,6 +45,9 @@ class MaskRCNN(Frozen):
     """detections below it are never given out"""
     nms_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """overlap (IoU) from which the lower of two boxes of a class is dropped"""
+    class_agnostic: bool = False
+    """boxes of other classes count there, too: a place has one object of one class, the likeliest. An unsure second
+    class is a gain for average precision, and nothing that one wants to see"""
     detections: Kept = 100
     """kept per image"""
 

@@ -88,7 +88,8 @@ class MaskRCNNDetector(Network):
         score, index = wanted.topk(min(len(wanted), CANDIDATES * settings.detections))
         row, label = torch.div(index, classes, rounding_mode="floor"), index % classes
         boxes = _clipped(corners(offsets.flatten(0, 1)[index][:, None], proposals[row], BOX_STDS), size)
-        score = survivors(apart(boxes, label, classes, size[0], size[1]), score, settings.nms_threshold)
+        rivals = boxes if settings.class_agnostic else apart(boxes, label, classes, size[0], size[1])
+        score = survivors(rivals, score, settings.nms_threshold)
         best, index = score.topk(min(settings.detections, len(score)))
         boxes = torch.where(best[:, None] > 0, boxes[index], 0.0)
         return boxes, best.clamp(min=0), label[index]

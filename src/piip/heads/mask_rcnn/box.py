@@ -122,5 +122,6 @@ class BoxHead(nn.Module):
     def _suppress(self, boxes: Tensor, scores: Tensor, count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         row, label = torch.nonzero(scores > self.config.score_threshold, as_tuple=True)
         boxes, scores = boxes[row, label], scores[row, label]
-        keep = batched_nms(boxes, scores, label, self.config.nms_threshold)[: count or self.config.detections]
+        rivals = torch.zeros_like(label) if self.config.class_agnostic else label
+        keep = batched_nms(boxes, scores, rivals, self.config.nms_threshold)[: count or self.config.detections]
         return boxes[keep], scores[keep], label[keep]

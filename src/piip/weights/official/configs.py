@@ -170,6 +170,7 @@ def _mask_rcnn_config(model: Official) -> config.MaskRCNN:
         proposals_per_level_test=test["rpn"]["nms_pre"],
         score_threshold=test["rcnn"]["score_thr"],
         nms_threshold=test["rcnn"]["nms"]["iou_threshold"],
+        class_agnostic=bool(test["rcnn"]["nms"].get("class_agnostic", False)),
         detections=test["rcnn"]["max_per_img"],
     )
 
