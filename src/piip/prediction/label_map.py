@@ -39,7 +39,7 @@ class SegmentationResult(Familiar):
     """the value of each class in a mask file; None: the label"""
     path: Path | None
     """the file, where the image came from one"""
-    colours: tuple[Colour | None, ...] | None = None
+    colours: tuple[Colour | None, ...] | None
     """of the classes in pictures and masks, as the training data names them"""
 
     FURTHER_LISTS: ClassVar[tuple[str, ...]] = ()
@@ -53,11 +53,12 @@ class SegmentationResult(Familiar):
         image: np.ndarray | Picture,
         values: tuple[int, ...] | None = None,
         path: Path | None = None,
+        colours: tuple[Colour | None, ...] | None = None,
     ) -> None:
         """`image`: [H, W, 3] uint8 RGB, upright, or where it is."""
         for name, value in zip(
-            ("labels", "scores", "names", "picture", "values", "path"),
-            (labels, scores, names, Picture.of(image), values, path),
+            ("labels", "scores", "names", "picture", "values", "path", "colours"),
+            (labels, scores, names, Picture.of(image), values, path, colours),
             strict=True,
         ):
             object.__setattr__(self, name, value)
