@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
 from torch import Tensor, nn
 
 from piip import config
@@ -10,7 +14,7 @@ from piip.devices import float32_by_default
 from piip.heads import Head, build_head
 from piip.heads.precision import loss_in_float32
 from piip.processes import uncounted
-from piip.structures import Batch, BranchState, Prediction
+from piip.structures import Batch, BranchState, Prediction, View
 
 
 class PIIPModel(nn.Module):
@@ -34,14 +38,22 @@ class PIIPModel(nn.Module):
         logits: Tensor = self.head(self.features(images))
         return logits
 
-    def features(self, images: Tensor) -> list[Tensor] | list[BranchState]:
-        """What the head reads of images [B, 3, H, W]: feature maps, or the final states of the branches."""
+    def features(self, images: Tensor, views: Sequence[View | None] = ()) -> list[Tensor] | list[BranchState]:
+        """What the head reads of images [B, 3, H, W]: feature maps, or the final states of the branches.
+
+        `views`: see `Batch.views`.
+        """
+        seen = {"views": views} if views else {}
         states: list[BranchState]
         if self.head.reads == "states":
-            states = self.backbone.states(images)
+            states = self.backbone.states(images, **seen)
             return states
-        maps: list[Tensor] = self.backbone(images)
+        maps: list[Tensor] = self.backbone(images, **seen)
         return maps
+
+    def features_of(self, batch: Batch) -> Callable[[Tensor], Any]:
+        """`features` of images of a batch, for a head's `predict`."""
+        return partial(self.features, views=batch.views) if batch.views else self.features
 
     @float32_by_default()
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -58,12 +70,12 @@ class PIIPModel(nn.Module):
         if not batch.images.is_meta:  # where targets have no values
             self.head.check(batch)
         if not batch.spare:
-            return loss_in_float32(self.head, self.features(batch.images), batch)
+            return loss_in_float32(self.head, self.features(batch.images, batch.views), batch)
         with uncounted():  # takes part in all that the processes do together, and adds nothing
-            losses = loss_in_float32(self.head, self.features(batch.images), batch)
+            losses = loss_in_float32(self.head, self.features(batch.images, batch.views), batch)
         return {name: 0 * loss for name, loss in losses.items()}
 
     @float32_by_default()
     def predict(self, batch: Batch) -> list[Prediction]:
         """The prediction for each image of `batch`, none for no images; `batch.targets` play no part."""
-        return self.head.predict(self.features, batch) if len(batch.images) else []
+        return self.head.predict(self.features_of(batch), batch) if len(batch.images) else []

@@ -38,6 +38,18 @@ class BranchState(NamedTuple):
     """(H, W) of the token grid; shrinks inside a ConvNeXt"""
     prefix: Tensor | None = None
     """[B, K, C]: class and register tokens, where the branch has any"""
+    frame: Tensor | None = None
+    """of the branch's `View`; None where it sees the batch's own images"""
+
+
+class View(NamedTuple):
+    """What a branch sees instead of a batch's own images, which are tiles: more of the photos around them."""
+
+    images: Tensor
+    """[B, 3, H, W] float32, normalised RGB, as large as the batch's own"""
+    frame: Tensor
+    """[B, 2, 2] float32, scale and shift: a place (x, y) in 0..1 of the width and height of an own image (padding
+    included) is the place `frame[:, 0] * place + frame[:, 1]` of the view's"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,8 @@ class Batch:
     """positions in the data set, to name an image in an error or a result; positions in the batch"""
     padded_sizes: list[Size] = field(default_factory=list)
     """each image with the padding that it would have alone, but not that of larger images in the batch; H and W"""
+    views: tuple[View | None, ...] = ()
+    """what each branch sees, finest first, None: `images`; none: all see `images`"""
     unreadable: tuple[str, ...] = ()
     """files that could not be read, with other images in their places, and what is wrong with them"""
     missing: Mapping[int, str] = field(default_factory=dict)
@@ -117,7 +131,13 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
         targets = [target.to(device) for target in self.targets]
-        return replace(self, images=self.images.to(device), targets=targets)
+        views = tuple(view and View(view.images.to(device), view.frame.to(device)) for view in self.views)
+        return replace(self, images=self.images.to(device), targets=targets, views=views)
+
+    def double(self) -> Batch:
+        """The same images in float64."""
+        views = tuple(view and view._replace(images=view.images.double()) for view in self.views)
+        return replace(self, images=self.images.double(), views=views)
 
 
 def size_of(images: Tensor) -> Size:

@@ -94,10 +94,24 @@ class Held:
             described = self.config.with_sizes(sizes)
         except pydantic.ValidationError as error:
             raise ValueError(f"sizes {'/'.join(map(str, sizes))}: {problems(error)}") from error
-        other = copy.copy(self)
-        other.config, other.recipe, other._random_branches = described, dict(self.recipe), set(self._random_branches)
-        other._model = None if self._model is None else described_as(self._model, described)
-        return other
+        return self._described(described)
+
+    def with_views(self, views: Sequence[config.View]) -> Self:
+        """The same branches with other views of photos in tiles, such as (1, 2, "image"), finest first.
+
+        1 is the tile itself, 2 twice its sides around it, "image" the whole photo, each at the branch's own size; see
+        docs/tiles.md. To be predicted with, trained and saved as any other. Weights that are loaded are shared with
+        this object.
+
+        Raises:
+            ValueError: another number of views than of branches, a view that is none, a finest branch that does not
+                see the tile, or a model without feature maps.
+        """
+        try:
+            described = self.config.with_views(views)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"views {','.join(map(str, views))}: {problems(error)}") from error
+        return self._described(described)
 
     def with_thresholds(self, conf: Mapping[str, float]) -> Self:
         """The same with scores of its classes for `predict(conf="auto")`, which `save` writes into the weights.
@@ -111,9 +125,12 @@ class Held:
         if self.config.task != "detection":
             raise ValueError(f"thresholds: {self.config.name} is a {self.config.task} model, which finds no objects")
         least_scores(conf, self.config)  # names a wrong class
-        described = self.config.with_thresholds([conf.get(name) for name in self.config.classes])
+        return self._described(self.config.with_thresholds([conf.get(name) for name in self.config.classes]))
+
+    def _described(self, described: config.Model) -> Self:
+        """The same weights under a config that differs in what no weight has to do with."""
         other = copy.copy(self)
-        other.config = described
+        other.config, other.recipe, other._random_branches = described, dict(self.recipe), set(self._random_branches)
         other._model = None if self._model is None else described_as(self._model, described)
         return other
 

@@ -48,7 +48,7 @@ class ConvNeXtBranch(nn.Module):
         grid = state.tokens.transpose(1, 2).unflatten(2, state.size)
         for block in self.blocks()[first : last + 1]:
             grid = run_step(self, block, grid, self.checkpointing)
-        return _to_state(grid)
+        return _to_state(grid)._replace(frame=state.frame)
 
     def blocks(self) -> list[nn.Module]:
         """The blocks and downsampling layers, in order."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from piip import config
 from piip.backbone.branch import run_step
+from piip.backbone.frames import between, placed
 from piip.ops.constants import constants
 from piip.ops.deformable_attention import DeformableSampling, cell_centres, ring_offsets
 from piip.structures import BranchState, Size
@@ -81,7 +82,8 @@ class Injector(nn.Module):
     def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
         """The receiver's new state; sizes may differ in any way."""
         x, projected = receiver.tokens, self.source_norm(self.projection(source.tokens))
-        x = x + self.ca_gamma * self.attention(self.query_norm(x), receiver.size, projected, source.size)
+        frame = between(receiver.frame, source.frame)
+        x = x + self.ca_gamma * self.attention(self.query_norm(x), receiver.size, projected, source.size, frame)
         if self.ffn is not None:
             x = x + self.drop_path(self.cffn_gamma * self.ffn(self.ffn_norm(x), receiver.size))
         return receiver._replace(tokens=x)
@@ -112,13 +114,26 @@ class DeformableCrossAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
-        """query [B, Q, C] on a grid of `size`, source [B, S, *] on one of `source_size` -> [B, Q, C]."""
+    def forward(
+        self, query: Tensor, size: Size, source: Tensor, source_size: Size, frame: Tensor | None = None
+    ) -> Tensor:
+        """query [B, Q, C] on a grid of `size`, source [B, S, *] on one of `source_size` -> [B, Q, C].
+
+        `frame`: from places of the query's image to those of the source's, see `frames.between`.
+        """
         offsets, logits = self.sampling_offsets(query), self.attention_weights(query)
-        out: Tensor = self.output(self.mix(self.value(source), offsets, logits, size, source_size))
+        out: Tensor = self.output(self.mix(self.value(source), offsets, logits, size, source_size, frame))
         return out
 
-    def mix(self, value: Tensor, offsets: Tensor, logits: Tensor, size: Size, source_size: Size) -> Tensor:
+    def mix(
+        self,
+        value: Tensor,
+        offsets: Tensor,
+        logits: Tensor,
+        size: Size,
+        source_size: Size,
+        frame: Tensor | None = None,
+    ) -> Tensor:
         """value [B, S, H * D], offsets [B, Q, H * P * 2] in cells of the source, logits [B, Q, H * P] -> [B, Q, H * D].
 
         Positions are kept in float32, see `deformable_attention`.
@@ -126,7 +141,8 @@ class DeformableCrossAttention(nn.Module):
         offsets = offsets.float().unflatten(-1, (self.heads, 1, self.points, 2))
         height, width = source_size
         scale = constants((1.0 / width, 1.0 / height), offsets.device)
-        points = cell_centres(size, offsets.device)[:, None, None, None] + offsets * scale
+        centres = placed(cell_centres(size, offsets.device), frame)
+        points = centres[..., None, None, None, :] + offsets * scale
         weights = logits.unflatten(-1, (self.heads, self.points)).softmax(dim=-1).unsqueeze(3)  # [B, Q, H, 1, P]
         mixed: Tensor = self.sampling(value.unflatten(-1, (self.heads, -1)), [source_size], points, weights)
         return mixed
@@ -143,8 +159,10 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(source_width, width, bias=False)
         self.output = nn.Linear(width, width)
 
-    def forward(self, query: Tensor, size: Size, source: Tensor, source_size: Size) -> Tensor:
-        """query [B, Q, C], source [B, S, *] -> [B, Q, C]; the grids play no part."""
+    def forward(
+        self, query: Tensor, size: Size, source: Tensor, source_size: Size, frame: Tensor | None = None
+    ) -> Tensor:
+        """query [B, Q, C], source [B, S, *] -> [B, Q, C]; the grids and what they show of a photo play no part."""
         q, k, v = (
             tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for tokens in (self.query(query), self.key(source), self.value(source))

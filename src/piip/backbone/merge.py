@@ -6,12 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip.backbone.frames import under
 from piip.config import GROUP_NORM_GROUPS
 from piip.structures import BranchState, Size
 
 
 class Merge(nn.Module):
-    """One projection per branch to a common width, resized to the finest grid, summed with learned weights."""
+    """One projection per branch to a common width, resized to the finest grid, summed with learned weights.
+
+    Of a branch with a view of its own, what of its map lies under the finest branch's image.
+    """
 
     def __init__(self, projections: list[nn.Sequential]) -> None:
         super().__init__()
@@ -21,7 +25,10 @@ class Merge(nn.Module):
     def forward(self, states: list[BranchState]) -> Tensor:
         """One map [B, C, H, W] on the grid of the first (finest) branch."""
         finest = states[0].size
-        maps = [resize(project(to_map(state)), finest) for project, state in zip(self.projections, states, strict=True)]
+        maps = [
+            on_grid(project(to_map(state)), state.frame, finest)
+            for project, state in zip(self.projections, states, strict=True)
+        ]
         merged = maps[0] * self.weights[0]
         for weight, branch_map in zip(list(self.weights)[1:], maps[1:], strict=True):
             merged = merged + weight * branch_map
@@ -60,6 +67,11 @@ def _convolution(width: int, out: int) -> tuple[nn.Module, nn.Module, nn.Module]
 def to_map(state: BranchState) -> Tensor:
     """Tokens [B, H*W, C] as a map [B, C, H, W]."""
     return state.tokens.transpose(1, 2).unflatten(2, state.size)
+
+
+def on_grid(branch_map: Tensor, frame: Tensor | None, size: Size) -> Tensor:
+    """A branch's map [B, C, h, w] on a grid of `size` over the batch's own images, of which `frame` is as in `View`."""
+    return resize(branch_map, size) if frame is None else under(branch_map, frame, size)
 
 
 def resize(image: Tensor, size: Size) -> Tensor:

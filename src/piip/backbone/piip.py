@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from piip.backbone.merge import ConvMerge, LightMerge, OnlyBranch
 from piip.backbone.pyramid import image_pyramid
 from piip.backbone.uni_perceiver import UniPerceiverBranch
 from piip.backbone.vit import ViTBranch
-from piip.structures import BranchState
+from piip.structures import BranchState, View
 
 FAMILIES = {
     "vit": ViTBranch,
@@ -54,18 +55,18 @@ class PIIPBackbone(nn.Module):
             self.maps = FeatureMaps(backbone.width, backbone.maps, backbone.map_widths[: len(earlier)], shrinks)
         set_initial_values(self.interactions, self.merge, self.earlier_merges, self.maps)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, views: Sequence[View | None] = ()) -> list[Tensor]:
         """[B, 3, H, W] normalised images at the finest branch's resolution -> maps [B, C, h, w], finest first.
 
         Pixels per cell: `config.Backbone.map_strides`. Any H and W work from 32 pixels (in the finest branch) and one
-        patch (in every branch) on.
+        patch (in every branch) on. `views`: what each branch sees, None: the images; the maps are those of the images.
 
         Raises:
             RuntimeError: for a backbone without maps (`config.Backbone.maps` is None); it has `states`.
         """
         if self.merge is None or self.maps is None:
             raise RuntimeError("this backbone has no merge and no maps; call its `states` instead")
-        states, earlier = self.embed(images), []
+        states, earlier = self.embed(images, views), []
         for group in range(self.config.groups):
             states = self.run_group(states, group)
             if str(group) in self.earlier_merges:
@@ -86,17 +87,19 @@ class PIIPBackbone(nn.Module):
             for unit in stage.units:
                 unit.checkpointing = on
 
-    def states(self, images: Tensor) -> list[BranchState]:
+    def states(self, images: Tensor, views: Sequence[View | None] = ()) -> list[BranchState]:
         """[B, 3, H, W] normalised images -> tokens (and class tokens) of every branch after its last block."""
-        states = self.embed(images)
+        states = self.embed(images, views)
         for group in range(self.config.groups):
             states = self.run_group(states, group)
         return states
 
-    def embed(self, images: Tensor) -> list[BranchState]:
-        """Every branch on its own resolution of the images, before the first block."""
-        pyramid = image_pyramid(images, [branch.size for branch in self.config.branches])
-        return [branch.embed(image) for branch, image in zip(self.branches, pyramid, strict=True)]
+    def embed(self, images: Tensor, views: Sequence[View | None] = ()) -> list[BranchState]:
+        """Every branch on its own resolution of the images, or of its view, before the first block."""
+        pyramid = image_pyramid(images, [branch.size for branch in self.config.branches], views)
+        states = [branch.embed(image) for branch, image in zip(self.branches, pyramid, strict=True)]
+        frames = [view and view.frame for view in views or [None] * len(states)]
+        return [state._replace(frame=frame) for state, frame in zip(states, frames, strict=True)]
 
     def run_group(self, states: list[BranchState], group: int) -> list[BranchState]:
         """One group of blocks in every branch, then the exchange between neighbours."""

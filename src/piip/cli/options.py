@@ -53,6 +53,13 @@ Sizes = Annotated[
     typer.Option(help="Another pyramid for the same branches: the side of each, finest first, such as 4000/1120/448."),
 ]
 
+Views = Annotated[
+    str | None,
+    typer.Option(
+        help="In tiles, what each branch sees, finest first, such as 1,2,image: times the tile, or the whole image."
+    ),
+]
+
 
 def image_size_of(text: str | None) -> Any:
     """`--image-size` as Python takes it; ValueError for what is no size."""
@@ -92,6 +99,16 @@ def limits_of(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--areas {text}: use sides in pixels with commas between, such as 0,16,32,96") from None
+
+
+def views_of(text: str) -> list[Any]:
+    """`--views` as Python takes it; ValueError for what is none."""
+    parts = [part.strip() for part in text.replace("/", ",").split(",")]
+    try:
+        return [part if part == "image" else float(part) for part in parts]
+    except ValueError:
+        raise ValueError(f"--views {text}: give each branch, finest first, a number from 1 on or image, such as "
+                         "1,2,image") from None  # fmt: skip
 
 
 def in_processes(processes: int | None, devices: str | None, device: str | None) -> None:

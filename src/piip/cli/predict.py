@@ -17,6 +17,7 @@ from piip.cli.options import (
     Precision,
     Sizes,
     Tiles,
+    Views,
     Weights,
     Window,
     conf_of,
@@ -24,6 +25,7 @@ from piip.cli.options import (
     image_size_of,
     out,
     sizes_of,
+    views_of,
     weights_path,
 )
 from piip.console import say
@@ -74,6 +76,7 @@ def predict(
     window: Window = None,
     image_size: ImageSize = None,
     sizes: Sizes = None,
+    views: Views = None,
     max_pixels: Annotated[
         int | None, typer.Option(help="Read larger files too, of up to so many pixels; needs the extra large.")
     ] = None,
@@ -116,15 +119,17 @@ def predict(
         raise ValueError("--resume and --shard need --output, the folder of the results")
     path = weights_path(weights, model_name)
     if is_exported(path):
-        predictor = _of_a_file(path, options, device=device, window=window, sizes=sizes)
+        predictor = _of_a_file(path, options, device=device, window=window, sizes=sizes, views=views)
     else:
-        predictor = _of_a_model(path, options, device, window, sizes)
+        predictor = _of_a_model(path, options, device, window, sizes, views)
     images = from_lines(sys.stdin) if sources == [FROM_STDIN] else images_of(sources, recursive)
     folder = free_folder(USUAL_FOLDER) if output is None else output
     if shard is not None:
         folder = folder / part.name
     made = tuple(name.strip() for name in formats.split(",") if name.strip())
-    keeping = Keeping(pictures, resume, part, made, {"weights": str(path), "window": window, "sizes": sizes})
+    keeping = Keeping(
+        pictures, resume, part, made, {"weights": str(path), "window": window, "sizes": sizes, "views": views}
+    )
     with Progress(images, part, quiet) as progress:
         written = write_all(predictor, images, folder, options, keeping, progress.tell)
     for name, reason in written.failures:
@@ -136,12 +141,16 @@ def predict(
         raise typer.Exit(1)
 
 
-def _of_a_model(path: Path, options: Options, device: str | None, window: int | None, sizes: str | None) -> Predictor:
+def _of_a_model(
+    path: Path, options: Options, device: str | None, window: int | None, sizes: str | None, views: str | None
+) -> Predictor:
     from piip.api import PIIP
 
     model = PIIP(path, device)
     if sizes is not None:
         model = model.with_sizes(sizes_of(sizes))
+    if views is not None:
+        model = model.with_views(views_of(views))
     if window is not None:
         model.use_windows(window or None)
     return model.predictor(options.precision)

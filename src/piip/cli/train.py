@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piip.cli.key_values import key_values
-from piip.cli.options import Device, Devices, Processes, Sizes, err, in_processes, official, out, sizes_of, used
+from piip.cli.options import (
+    Device,
+    Devices,
+    Processes,
+    Sizes,
+    Views,
+    err,
+    in_processes,
+    official,
+    out,
+    sizes_of,
+    used,
+    views_of,
+)
 from piip.console import counted, say
 
 if TYPE_CHECKING:
@@ -32,6 +45,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Longer side of the network's input in pixels.")] = None,
     sizes: Sizes = None,
+    views: Views = None,
     device: Device = None,
     processes: Processes = None,
     devices: Devices = None,
@@ -103,12 +117,15 @@ def train(
             name,
             image_size,
             sizes,
+            views,
             device,
             settings,
         )
     else:
         kept = {"--model": model, "--weights": weights, "--branch-weights": branch_weights, "--name": name}
-        if wrong := used(**kept, **{"--image-size": image_size, "--sizes": sizes, "--output": output}):
+        if wrong := used(
+            **kept, **{"--image-size": image_size, "--sizes": sizes, "--views": views, "--output": output}
+        ):
             raise ValueError(f"{', '.join(wrong)}: a resumed run keeps its own; start a new one without --resume")
         settings |= used(data=None if data is None else str(data), device=device)
         _, result = PIIP.resume(resume, epochs, **settings)
@@ -127,7 +144,7 @@ def _say_end(result: RunResult) -> None:
 
 def _begin(
     model: str | None, weights: Path | None, branch_weights: list[str] | None, data: Path | None, epochs: int | None,
-    output: Path, name: str | None, image_size: int | None, sizes: str | None, device: str | None,
+    output: Path, name: str | None, image_size: int | None, sizes: str | None, views: str | None, device: str | None,
     settings: dict[str, Any],
 ) -> RunResult:  # fmt: skip
     """A new run, from a named model's fresh or released weights or from a user's."""
@@ -142,6 +159,8 @@ def _begin(
     trained = PIIP(chosen)
     if sizes is not None:
         trained = trained.with_sizes(sizes_of(sizes))
+    if views is not None:
+        trained = trained.with_views(views_of(views))
     if branch_weights:
         early = settings | used(epochs=epochs)
         for of_the_model in ("head", "detections"):

@@ -18,6 +18,7 @@ from piip.cli.options import (
     Processes,
     Sizes,
     Tiles,
+    Views,
     Weights,
     Window,
     image_size_of,
@@ -25,6 +26,7 @@ from piip.cli.options import (
     limits_of,
     out,
     sizes_of,
+    views_of,
     weights_path,
 )
 from piip.console import say
@@ -55,6 +57,7 @@ def val(
         typer.Option(help="Detection: limits of sizes of objects, sides in pixels such as 0,16,32,96; AP of each."),
     ] = None,
     intervals: Annotated[bool, typer.Option(help="How far the numbers depend on which images there are.")] = True,
+    views: Views = None,
     model_name: OfficialModel = None,
 ) -> None:
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
@@ -74,6 +77,8 @@ def val(
     model = PIIP(released, device)
     if sizes is not None:
         model = model.with_sizes(sizes_of(sizes))
+    if views is not None:
+        model = model.with_views(views_of(views))
     if window is not None:
         model.use_windows(window or None)
     metrics = model.val(

@@ -5,7 +5,7 @@ is wrong with it is refused when it is read, with a message that says what would
 """
 
 from piip.config.backbone import GROUP_NORM_GROUPS, Backbone, FeatureMaps, Interaction
-from piip.config.branch import Branch, Frozen, Group, Rate, Stage, even_groups
+from piip.config.branch import Branch, Frozen, Group, Rate, Stage, View, even_groups
 from piip.config.encoder import Encoder
 from piip.config.heads import DINO, Classifier, Head, MaskRCNN, Task, UperNet
 from piip.config.model import ImageSize, Model, Preprocess
@@ -30,5 +30,6 @@ __all__ = [
     "Stage",
     "Task",
     "UperNet",
+    "View",
     "even_groups",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from piip.config.branch import Branch, Frozen, Rate
+from piip.config.branch import Branch, Frozen, Rate, View
 from piip.config.limits import MOST_PARAMETERS, Ratio, Width
 
 Stride = Literal[4, 8, 16, 32]
@@ -130,6 +130,24 @@ class Backbone(Frozen):
         branches = [branch.model_dump() | {"size": size} for branch, size in zip(self.branches, sizes, strict=True)]
         return Backbone.model_validate(self.model_dump() | {"branches": branches})
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What each branch sees of a photo beside its tiles, finest first; none where all see the tile itself."""
+        views = tuple(branch.view for branch in self.branches)
+        return () if set(views) == {1.0} else views
+
+    def with_views(self, views: Sequence[View]) -> Backbone:
+        """The same branches with other views of a photo in tiles, finest first: (1, 2, "image").
+
+        Raises:
+            ValueError: another number of views than of branches, or a view that is none, or not 1 of the finest branch.
+        """
+        if len(views) != len(self.branches):
+            raise ValueError(f"{len(views)} views for {len(self.branches)} branches: give one for each, finest first; "
+                             "1 is the tile")  # fmt: skip
+        branches = [branch.model_dump() | {"view": view} for branch, view in zip(self.branches, views, strict=True)]
+        return Backbone.model_validate(self.model_dump() | {"branches": branches})
+
     def without_downloads(self, among: Collection[int] | None = None) -> Backbone:
         """The same, but its branches (or those `among` them) fetch no pretrained weights, which nobody would read."""
         branches = tuple(
@@ -156,9 +174,18 @@ class Backbone(Frozen):
             raise ValueError("a single branch has nothing to interact with; leave `interaction` out")
         if self.interaction is not None:
             _check_heads(self.branches, self.interaction)
+        if self.views:
+            self._check_views()
         if self.maps is not None:
             self._check_maps(self.maps)
         return self
+
+    def _check_views(self) -> None:
+        if self.branches[0].view != 1:
+            raise ValueError(f"view {self.branches[0].view} of the finest branch: it sees the tile itself, which the "
+                             "maps are of; give it 1")  # fmt: skip
+        if self.maps is None:
+            raise ValueError("views are for tiles, which need feature maps; the backbone's `maps` are None")
 
     def _check_maps(self, maps: FeatureMaps) -> None:
         finest = self.branches[0]

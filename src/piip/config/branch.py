@@ -13,10 +13,12 @@ from pydantic import (
     model_validator,
 )
 
-from piip.config.limits import MOST_LAYERS, Layers, Pixels, Ratio, Rows, Width
+from piip.config.limits import MOST_LAYERS, MOST_VIEW, Layers, Pixels, Ratio, Rows, Width
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Group = tuple[int, int]
+View = Annotated[float, Field(ge=1.0, le=MOST_VIEW)] | Literal["image"]
+"""how many times the side of a tile, or the whole image"""
 
 CONVNEXT_STAGES = 4
 """stages of every ConvNeXt: timm builds no others"""
@@ -46,6 +48,9 @@ class Branch(Frozen):
 
     size: Pixels
     """side, in pixels, that this branch sees when the finest branch sees its own `size`; only the ratio counts"""
+    view: View = 1.0
+    """in tiles, what of the photo this branch's image shows: so many times the tile's sides around it, as far as there
+    is a photo, or "image": all of it. It is resized to the same `size`. Without tiles all branches see the same"""
     family: Literal["vit", "beit", "uni_perceiver", "intern_vit", "convnext", "clip"] = "vit"
     """"vit": plain pre-norm ViT (or any of timm's, by `model`); "beit": no positions, but a relative position bias
     in every window; "uni_perceiver": spatial and temporal positions and a norm before the blocks; "intern_vit":

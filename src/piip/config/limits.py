@@ -22,6 +22,7 @@ Pixels = Annotated[int, Field(gt=0, le=100_000)]
 """or cells, of one side"""
 Kept = Annotated[int, Field(gt=0, le=1_000_000)]
 """objects, proposals, samples of an image"""
+MOST_VIEW = 64.0
 Ratio = Annotated[float, Field(gt=0.0, le=64.0)]
 """of one width to another"""
 Rows = Annotated[int, Field(ge=0, le=4_096)]

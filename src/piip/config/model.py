@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from piip.config.backbone import GROUP_NORM_GROUPS, Backbone
-from piip.config.branch import Frozen
+from piip.config.branch import Frozen, View
 from piip.config.heads import DINO, TASKS, Classifier, Head, MaskRCNN, Task, UperNet
 from piip.config.limits import Pixels
 
@@ -112,6 +112,10 @@ class Model(Frozen):
         backbone = self.backbone.with_sizes(sizes)
         long_side = round(self.preprocess.long_side * sizes[0] / self.backbone.branches[0].size)
         return self.model_copy(update={"backbone": backbone}).with_image_size(long_side)
+
+    def with_views(self, views: Sequence[View]) -> Model:
+        """The same branches with other views of photos in tiles. See `Backbone.with_views`."""
+        return self.model_copy(update={"backbone": self.backbone.with_views(views)})
 
     def with_thresholds(self, scores: Sequence[float | None] | None) -> Model:
         """The same model with a threshold for each class; ValueError for another number of them, or no scores."""

@@ -12,12 +12,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from piip.data.readable import Readable, Unread, divided, empty_batch
 from piip.data.samples import Key, KeysOfStep, Sample, SampleDataset
 from piip.data.seeding import generator
-from piip.structures import Batch, Size
+from piip.data.surround import Surround
+from piip.structures import Batch, Size, View, size_of
 
 
 def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batch:
@@ -38,8 +40,36 @@ def collate(samples: list[Sample], pad_multiple: int, smallest: int = 1) -> Batc
         targets=[sample.target for sample in samples],
         indices=[sample.index for sample in samples],
         padded_sizes=[(_round_up(h, pad_multiple), _round_up(w, pad_multiple)) for h, w in sizes],
+        views=_views(samples, images),
         unreadable=tuple(problem for sample in samples for problem in sample.unreadable),
     )
+
+
+def _views(samples: Sequence[Sample], images: Tensor) -> tuple[View | None, ...]:
+    """What each branch sees, padded like `images`; one `View` for all branches that see the same."""
+    branches = max(len(sample.views) for sample in samples)
+    made: dict[tuple[int, ...], View | None] = {}
+    views = []
+    for branch in range(branches):
+        seen = [sample.views[branch] if sample.views else None for sample in samples]
+        key = tuple(map(id, seen))
+        if key not in made:
+            made[key] = _view(seen, images) if any(seen) else None
+        views.append(made[key])
+    return tuple(views)
+
+
+def _view(seen: Sequence[Surround | None], images: Tensor) -> View:
+    """Of each image, or the image itself where it has no view."""
+    height, width = size_of(images)
+    padded, frames = images.clone(), torch.tensor([[1.0, 1.0], [0.0, 0.0]]).repeat(len(seen), 1, 1)
+    for image, frame, surround in zip(padded, frames, seen, strict=True):
+        if surround is not None:
+            h, w = size_of(surround.image)
+            image[:, :h, :w] = surround.image
+            frame[0] = surround.frame[0]
+            frame[1] = surround.frame[1] / torch.tensor([width, height])
+    return View(padded, frames)
 
 
 def padded_size(size: Size, pad_multiple: int, smallest: int = 1) -> Size:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from piip.data.surround import Surround
 from piip.structures import Size
 
 Key = tuple[int, int]
@@ -39,6 +40,8 @@ class Sample:
     """before the transform, in the frame that the annotations are in"""
     index: int
     """position among the images of the data, to name an image in an error or a result"""
+    views: tuple[Surround | None, ...] = ()
+    """what each branch sees, None: the image; none: all see the image"""
     unreadable: tuple[str, ...] = ()
     """files in whose place this image is, and what is wrong with them"""
 

@@ -139,6 +139,9 @@ def _plain_copy(model: PIIPModel, image_size: int | Size | None) -> PIIPModel:
     """The model in float32 on the CPU, for images of that size."""
     if model.folded:
         raise ValueError("this is a folded copy for inference; export the model it was made from")
+    if model.config.backbone.views:
+        raise ValueError("branches with views of their own see more than the images that a graph takes; export "
+                         "with_views of 1 for every branch")  # fmt: skip
     longest = max(image_size) if isinstance(image_size, tuple) else image_size
     if isinstance(image_size, tuple) and model.config.task == "classification" and image_size[0] != image_size[1]:
         raise ValueError(f"image size {image_size}: a classifier sees square images")

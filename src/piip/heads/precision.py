@@ -45,8 +45,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 def _in_float32(feature: Tensor | BranchState) -> Tensor | BranchState:
     """A map or a branch's state in at least single precision."""
     if isinstance(feature, BranchState):
-        tokens, size, prefix = feature
-        return BranchState(_at_least_float32(tokens), size, None if prefix is None else _at_least_float32(prefix))
+        prefix = None if feature.prefix is None else _at_least_float32(feature.prefix)
+        return feature._replace(tokens=_at_least_float32(feature.tokens), prefix=prefix)
     return _at_least_float32(feature)
 
 

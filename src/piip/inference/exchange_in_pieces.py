@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from piip.backbone.frames import between
 from piip.backbone.interaction import DeformableCrossAttention
 from piip.inference import bags
 from piip.inference.fold_interactions import FoldedInjector
@@ -42,15 +43,17 @@ class InjectorInPieces(FoldedInjector):
 def exchange_in_pieces(injector: InjectorInPieces, receiver: BranchState, source: BranchState) -> Tensor:
     """The receiver's new tokens [B, Q, C]: x + attention(x, source), then x + FFN(x)."""
     x = receiver.tokens.clone(memory_format=torch.contiguous_format)
-    for tokens, source_tokens in zip(x, source.tokens, strict=True):
-        _add_attention(injector, tokens, receiver.size, source_tokens, source.size)
+    frame = between(receiver.frame, source.frame)
+    for image, (tokens, source_tokens) in enumerate(zip(x, source.tokens, strict=True)):
+        places = _places(receiver.size, source.size, None if frame is None else frame[image])
+        _add_attention(injector, tokens, places, source_tokens, source.size)
     if injector.ffn is not None:
         _add_ffn(injector, x, receiver.size)
     return x
 
 
-def _add_attention(injector: Any, tokens: Tensor, size: Size, source: Tensor, source_size: Size) -> None:
-    """To the receiver's tokens [Q, C] of one image; source [S, *]."""
+def _add_attention(injector: Any, tokens: Tensor, places: Tensor, source: Tensor, source_size: Size) -> None:
+    """To the receiver's tokens [Q, C] of one image, which are at `places` [2, Q] of the source [S, *]."""
     attention = injector.attention
 
     def values(piece: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ def _add_attention(injector: Any, tokens: Tensor, size: Size, source: Tensor, so
         return out
 
     table = bags.table(source, source_size, attention.heads, values)
-    places, (weight, bias) = _places(size, source_size), _planes(attention)
+    weight, bias = _planes(attention)
     output = product_of(attention.output)
     for start in range(0, len(tokens), PIECE):
         piece = slice(start, start + PIECE)
@@ -89,9 +92,22 @@ def _planes(attention: Any) -> tuple[Tensor, Tensor]:
     return torch.cat(weights), torch.cat(biases)[:, None]
 
 
+def _places(size: Size, source_size: Size, frame: Tensor | None) -> Tensor:
+    """[2, Q]: x and y of an image's cells in the receiver, in cells of the source, as are the offsets.
+
+    `frame` [2, 2]: where in the source's image the receiver's is, None: it is the same.
+    """
+    places = _common_places(size, source_size)
+    if frame is None:
+        return places
+    height, width = source_size
+    scale, shift = frame[..., None]
+    return torch.addcmul(shift * shift.new_tensor([[width], [height]]), places, scale)
+
+
 @lru_cache(maxsize=64)
-def _places(size: Size, source_size: Size) -> Tensor:
-    """[2, Q]: x and y of the receiver's cells, in cells of the source, as are the offsets."""
+def _common_places(size: Size, source_size: Size) -> Tensor:
+    """The same where both see the same."""
     with torch.inference_mode(False), torch.no_grad():
         height, width = source_size
         return (cell_centres(size, torch.device("cpu")) * torch.tensor([width, height])).t().contiguous()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from piip.backbone.frames import between
 from piip.backbone.interaction import CrossAttention, DeformableCrossAttention, Injector
 from piip.inference.affine import absorb_affine, compose, linear, precise, rounded, scale_outputs
 from piip.structures import BranchState
@@ -52,7 +53,8 @@ class FoldedInjector(Injector):
     def forward(self, receiver: BranchState, source: BranchState) -> BranchState:
         """The receiver's new state."""
         x, projected = receiver.tokens, self.source_norm(self.projection(source.tokens))
-        x = x + self.attention(self.query_norm(x), receiver.size, projected, source.size)
+        frame = between(receiver.frame, source.frame)
+        x = x + self.attention(self.query_norm(x), receiver.size, projected, source.size, frame)
         if self.ffn is not None:
             x = x + self.drop_path(self.ffn(self.ffn_norm(x), receiver.size))
         return receiver._replace(tokens=x)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from piip.backbone.merge import ConvMerge, LightMerge, resize, to_map
+from piip.backbone.merge import ConvMerge, LightMerge, on_grid, to_map
 from piip.inference.group_norm import normalise_in_place
 from piip.lean.situation import in_pieces
 from piip.structures import BranchState
@@ -37,7 +37,7 @@ def merge_in_place(merge: Any, states: list[BranchState]) -> Tensor:
     """One map [B, C, H, W] on the grid of the finest branch."""
     merged: Tensor | None = None
     for project, weight, state in zip(merge.projections, merge.weights, states, strict=True):
-        branch_map = resize(_projected(project, to_map(state)), states[0].size)
+        branch_map = on_grid(_projected(project, to_map(state)), state.frame, states[0].size)
         if merged is None:
             merged = branch_map.mul_(weight)
         else:

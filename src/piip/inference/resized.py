@@ -1,4 +1,4 @@
-"""The same weights under another config: other sides of the branches' images, other limits of the input."""
+"""The same weights under another config: other sides and views of the branches' images, other limits of the input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from piip.model import PIIPModel
 def described_as(model: PIIPModel, described: config.Model) -> PIIPModel:
     """A model of the very same parameters and buffers as `model` that follows `described`.
 
-    The two configs may differ in what no weight has to do with: `Branch.size` and `Model.preprocess`.
+    The two configs may differ in what no weight has to do with: `Branch.size`, `Branch.view` and `Model.preprocess`.
     """
     other = with_shared_tensors(model)
     other.config = described

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from piip.backbone.frames import between
 from piip.backbone.interaction import DeformableCrossAttention, Injector
 from piip.lean.normalised_linear import normalised_linear
 from piip.lean.scaled_linear import scaled_linear
@@ -20,7 +21,8 @@ class LeanInjector(Injector):
         (value,) = normalised_linear(self.source_norm, [attention.value], self.projection(source.tokens))
         layers = attention.sampling_offsets, attention.attention_weights
         offsets, logits = normalised_linear(self.query_norm, layers, x)
-        mixed = attention.mix(value, offsets, logits, receiver.size, source.size)
+        frame = between(receiver.frame, source.frame)
+        mixed = attention.mix(value, offsets, logits, receiver.size, source.size, frame)
         x = x + scaled_linear(attention.output, mixed, self.ca_gamma)
         if ffn is not None:
             (hidden,) = normalised_linear(self.ffn_norm, [ffn.fc1], x)

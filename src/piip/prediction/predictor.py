@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from typing_extensions import Unpack
 
@@ -18,6 +17,7 @@ from piip import devices
 from piip.data.batches import collate, padded_size
 from piip.data.decode import ImageError
 from piip.data.samples import Sample
+from piip.data.surround import Shown, Surroundings
 from piip.heads.precision import predict_in_float32
 from piip.inference.copies import Version, version
 from piip.inference.current_copy import InferenceCopy, stored_in_half
@@ -31,6 +31,7 @@ from piip.prediction.results import RESULTS, AnyResult
 from piip.prediction.sources import Failure, Opened, Source, images_of, opened
 from piip.prediction.tiled import predict_in_tiles, refuse_classifier
 from piip.structures import Batch, Instances, Prediction, Size, size_of
+from piip.tiles.grid import Tile
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -147,7 +148,7 @@ class Predictor:
         """The same with the copy that `inference` holds."""
         batch = batch.to(self.device)
         if {parameter.dtype for parameter in self.model.parameters()} == {torch.float64}:
-            batch = replace(batch, images=batch.images.double())
+            batch = batch.double()
         with _evaluating(self.model), torch.inference_mode():
             predictions = self._predictions(model, batch)
         return [{name: value.cpu() for name, value in prediction.items()} for prediction in predictions]
@@ -216,10 +217,16 @@ class Predictor:
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
 
-        def run(parts: Sequence[np.ndarray]) -> list[Prediction]:
-            inputs = [transform(torch.from_numpy(part).permute(2, 0, 1)) for part in parts]
-            samples = [Sample(one, NOTHING, part.shape[:2], 0) for one, part in zip(inputs, parts, strict=True)]
-            batch = collate(samples, *self.padding)
+        photo = torch.from_numpy(image.pixels).permute(2, 0, 1)
+        around = Surroundings(photo, self.config.preprocess, self.config.backbone.views)
+
+        def seen(tile: Tile) -> Sample:
+            one = transform(photo[:, tile.top : tile.bottom, tile.left : tile.right])
+            shown = Shown.tile(*tile)
+            return Sample(one, NOTHING, shown.size, 0, around.of(shown.resized(size_of(one))))
+
+        def run(tiles: Sequence[Tile]) -> list[Prediction]:
+            batch = collate([seen(tile) for tile in tiles], *self.padding)
             least = least_score(options.conf, self.model.config)
             batch = replace(batch, least_score=least, detections=options.detections, paste_masks=False)
             return [self._of_classes(prediction, options) for prediction in self._run(batch, newest.get())]
@@ -287,7 +294,7 @@ class Predictor:
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         autocast = torch.autocast(self.device.type, half)
         if stored_in_half(self.model) is not None:
-            return predict_in_float32(model.head, model.features, batch, autocast)
+            return predict_in_float32(model.head, model.features_of(batch), batch, autocast)
         with autocast:
             return model.predict(batch)
 

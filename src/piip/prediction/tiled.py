@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 from rich.progress import track
 
 from piip import config
@@ -19,8 +18,8 @@ from piip.tiles.grid import Tile, grid
 from piip.tiles.label_maps import joined
 from piip.tiles.merging import merged
 
-Run = Callable[[Sequence[np.ndarray]], Sequence[Prediction]]
-"""from images of one size, uint8 [H, W, 3], to their predictions"""
+Run = Callable[[Sequence[Tile]], Sequence[Prediction]]
+"""from tiles of the image, of one size, to their predictions"""
 SHOWN_FROM = 8
 """batches of tiles, of which a terminal shows the progress"""
 
@@ -39,7 +38,7 @@ def predict_in_tiles(run: Run, image: Opened, described: config.Model, options: 
     refuse_classifier(described)
     size = image.pixels.shape[:2]
     tiles = grid(size, options.tiles, options.overlap)
-    found = _predictions(run, image.pixels, tiles, options.batch_size)
+    found = _predictions(run, tiles, options.batch_size)
     if described.task == "segmentation":
         return SegmentationResult.of(joined(found, tiles, size), described, image.picture, image.path)
     prediction, masks = merged(Found.of(found, size))
@@ -55,12 +54,9 @@ def refuse_classifier(described: config.Model) -> None:
                          "for detection and segmentation")  # fmt: skip
 
 
-def _predictions(
-    run: Run, pixels: np.ndarray, tiles: Sequence[Tile], batch_size: int
-) -> Iterator[tuple[Tile, Prediction]]:
+def _predictions(run: Run, tiles: Sequence[Tile], batch_size: int) -> Iterator[tuple[Tile, Prediction]]:
     batches = [tiles[start : start + batch_size] for start in range(0, len(tiles), batch_size)]
     console = Terminal(stderr=True)
     hidden = len(batches) < SHOWN_FROM or not console.is_terminal
     for batch in track(batches, "tiles", console=console, transient=True, disable=hidden):
-        parts = [pixels[tile.top : tile.bottom, tile.left : tile.right] for tile in batch]
-        yield from zip(batch, run(parts), strict=True)
+        yield from zip(batch, run(batch), strict=True)

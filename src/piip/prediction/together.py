@@ -15,7 +15,7 @@ from torch import Tensor
 
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor
-from piip.structures import BranchState
+from piip.structures import BranchState, View
 
 SHARED = ("backbone.branches.", "backbone.interactions.")
 
@@ -44,7 +44,8 @@ class SharedStates:
 
     def __init__(self, groups: Iterable[int]) -> None:
         self.groups = frozenset(groups)
-        self.images: Tensor | None = None
+        self.seen: list[Tensor] = []
+        """the images, and those of the views with their frames"""
         self.after: dict[int, list[BranchState]] = {}
 
     @contextmanager
@@ -55,13 +56,14 @@ class SharedStates:
         """
         embed, run_group, known = backbone.embed, backbone.run_group, [False]
 
-        def embed_once(images: Tensor) -> list[BranchState]:
-            same = self.images is not None and self.images.shape == images.shape
-            known[0] = same and len(self.after) == len(self.groups) and torch.equal(self.images, images)  # type: ignore[arg-type]
+        def embed_once(images: Tensor, views: Sequence[View | None] = ()) -> list[BranchState]:
+            seen = [images, *(part for view in views if view is not None for part in view)]
+            same = len(self.seen) == len(seen) and all(map(_equal, self.seen, seen))
+            known[0] = same and len(self.after) == len(self.groups)
             if known[0]:
                 return []
-            self.images, self.after = images.clone(), {}
-            states: list[BranchState] = embed(images)
+            self.seen, self.after = [part.clone() for part in seen], {}
+            states: list[BranchState] = embed(images, views)
             return states
 
         def run_group_once(states: list[BranchState], group: int) -> list[BranchState]:
@@ -95,6 +97,10 @@ def sharing(predictors: Sequence[Predictor]) -> Iterator[None]:
         for predictor in predictors:
             stack.enter_context(shared.within(predictor.inference.get().backbone))
         yield
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 def _copied(states: list[BranchState]) -> list[BranchState]:

@@ -103,7 +103,7 @@ def training_set(
     """
     _check_kind(described, data)
     _note_crowded(described, data)
-    transform = TrainTransform(described.preprocess, augmentation)
+    transform = TrainTransform(described.preprocess, augmentation, described.backbone.views)
     dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(described), smallest)
     small = sum(min(image.size) < smallest for image in data.images)
     empty = len(data.images) - small - len(dataset)

@@ -122,7 +122,9 @@ def training_set(
     smallest: int = 0,
 ) -> SegmentationDataset:
     """`data` as augmented training samples."""
-    return SegmentationDataset(data, MaskTrainTransform(described.preprocess, augmentation), seed)
+    return SegmentationDataset(
+        data, MaskTrainTransform(described.preprocess, augmentation, described.backbone.views), seed
+    )
 
 
 def draw_training_batch(batch: Batch, described: config.Model) -> np.ndarray:

@@ -10,8 +10,10 @@ from torchvision import tv_tensors
 
 from piip.config import Preprocess
 from piip.data.augmentation import Augmentation, RandomCrop, from_scratch, multi_scale
+from piip.data.detection.steps import shown_after
 from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.seeding import seeded
+from piip.data.surround import Shown
 from piip.data.transforms import keep_ratio_size, resize_keep_ratio
 
 PREPROCESS = Preprocess(long_side=128, short_side=96)
@@ -239,11 +241,7 @@ def test_sizes_stay_within_the_recipe():
     for seed in range(60):
         with seeded(seed):
             steps = transform.steps((480, 640))
-            size = (480, 640)
-            for step in steps:
-                arguments = step.keywords if hasattr(step, "keywords") else {}
-                size = tuple(arguments["size"]) if "size" in arguments else size
-                size = (arguments["height"], arguments["width"]) if "height" in arguments else size
+            size = shown_after(steps, Shown.tile(0, 0, 640, 480)).size
         assert max(size) <= 1024
         sides.add(min(size))
     assert {480, 800} <= sides

@@ -70,8 +70,8 @@ class DetectionDataset(Dataset[Sample]):
         labels = torch.tensor([obj.label for obj in objects], dtype=torch.int64)
         masks = partial(rasterise_objects, objects, record.size) if self.masks else None
         with seeded(self.seed, epoch, index):
-            network_input, target = self.transform(image, boxes, labels, masks, record.size)
-        return Sample(network_input, target, record.size, index)
+            network_input, target, views = self.transform.seen(image, boxes, labels, masks, record.size)
+        return Sample(network_input, target, record.size, index, views)
 
     @property
     def classes(self) -> tuple[str, ...]:

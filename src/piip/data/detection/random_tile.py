@@ -40,6 +40,7 @@ class Cut(NamedTuple):
     masks: Callable[[list[int]], Tensor] | None
     """uint8 [k, h, w] of the objects at k positions"""
     size: Size
+    place: Place
 
 
 def random_cut(
@@ -66,7 +67,7 @@ def random_cut(
         return found
 
     part = image[:, top:bottom, left:right]
-    return Cut(part, inside, labels[kept], None if masks is None else masks_inside, size)
+    return Cut(part, inside, labels[kept], None if masks is None else masks_inside, size, place)
 
 
 def random_place(size: Size, boxes: Tensor, settings: RandomTile) -> Place:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,15 +17,14 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from piip.config import Preprocess
+from piip.config import Preprocess, View
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.random_tile import random_cut
-from piip.data.quarter_turns import drawn_quarters, turned
-from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
+from piip.data.detection.steps import Crop, Flip, Resize, Step, Turn, shown_after
+from piip.data.quarter_turns import drawn_quarters
+from piip.data.surround import Shown, Surround, Surroundings, alike
+from piip.data.transforms import keep_ratio_size, network_input, normalised, size_in_tests
 from piip.structures import Instances, Size, size_of
-
-Step = Callable[[Tensor], Tensor]
-"""a torchvision v2 operation with its arguments filled in; works on images, boxes and masks alike"""
 
 Rasterise = Callable[[list[int]], Tensor]
 """the masks of the objects at these positions, uint8 [n, H, W], at the size of the image as it is stored"""
@@ -65,15 +63,27 @@ class TestTransform:
         Boxes and masks are in pixels of `size`, which is the image's own unless it is given.
         """
         size = size or size_of(image)
-        image, objects = _apply([_resize(self.needed(size))], image, boxes, labels, masks, size)
+        image, objects = _apply([Resize(self.needed(size))], image, boxes, labels, masks, size)
         return normalised(image, self.preprocess), objects
+
+    def seen(
+        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None, size: Size | None = None
+    ) -> tuple[Tensor, Instances, tuple[Surround | None, ...]]:
+        """The same, and no views: of a whole image all branches see the same."""
+        return *self(image, boxes, labels, masks, size), ()
 
 
 class TrainTransform:
-    """Random changes, resize and normalise. Draws from torch's global generator only: seed it per sample."""
+    """Random changes, resize and normalise. Draws from torch's global generator only: seed it per sample.
 
-    def __init__(self, preprocess: Preprocess, augmentation: Augmentation | None = None) -> None:
-        self.preprocess = preprocess
+    `views`: what the branches see of a photo around its tiles (`config.Backbone.views`); whatever happens to a tile
+    happens to them. Without tiles all branches see the same.
+    """
+
+    def __init__(
+        self, preprocess: Preprocess, augmentation: Augmentation | None = None, views: Sequence[View] = ()
+    ) -> None:
+        self.preprocess, self.views = preprocess, views
         self.augmentation = augmentation or Augmentation()
         colour = self.augmentation.colour
         self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
@@ -96,13 +106,28 @@ class TrainTransform:
 
         Boxes and masks are in pixels of `size`, which is the image's own unless it is given.
         """
-        size = size or size_of(image)
+        image, objects, _ = self.seen(image, boxes, labels, masks, size)
+        return image, objects
+
+    def seen(
+        self, image: Tensor, boxes: Tensor, labels: Tensor, masks: Rasterise | None = None, size: Size | None = None
+    ) -> tuple[Tensor, Instances, tuple[Surround | None, ...]]:
+        """The same, and what each branch sees of the photo, None: the image; none at all where all see the image."""
+        size, photo, shown = size or size_of(image), image, None
         if self.augmentation.tiles is not None:
-            image, boxes, labels, masks, size = random_cut(image, boxes, labels, masks, self.augmentation.tiles)
-        image, objects = _apply(self.steps(size), image, boxes, labels, masks, size)
+            cut = random_cut(image, boxes, labels, masks, self.augmentation.tiles)
+            image, boxes, labels, masks, size, shown = *cut[:5], Shown.tile(*cut.place)
+        steps = self.steps(size)
+        image, objects = _apply(steps, image, boxes, labels, masks, size)
+        again = None
         if self.colour is not None:
-            image = self.colour(image)
-        return normalised(image, self.preprocess), objects
+            change, again = alike(self.colour)
+            image = change(image)
+        image = normalised(image, self.preprocess)
+        if shown is None:
+            return image, objects, ()
+        around = Surroundings(photo, self.preprocess, self.views)
+        return image, objects, around.of(shown_after(steps, shown), again)
 
     def steps(self, size: Size) -> list[Step]:
         """The random geometry for an image of `size`, drawn now. Flip and turn come last, where they cost least."""
@@ -112,9 +137,9 @@ class TrainTransform:
         else:
             steps = self._multi_scale(size)
         if torch.rand(()) < settings.flip:
-            steps.append(functional.horizontal_flip)
+            steps.append(Flip())
         if quarters := drawn_quarters(settings.turn):
-            steps.append(partial(turned, quarters=quarters))
+            steps.append(Turn(quarters))
         return steps
 
     def _zoom(self, size: Size, factors: tuple[float, float]) -> list[Step]:
@@ -123,7 +148,7 @@ class TrainTransform:
         limit = keep_ratio_size(size, self._long_side, self.preprocess.short_side)
         height, width = (max(1, int(side * factor + 0.5)) for side in limit)
         crop, _ = _random_crop((height, width), limit)
-        return [_resize((height, width)), *crop]
+        return [Resize((height, width)), *crop]
 
     def _multi_scale(self, size: Size) -> list[Step]:
         settings, steps = self.augmentation, list[Step]()
@@ -132,12 +157,12 @@ class TrainTransform:
             size = keep_ratio_size(size, self._long_side, _choice(crop.scales))
             low, high = crop.sides
             part = _integer(min(size[0], low), min(size[0], high)), _integer(min(size[1], low), min(size[1], high))
-            steps.append(_resize(size))
+            steps.append(Resize(size))
             cut, size = _random_crop(size, part)
             steps += cut
         short_side = _choice(settings.scales) if settings.scales else self.preprocess.short_side
         size = keep_ratio_size(size, self._long_side, short_side)
-        steps.append(_resize(size))
+        steps.append(Resize(size))
         if settings.largest is not None:
             cut, size = _random_crop(size, (settings.largest, settings.largest))
             steps += cut
@@ -181,17 +206,13 @@ def _masks(steps: Sequence[Step], rasterise: Rasterise, kept: list[int], size: S
     return final
 
 
-def _resize(size: Size) -> Step:
-    return partial(resized, size=size)
-
-
 def _random_crop(size: Size, limit: Size) -> tuple[list[Step], Size]:
     """A crop of an image of `size` to at most `limit` at a random place, and the size after it."""
     height, width = min(size[0], limit[0]), min(size[1], limit[1])
     if (height, width) == size:
         return [], size
     top, left = _integer(0, size[0] - height), _integer(0, size[1] - width)
-    return [partial(functional.crop, top=top, left=left, height=height, width=width)], (height, width)
+    return [Crop(top, left, height, width)], (height, width)
 
 
 def _integer(low: int, high: int) -> int:

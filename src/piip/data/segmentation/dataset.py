@@ -37,8 +37,8 @@ class SegmentationDataset(Dataset[Sample]):
         pixels, values = load_pair(record, self.data.description, self.transform.needed)
         image, labels = torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(values)
         with seeded(self.seed, epoch, index):
-            network_input, target = self.transform(image, labels)
-        return Sample(network_input, target, record.size, index)
+            network_input, target, views = self.transform.seen(image, labels)
+        return Sample(network_input, target, record.size, index, views)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ global generator, which the data set seeds per sample.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,9 +17,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from piip.config import Preprocess
+from piip.config import Preprocess, View
 from piip.data.quarter_turns import drawn_quarters, turned
 from piip.data.segmentation.augmentation import CropAugmentation
+from piip.data.surround import Shown, Surround, Surroundings, alike
 from piip.data.transforms import keep_ratio_size, network_input, normalised, resized, size_in_tests
 from piip.structures import IGNORED, Size, size_of
 
@@ -49,12 +52,19 @@ class MaskTestTransform:
         """Image uint8 [3, H, W] and labels [H, W] of the whole photo to the network's input and the same labels."""
         return self.image(image, size_of(labels)), labels
 
+    def seen(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, tuple[Surround | None, ...]]:
+        """The same, and no views: of a whole image all branches see the same."""
+        return *self(image, labels), ()
+
 
 class MaskTrainTransform:
-    """Random changes, normalise, pad to the crop's size."""
+    """Random changes, normalise, pad to the crop's size.
 
-    def __init__(self, preprocess: Preprocess, augmentation: CropAugmentation) -> None:
-        self.preprocess = preprocess
+    `views`: what the branches see of a photo around crops of its tiles (`config.Backbone.views`), which change alike.
+    """
+
+    def __init__(self, preprocess: Preprocess, augmentation: CropAugmentation, views: Sequence[View] = ()) -> None:
+        self.preprocess, self.views = preprocess, views
         self.augmentation = augmentation
         self.side = augmentation.crop or preprocess.short_side
 
@@ -67,25 +77,39 @@ class MaskTrainTransform:
 
         The labels are those of the whole photo; the image may be less than all of its pixels.
         """
+        image, labels, _ = self.seen(image, labels)
+        return image, labels
+
+    def seen(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, tuple[Surround | None, ...]]:
+        """The same, and what each branch sees of the photo, None: the image; none at all where all see the image."""
+        photo, shown = image, None
         if self.augmentation.tiles is not None:
             top, left, height, width = self._place(labels, self.augmentation.tiles)
+            shown = Shown.tile(left, top, left + width, top + height)
             image = functional.crop(image, top, left, height, width)
             labels = labels[top : top + height, left : left + width]
         size = self._random_size(size_of(labels))
         image, labels = resized(image, size), nearest(labels, size)
         top, left, height, width = self._place(labels, self.side)
+        shown = shown and shown.resized(size).cropped(top, left, height, width)
         image = functional.crop(image, top, left, height, width)
         labels = labels[top : top + height, left : left + width]
         if torch.rand(()) < self.augmentation.flip:
             image, labels = image.flip(-1), labels.flip(-1)
+            shown = shown and shown.flipped()
         if quarters := drawn_quarters(self.augmentation.turn):
             image, labels = turned(image, quarters), turned(labels, quarters)
+            shown = shown and shown.turned(quarters)
+        again = None
         if self.augmentation.distortion:
-            image = distorted(image, self.augmentation.distortion)
+            change, again = alike(partial(distorted, strength=self.augmentation.distortion))
+            image = change(image)
+        views = Surroundings(photo, self.preprocess, self.views)
+        around = () if shown is None else views.of(shown, again)
         height, width = size_of(labels)
         padding = (0, self.side - width, 0, self.side - height)
         image = F.pad(normalised(image, self.preprocess), padding)
-        return image, F.pad(labels.long(), padding, value=IGNORED)
+        return image, F.pad(labels.long(), padding, value=IGNORED), around
 
     def _random_size(self, size: Size) -> Size:
         low, high = self.augmentation.resize

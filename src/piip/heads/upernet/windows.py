@@ -26,6 +26,9 @@ def whole_or_in_windows(
     if head.window is None:
         each = zip(logits_of(batch.images), batch.image_sizes, strict=True)
         return [logits[:, :height, :width] for logits, (height, width) in each]
+    if batch.views:
+        raise ValueError(f"branches with views of their own see whole tiles, not windows of {head.window} pixels in "
+                         "them: leave out windows (use_windows(None), --window 0) or views")  # fmt: skip
     results = []
     for image, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
         own = image[:, : max(height, least), : max(width, least)]
