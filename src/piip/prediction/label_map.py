@@ -50,15 +50,15 @@ class SegmentationResult(Familiar):
         labels: np.ndarray,
         scores: np.ndarray,
         names: tuple[str, ...],
-        image: np.ndarray | Picture,
+        picture: np.ndarray | Picture,
         values: tuple[int, ...] | None = None,
         path: Path | None = None,
         colours: tuple[Colour | None, ...] | None = None,
     ) -> None:
-        """`image`: [H, W, 3] uint8 RGB, upright, or where it is."""
+        """`picture`: [H, W, 3] uint8 RGB, upright, or where it is."""
         for name, value in zip(
             ("labels", "scores", "names", "picture", "values", "path", "colours"),
-            (labels, scores, names, Picture.of(image), values, path, colours),
+            (labels, scores, names, Picture.of(picture), values, path, colours),
             strict=True,
         ):
             object.__setattr__(self, name, value)

@@ -37,11 +37,11 @@ class ClassificationResult(Familiar):
     FURTHER_FOLDERS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
-        self, probs: Tensor, names: tuple[str, ...], image: np.ndarray | Picture, path: Path | None = None
+        self, probs: Tensor, names: tuple[str, ...], picture: np.ndarray | Picture, path: Path | None = None
     ) -> None:
-        """`image`: [H, W, 3] uint8 RGB, upright, or where it is."""
+        """`picture`: [H, W, 3] uint8 RGB, upright, or where it is."""
         for name, value in zip(
-            ("probs", "names", "picture", "path"), (probs, names, Picture.of(image), path), strict=True
+            ("probs", "names", "picture", "path"), (probs, names, Picture.of(picture), path), strict=True
         ):
             object.__setattr__(self, name, value)
 
