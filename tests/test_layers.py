@@ -20,7 +20,7 @@ FLOORS = (
     ("export",),
     ("benchmark",),
     ("profile",),
-    ("evaluation",),
+    ("evaluation", "video"),
     ("prediction",),
     ("tiles",),
     ("pictures",),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import torch
 from typing_extensions import Self, Unpack
 
 from piip.api.held import Held
+from piip.data.decode import ImageError
 from piip.files import free_folder
 from piip.prediction.files import USUAL_FOLDER, Writer, paths_among, saving
 from piip.prediction.options import Conf, FurtherOptions, Options, Precision, PredictOptions
 from piip.prediction.predictor import PredictionReport, Predictor
 from piip.prediction.results import RESULTS, AnyResult
-from piip.prediction.sources import Files, Input, Many, Pixels, images_of, is_one_image
+from piip.prediction.sources import Failure, Files, Input, Many, Pixels, images_of, is_one_image
+from piip.video.clips import Clip, is_clip, opened_clip
+from piip.video.predicting import results_of
 
 
 class Predicting(Held):
@@ -24,6 +28,11 @@ class Predicting(Held):
     def __call__(self, source: Input, **options: Unpack[PredictOptions]) -> AnyResult | list[AnyResult]:
         """As `predict`."""
         return self.predict(source, **options)
+
+    @overload
+    def predict(
+        self, source: Input | int, *, stream: Literal[True], every: int = 1, **options: Unpack[PredictOptions]
+    ) -> Iterator[AnyResult]: ...
 
     @overload
     def predict(  # type: ignore[overload-overlap] # an array is also a collection of arrays
@@ -40,13 +49,15 @@ class Predicting(Held):
 
     def predict(
         self,
-        source: Input,
+        source: Input | int,
         conf: Conf | None = None,
         save: str | Path | bool | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
+        stream: bool = False,
+        every: int = 1,
         **further: Unpack[FurtherOptions],
-    ) -> AnyResult | list[AnyResult]:
+    ) -> AnyResult | list[AnyResult] | Iterator[AnyResult]:
         """The result of one image, or a list of results for several.
 
         A result is a `piip.prediction.objects.Result` (objects), a `SegmentationResult` (a class for every pixel) or a
@@ -63,6 +74,9 @@ class Predicting(Held):
                 True: the next free one of runs/predict, runs/predict2, ...
             batch_size: images per forward pass, of one padded size, so that results do not depend on it; usually 1.
             precision: "fp32" (the usual), "bf16" or "fp16".
+            stream: give the results one by one, as an iterator that keeps none of them; also of a clip (a file such as
+                "clip.mp4", or the number of a camera), with `result.frame` and `result.seconds`.
+            every: of a clip, only every so many frames.
             further: other options of `piip.prediction.options.Options`, and names that hands know from elsewhere, such
                 as `threshold` for `conf` and `batch` for `batch_size`.
 
@@ -72,16 +86,37 @@ class Predicting(Held):
             FileNotFoundError: there is no such file, or no image in the folder.
             ValueError: `save` is the folder of an image.
         """
+        if stream:
+            return self._streamed(source, every, conf=conf, save=save, batch_size=batch_size, precision=precision,
+                                  **further)  # fmt: skip
+        if is_clip(source):
+            raise ValueError(f"{source} is a clip: stream=True gives the result of one frame after the other; "
+                             "`piip predict` writes an annotated clip")  # fmt: skip
+        assert not isinstance(source, int)
         single = is_one_image(source)
         report = self.predict_report(
             source, conf=conf, save=save, batch_size=batch_size, precision=precision, **further
         )
         return report.answer(single)
 
-    def predict_report(self, source: Input, **given: Unpack[PredictOptions]) -> PredictionReport:
-        """As `predict`, but broken files are listed beside the results instead of raising."""
+    def _streamed(self, source: Input | int, every: int, **given: Unpack[PredictOptions]) -> Iterator[AnyResult]:
+        """The results of `predict`, one by one; ImageError at the end where an image or a clip was broken."""
+        if isinstance(source, int) or (isinstance(source, str | Path) and is_clip(source)):
+            if given.pop("save", None):
+                raise ValueError("save: of a clip, `piip predict` writes an annotated clip")
+            return self._of_clip(opened_clip(source), every, Options.of(**given))
         save = given.pop("save", None)
-        options = Options.of(**given)
+        return _only_results(self._outcomes(source, save, Options.of(**given)))
+
+    def _of_clip(self, clip: Clip, every: int, options: Options) -> Iterator[AnyResult]:
+        for _, result in results_of(self.predictor(options.precision), clip, options, every):
+            yield result
+        if clip.damage is not None:
+            raise ImageError(f"{clip.name}: {clip.damage}")
+
+    def _outcomes(
+        self, source: Input, save: str | Path | bool | None, options: Options
+    ) -> Iterator[AnyResult | Failure]:
         images = images_of(source, options.recursive)
         kind = RESULTS[self.config.task]
         if save is True:
@@ -90,7 +125,12 @@ class Predicting(Held):
         predictor = self.predictor(options.precision)
         predictor.check(options)
         outcomes = predictor.outcomes(images, options)
-        return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
+        return outcomes if writer is None else saving(outcomes, writer)
+
+    def predict_report(self, source: Input, **given: Unpack[PredictOptions]) -> PredictionReport:
+        """As `predict`, but broken files are listed beside the results instead of raising."""
+        save = given.pop("save", None)
+        return PredictionReport.of(self._outcomes(source, save, Options.of(**given)))
 
     def predictor(self, precision: Precision = "fp32") -> Predictor:
         """What `predict` runs, kept for the next call: it holds a folded copy of the model."""
@@ -121,3 +161,14 @@ class Predicting(Held):
         segmentation.set_windows(self.model, window or None, stride)
         self.config = self.model.config
         return self
+
+
+def _only_results(outcomes: Iterator[AnyResult | Failure]) -> Iterator[AnyResult]:
+    """The results; ImageError at the end for the files that could not be read."""
+    failures: list[Failure] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+        else:
+            yield outcome
+    PredictionReport([], failures).answer(single=False)

@@ -48,7 +48,7 @@ def predict(
         list[str],
         typer.Argument(
             help="Image files, folders, glob patterns, lists of paths (.txt, .csv, @FILE), or - for a list that is "
-            "piped in."
+            "piped in; or clips (.mp4, .mov, ...), or the number of a camera."
         ),
     ],
     weights: Weights,
@@ -92,14 +92,19 @@ def predict(
     classes: Annotated[
         str | None, typer.Option(help="Detection: only these classes, names or numbers with commas between.")
     ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Of a clip: only every so many frames.")] = 1,
+    fps: Annotated[
+        float | None, typer.Option(help="Folders hold the frames of a clip, so many per second: write a clip of each.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each image.")] = False,
     model_name: OfficialModel = None,
 ) -> None:
     """Predict on images: annotated pictures, and JSON and other files that depend on the model's task.
 
     Each image is written when it is done: its picture, and a line of predictions.jsonl, from which predictions.json is
-    made at the end.
+    made at the end. Of a clip: NAME.jsonl, a line for each frame, and the annotated NAME.mp4.
     """
+    from piip.cli.clips import clips_of, predict_clips, refuse_with_clips
     from piip.cli.progress import Progress
     from piip.export.exported import is_exported
     from piip.files import free_folder
@@ -117,11 +122,17 @@ def predict(
     part = Shard() if shard is None else Shard.of(shard)
     if output is None and (resume or shard is not None):
         raise ValueError("--resume and --shard need --output, the folder of the results")
+    clips = clips_of(sources, fps)
+    if clips is not None:
+        refuse_with_clips(resume=resume, shard=shard, format=formats, workers=workers)
     path = weights_path(weights, model_name)
     if is_exported(path):
         predictor = _of_a_file(path, options, device=device, window=window, sizes=sizes, views=views)
     else:
         predictor = _of_a_model(path, options, device, window, sizes, views)
+    if clips is not None:
+        predict_clips(predictor, clips, output or free_folder(USUAL_FOLDER), options, every, pictures, quiet)
+        return
     images = from_lines(sys.stdin) if sources == [FROM_STDIN] else images_of(sources, recursive)
     folder = free_folder(USUAL_FOLDER) if output is None else output
     if shard is not None:

@@ -114,6 +114,16 @@ class Familiar:
     speed: Mapping[str, float] = MappingProxyType({})
     """milliseconds of this image: "preprocess" (reading and resizing), "inference", "postprocess"; those of a batch are
     shared out"""
+    frame: int | None = None
+    """of a clip: the image's number in it, from 0"""
+    seconds: float | None = None
+    """of a clip: when the image is shown"""
+
+    def of_frame(self, number: int, seconds: float) -> Self:
+        """This result, as that of a clip's frame."""
+        object.__setattr__(self, "frame", number)
+        object.__setattr__(self, "seconds", seconds)
+        return self
 
     def timed(self, preprocess: float, inference: float, postprocess: float) -> Self:
         """This result, with its milliseconds."""
