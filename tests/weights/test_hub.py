@@ -16,7 +16,9 @@ from torch import Tensor
 
 import piip
 from piip import cli, config, zoo
+from piip.config.spelled import spelled_backbone
 from piip.weights import hub, opengvlab
+from piip.weights.card import Facts, model_card, write_card
 from piip.weights.files import WeightsError
 from piip.zoo import Entry
 
@@ -209,6 +211,38 @@ def test_saved_folder_has_a_card_and_loads(tmp_path: Path) -> None:
     loaded = piip.PIIP.from_pretrained(tmp_path / "saved", device="cpu")
     for one, other in zip(model.model.parameters(), loaded.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_card_that_somebody_wrote_is_left_alone(tmp_path: Path) -> None:
+    model = piip.PIIP(small_model("my_model"), device="cpu")
+    (tmp_path / "README.md").write_text("mine")
+    model.save(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    piip.PIIP(small_model("another"), device="cpu").save(tmp_path / "saved")
+    model.save(tmp_path / "saved")
+    assert "# my_model" in (tmp_path / "saved" / "README.md").read_text()
+
+
+def test_a_card_tells_of_the_training_and_keeps_it_with_the_weights(tmp_path: Path) -> None:
+    facts = Facts({"train": 7, "val": 3}, {"train": 20, "val": 5}, 2, {"box_AP": 0.5})
+    write_card(piip.PIIP(small_model(), device="cpu").save(tmp_path / "run").parent, small_model(), facts)
+    piip.PIIP(tmp_path / "run").save(tmp_path / "again")
+    for folder in ("run", "again"):
+        card = (tmp_path / folder / "README.md").read_text()
+        for told in ("train: 7 images with 20 objects; val: 3 images with 5 objects. 2 epochs", "| box_AP | 0.5000 |"):
+            assert told in card
+    assert str(tmp_path) not in card
+    assert "@inproceedings{piip" in card
+
+
+def test_a_card_names_the_licences_of_its_branches() -> None:
+    own = small_model().model_copy(update={"backbone": spelled_backbone("test_vit@64 + vit_base_patch16_224.mae@32")})
+    assert "test_vit (apache-2.0), vit_base_patch16_224.mae (cc-by-nc-4.0)" in model_card(own)
+    published = zoo.entry("piip_tsb_1120_896_448_mask_rcnn")
+    names = [name for label, name in published.licences.items() if label != "checkpoint"]
+    assert names
+    assert all(name in model_card(published.config()) for name in names)
 
 
 def test_push_and_fetch(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from piip.inference.resized import described_as
 from piip.model import PIIPModel
 from piip.prediction.least_scores import least_scores
 from piip.weights import hub
-from piip.weights.files import load_model
+from piip.weights.card import Facts, read_facts
+from piip.weights.files import find_weights, load_model
 from piip.weights.names import is_path
 from piip.zoo.own import is_description, read_own
 
@@ -37,6 +38,7 @@ class Held:
     ) -> None:
         self.device = str(devices.find(device))
         self._began_from: dict[str, str] = {}  # the weights, as they were given
+        self._facts: Facts | None = None  # of the training of the weights
         self._given_device = None if device is None else devices.named(device)
         self.compile = compile
         self._model: PIIPModel | None = None
@@ -58,6 +60,7 @@ class Held:
         elif is_path(model):
             self._model = load_model(model)
             self._began_from = {"weights": str(model)}
+            self._facts = read_facts(find_weights(model))
             self.config = self._model.config
         else:
             self.config = zoo.entry(str(model)).config()

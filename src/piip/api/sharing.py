@@ -8,6 +8,7 @@ from typing_extensions import Self
 
 from piip.api.held import Held
 from piip.weights import hub
+from piip.weights.card import write_card
 from piip.weights.files import save_model
 
 
@@ -15,15 +16,21 @@ class Sharing(Held):
     """A model that is kept and given away."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the weights with their config: a `.safetensors` file, or a folder if `path` has no suffix."""
-        return save_model(self.model, path)
+        """Write the weights with their config: a `.safetensors` file, or a folder if `path` has no suffix.
+
+        A folder gets a model card, `README.md`, unless somebody wrote one there by hand.
+        """
+        written = save_model(self.model, path)
+        if written != Path(path):
+            write_card(Path(path), self.config, self._facts)
+        return written
 
     def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:
         """Write `model.safetensors`, `config.json` and a model card, `README.md`, into `folder`; returns it.
 
         `licence`: an SPDX identifier for the card.
         """
-        return hub.save_pretrained(self.model, folder, licence)
+        return hub.save_pretrained(self.model, folder, licence, self._facts)
 
     @classmethod
     def from_pretrained(
@@ -44,4 +51,4 @@ class Sharing(Held):
         message: str = "Upload a PIIP model",
     ) -> str:
         """Upload the model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL."""
-        return hub.push_to_hub(self.model, repository, licence, private, token, message)
+        return hub.push_to_hub(self.model, repository, licence, private, token, message, self._facts)

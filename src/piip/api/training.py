@@ -14,6 +14,7 @@ from piip.api.held import Held
 from piip.devices import Device
 from piip.heads.classification.logits import BRANCH_HEADS
 from piip.weights.adapters import apply_adapter
+from piip.weights.card import read_facts
 from piip.weights.files import load_model
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Training(Held):
         reports = load_branches(self._built(), sources)
         self._only_branches |= fresh
         self._random_branches -= sources.keys()
+        self._facts = None
         self._began_from |= {str(index): str(source) for index, source in sources.items()}
         return reports
 
@@ -61,6 +63,7 @@ class Training(Held):
             if name.startswith("backbone.") and name in state and state[name].shape == tensor.shape
         }
         self.model.load_state_dict(fitting, strict=False)
+        self._facts = None
         self._began_from["backbone"] = str(path)
         return self
 
@@ -71,6 +74,7 @@ class Training(Held):
         compared. Raises WeightsError for another one.
         """
         apply_adapter(self.model, path)
+        self._facts = None
         self._began_from["adapter"] = str(path)
         return self
 
@@ -123,6 +127,7 @@ class Training(Held):
         result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
         self._only_branches, self._random_branches = False, set()
         self._began_from = {"weights": str(result.best_weights or result.last_weights)}
+        self._facts = read_facts(result.last_weights)
         self.config = self._model.config
         return result
 
@@ -163,4 +168,6 @@ class Training(Held):
         given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
         given |= {} if device is None else {"device": devices.named(device)}
         result, model = resume_run(folder, given | changes, callbacks)
-        return cls(model, device), result
+        held = cls(model, device)
+        held._facts = read_facts(result.last_weights)
+        return held, result

@@ -21,6 +21,7 @@ from piip.model import PIIPModel
 from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback
 from piip.training.curves import VAL_LOSS
+from piip.training.facts import facts_of
 from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
 from piip.training.freeze import check_parts, note_frozen_at_random
@@ -35,6 +36,7 @@ from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, read_m
 from piip.training.trackers import check_loggers
 from piip.training.unreadable import LateFindings, found_undecodable
 from piip.training.validation import ValidationLoss, check_metric
+from piip.weights.card import write_card
 from piip.weights.files import load_model, save_model, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
@@ -221,6 +223,7 @@ def run(
         result = train(model, train_data, settings, folder, measure, best_metric, resume, draw_batch, callbacks)
     with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes), stop_on_signal() as stop:
         best = load_model(result.best_weights or result.last_weights)
+        metrics: tasks.Metrics | None = None
         if result.end != "stopped" and val_data is not None:
             best.to(next(model.parameters()).device)
             try:
@@ -233,6 +236,8 @@ def run(
             except Interrupted:
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
+        if result.end != "stopped" and processes.rank() == 0:
+            write_card(result.last_weights.parent, best.config, facts_of(opened_splits, result, metrics))
         processes.leave()
     return result, best
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piip import zoo
-from piip.files import atomic_write, cache_folder, write_json
+from piip.files import cache_folder, write_json
 from piip.reach import hub_at_once, unreachable
 from piip.weights import files
-from piip.weights.card import model_card
+from piip.weights.card import Facts, write_card
 from piip.weights.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -119,16 +119,17 @@ def _fetch(file: str) -> tuple[Path, str]:
 # -- users' own models -----------------------------------------------------------------------------------------------
 
 
-def save_pretrained(model: PIIPModel, folder: str | Path, licence: str | None = None) -> Path:
+def save_pretrained(
+    model: PIIPModel, folder: str | Path, licence: str | None = None, facts: Facts | None = None
+) -> Path:
     """Write `model.safetensors`, `config.json` and a model card, `README.md`, into `folder`; returns it.
 
-    `licence`: an SPDX identifier for the card.
+    A README.md that somebody wrote by hand stays as it is. `licence`: an SPDX identifier for the card.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.save_model(model, folder)
-    with atomic_write(folder / "README.md") as temporary:
-        temporary.write_text(model_card(model.config, licence), encoding="utf-8")
+    write_card(folder, model.config, facts, licence)
     return folder
 
 
@@ -156,8 +157,9 @@ def fetch_pretrained(name: str | Path, revision: str | None = None, token: str |
 
 
 def push_to_hub(
-    model: PIIPModel, repository: str, licence: str | None, private: bool, token: str | None, message: str
-) -> str:
+    model: PIIPModel, repository: str, licence: str | None, private: bool, token: str | None, message: str,
+    facts: Facts | None = None,
+) -> str:  # fmt: skip
     """Upload a model and its card to `repository` ("user/name") on the Hub, made if needed; returns its URL.
 
     Raises ConnectionError, at once, where the Hub cannot be reached.
@@ -169,7 +171,7 @@ def push_to_hub(
         raise ConnectionError(f"{repository}: not uploaded ({why}). {by_hand}")
     api = HfApi(endpoint=_endpoint(), token=token)
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(model, folder, licence)
+        save_pretrained(model, folder, licence, facts)
         url = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=message)
     return str(url)
