@@ -202,3 +202,37 @@ def test_the_verb(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "written to" in result.output
     assert json.loads((tmp_path / "out" / "tiles.json").read_text())["size"] == 60
+
+
+def test_images_that_are_too_large_to_be_decoded_are_cut_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same tiles with a limit below the image's size as without."""
+    source = tmp_path / "source"
+    (source / "train").mkdir(parents=True)
+    (source / "annotations").mkdir()
+    Image.fromarray(pixels("large")).save(source / "train" / "large.png")
+    content = {
+        "images": [{"id": 7, "file_name": "large.png", "width": WIDTH, "height": HEIGHT}],
+        "annotations": [record(1, [20, 20, 60, 50], None)],
+        "categories": [{"id": 5, "name": "disc"}],
+    }
+    del content["annotations"][0]["segmentation"]
+    (source / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    piip.tile_data(source, tmp_path / "usual", size=64)
+    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(DataError):
+        piip.tile_data(source, tmp_path / "refused", size=64)
+    assert not (tmp_path / "refused").exists()
+    arguments = ("data", "tile", str(source), str(tmp_path / "large"), "--size", "64", "--max-pixels", "20000")
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, done.exception
+    names = sorted(path.name for path in (tmp_path / "usual" / "train").iterdir())
+    assert len(names) > 2
+    for name in names:
+        usual, large = (np.asarray(Image.open(tmp_path / kind / "train" / name)) for kind in ("usual", "large"))
+        assert np.array_equal(usual, large), name
+    one, other = (tmp_path / kind / "annotations" / "instances_train.json" for kind in ("usual", "large"))
+    assert one.read_text() == other.read_text()
+    with pytest.raises(DataError, match="more than max_pixels"):
+        piip.tile_data(source, tmp_path / "still", size=64, max_pixels=HEIGHT * WIDTH - 1)

@@ -72,12 +72,15 @@ def tile(
     keep: Annotated[float, typer.Option(help="Share of an object's box that must be in a tile.")] = 0.3,
     empty: Annotated[float, typer.Option(help="Share of the tiles that may be without objects; 1: all.")] = 0.1,
     task: Annotated[str | None, typer.Option(help="detection or segmentation, in a folder that fits several.")] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Cut larger files too, of up to so many pixels; needs the extra large.")
+    ] = None,
 ) -> None:
     """Cut large images into tiles, write them with clipped annotations, and say what was left out."""
     from piip.data.kinds import as_task
     from piip.tiles.data_set import tile_data
 
-    done = tile_data(source, target, size, overlap, keep, empty, None if task is None else as_task(task))
+    done = tile_data(source, target, size, overlap, keep, empty, None if task is None else as_task(task), max_pixels)
     for split, report in done.reports.items():
         out.print(report.table(split))
     say(out, f"written to {done.folder}")

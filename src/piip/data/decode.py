@@ -43,6 +43,7 @@ TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PIXELS = 89_000_000
 """width x height; just below where Pillow itself begins to warn of decompression bombs"""
 MAX_SIDE = 30_000
+_further_headers: list[Callable[[Path, ImageError], tuple[Size, int]]] = []
 
 LARGEST_TEXT = 32 << 20
 """bytes that a text or colour profile of a PNG may take when unpacked; all texts together 64 MiB, as Pillow has it"""
@@ -158,9 +159,24 @@ def read_header(path: str | Path) -> tuple[Size, int]:
 
     Raises `ImageError` like `decode_image`, as far as the header tells.
     """
-    with _errors_named(path), _open(path) as image:
-        _check_size(image.size)
-        return (image.height, image.width), exif_orientation(image)
+    try:
+        with _errors_named(path), _open(path) as image:
+            _check_size(image.size)
+            return (image.height, image.width), exif_orientation(image)
+    except ImageError as error:
+        if not _further_headers:
+            raise
+        return _further_headers[-1](Path(path), error)
+
+
+@contextmanager
+def headers_otherwise(read: Callable[[Path, ImageError], tuple[Size, int]]) -> Iterator[None]:
+    """Inside the block, for all of the process, `read_header` asks `read` of the files that it would refuse."""
+    _further_headers.append(read)
+    try:
+        yield
+    finally:
+        _further_headers.pop()
 
 
 def upright_size(stored: Size, orientation: int) -> Size:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -145,6 +146,29 @@ def read_large(path: str | Path, max_pixels: int) -> np.ndarray | None:
         pixels = image.whole()
         turn = UPRIGHT.get(image.orientation)
         return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+@contextmanager
+def headers_up_to(max_pixels: int | None) -> Iterator[None]:
+    """Inside the block, data sets may have files of so many pixels, and of the kinds that `FileImage` reads; None: not.
+
+    Their pixels are for `FileImage` alone.
+    """
+    if max_pixels is None:
+        yield
+        return
+
+    def read(path: Path, before: ImageError) -> tuple[Size, int]:
+        try:
+            with FileImage(path, max_pixels) as image:
+                if image.is_for_pillow:
+                    raise before
+                return image.size, image.orientation
+        except ImageError as error:
+            raise before if error is before else ImageError(f"{before}; by windows: {error}") from error
+
+    with decode.headers_otherwise(read):
+        yield
 
 
 def _opened(path: Path) -> Any:

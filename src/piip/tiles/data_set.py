@@ -10,6 +10,7 @@ from piip.data.conversion.convert import Converted
 from piip.data.conversion.new_folder import new_folder
 from piip.data.kinds import kind_of_data
 from piip.data.report import DataError, Findings
+from piip.data.windows import headers_up_to
 from piip.files import write_json
 from piip.tiles.grid import OVERLAP
 from piip.tiles.label_tiles import tile_labels
@@ -26,6 +27,7 @@ def tile_data(
     keep: float = 0.3,
     empty: float = 0.1,
     task: Task | None = None,
+    max_pixels: int | None = None,
 ) -> Converted:
     """Cut the images of the data set at `source` into tiles, and write them with their annotations to `out`.
 
@@ -43,16 +45,23 @@ def tile_data(
         keep: objects of whose box less than this share is in a tile are left out of it.
         empty: share of a split's tiles that may be without objects; 1: all that there are.
         task: which data to take from a folder that fits several.
+        max_pixels: objects: width times height of an image at most, where that is more than is decoded otherwise;
+            tiles of larger ones, and of TIFFs of other kinds of pixels, are read one by one, see `data.windows`.
 
     Raises:
         DataError: no data set, or a split of it that cannot be used, or one of classes of whole images.
-        ValueError: `out` is taken, or lies within `source`; or values that are no sizes or shares.
+        ValueError: `out` is taken, or lies within `source`; or values that are no sizes or shares; `max_pixels` with
+            label masks, which are decoded whole.
+        ImportError: with `max_pixels`, rasterio is not installed.
     """
     out = Path(out)
-    cutting = Cutting(size, overlap, keep, empty)
-    kind = task or kind_of_data(source)
+    cutting = Cutting(size, overlap, keep, empty, max_pixels)
+    with headers_up_to(max_pixels):
+        kind = task or kind_of_data(source)
     if kind == "classification":
         raise DataError(f"{source}: classes of whole images say nothing about tiles; tiles are for objects and masks")
+    if kind == "segmentation" and max_pixels is not None:
+        raise ValueError("max_pixels: only for objects; label masks are decoded whole with their images")
     with new_folder(source, out) as unfinished:
         reports: Mapping[str, Findings]
         if kind == "detection":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from piip.data.conversion.together import flat_names, of_one_list
@@ -18,6 +21,7 @@ from piip.data.detection.splits import find_splits
 from piip.data.report import CheckReport, DataError
 from piip.data.seeding import generator
 from piip.data.whole_images import UNDECODABLE
+from piip.data.windows import FileImage, headers_up_to
 from piip.files import write_json
 from piip.tiles.clipped import clipped, share_within
 from piip.tiles.grid import Tile, grid
@@ -41,6 +45,8 @@ class Cutting:
     """least share of an object's box that is in a tile"""
     empty: float
     """most of the tiles that are without objects, as a share"""
+    max_pixels: int | None = None
+    """of an image that is too large to be decoded: its tiles are then read from the file one by one"""
 
     def __post_init__(self) -> None:
         grid((1, 1), self.side, self.overlap)  # which knows what these may be
@@ -64,7 +70,8 @@ def tile_objects(source: str | Path, out: Path, cutting: Cutting) -> Mapping[str
 
     Raises DataError where a split cannot be used, or has no image that can be decoded.
     """
-    opened = {str(split): read_split(place) for split, place in find_splits(source).items()}
+    with headers_up_to(cutting.max_pixels):
+        opened = {str(split): read_split(place) for split, place in find_splits(source).items()}
     data = of_one_list({split: one for split, (one, _) in opened.items()})
     return {split: _tile_split(data[split], opened[split][1], split, out, cutting) for split in data}
 
@@ -72,7 +79,7 @@ def tile_objects(source: str | Path, out: Path, cutting: Cutting) -> Mapping[str
 def _tile_split(data: CocoData, report: CheckReport, split: str, out: Path, cutting: Cutting) -> CheckReport:
     parts = _chosen([part for i in range(len(data.images)) for part in _parts(i, data.images[i], cutting, report)],
                     data, cutting.empty, report)  # fmt: skip
-    names = _write_images(parts, data, out / split, report)
+    names = _write_images(parts, data, out / split, cutting.max_pixels, report)
     written = [part for part, name in zip(parts, names, strict=True) if name]
     if not written:
         raise DataError(f"{data.source}: no tile could be written{report.first_reason()}")
@@ -140,30 +147,52 @@ def _chosen(parts: list[Part], data: CocoData, empty: float, report: CheckReport
     return [part for number, part in enumerate(parts) if number not in left_out]
 
 
-def _write_images(parts: list[Part], data: CocoData, folder: Path, report: CheckReport) -> list[str | None]:
+def _write_images(
+    parts: list[Part], data: CocoData, folder: Path, max_pixels: int | None, report: CheckReport
+) -> list[str | None]:
     """The file name of each tile, None where the image cannot be decoded."""
     stems = flat_names([image.path for image in data.images])
     names: list[str | None] = []
-    current, pixels = -1, None
-    for part in parts:
-        image = data.images[part.image]
-        if is_whole(part.tile, image.size):
-            copy_whole(image.path, folder / stems[part.image])
-            names.append(stems[part.image])
+    for position, of_image in groupby(parts, key=lambda part: part.image):
+        image, stem = data.images[position], stems[position]
+        tiles = [part.tile for part in of_image]
+        if is_whole(tiles[0], image.size):
+            copy_whole(image.path, folder / stem)
+            names.append(stem)
             continue
-        if part.image != current:
-            current, pixels = part.image, None  # not two images at a time
-            try:
-                pixels = load_image(image, lambda size: size)
-            except ImageError as error:
-                report.add("left out", UNDECODABLE, f"image {image.id}: {error}")
-        if pixels is None:
-            names.append(None)
-            continue
-        name = f"{Path(stems[part.image]).stem}_{part.tile.left}_{part.tile.top}{tile_suffix(image.path)}"
-        save_tile(pixels, part.tile, folder / name)
-        names.append(name)
+        written: list[str] = []
+        try:
+            with _pixels_of(image, max_pixels) as pixels:
+                for tile in tiles:
+                    written.append(f"{Path(stem).stem}_{tile.left}_{tile.top}{tile_suffix(image.path)}")
+                    save_tile(pixels, tile, folder / written[-1])
+        except ImageError as error:
+            report.add("left out", UNDECODABLE, f"image {image.id}: {error}")
+            for name in written:
+                (folder / name).unlink(missing_ok=True)
+            names += [None] * len(tiles)
+        else:
+            names += written
     return names
+
+
+@contextmanager
+def _pixels_of(image: CocoImage, max_pixels: int | None) -> Iterator[np.ndarray | FileImage]:
+    """All pixels of an image, or of one that is too large the file, of which parts can be read."""
+    try:
+        pixels = load_image(image, lambda size: size)
+    except ImageError:
+        if max_pixels is None:
+            raise
+        pixels = None
+    if pixels is not None:
+        yield pixels
+        return
+    with FileImage(image.path, max_pixels or 0) as file:
+        if file.orientation != 1 and image.upright:
+            raise ImageError(f"{image.path}: has to be turned to be upright, which is not done with parts of a file; "
+                             "save it upright")  # fmt: skip
+        yield file
 
 
 def _counted(report: CheckReport, data: CocoData, images: int, objects: list[CocoObject]) -> CheckReport:

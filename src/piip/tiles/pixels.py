@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from piip.data.windows import FileImage
 from piip.structures import Size
 from piip.tiles.grid import Tile
 
@@ -21,7 +22,7 @@ def tile_suffix(path: Path) -> str:
         return ".jpg" if file.read(len(JPEG_MARK)) == JPEG_MARK else ".png"
 
 
-def save_tile(pixels: np.ndarray, tile: Tile, path: Path) -> None:
+def save_tile(pixels: np.ndarray | FileImage, tile: Tile, path: Path) -> None:
     """Write the part of [H, W, 3] or [H, W] that is in a tile."""
     part = Image.fromarray(np.ascontiguousarray(pixels[tile.top : tile.bottom, tile.left : tile.right]))
     path.parent.mkdir(parents=True, exist_ok=True)
