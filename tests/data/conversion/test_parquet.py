@@ -74,10 +74,38 @@ def test_classes(tmp_path: Path) -> None:
     assert len(train.images) == 4
 
 
+def mask(seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    values = np.random.default_rng(seed).integers(0, 3, (40, 60), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    return values, {"bytes": file.getvalue(), "path": None}
+
+
+def test_masks(tmp_path: Path) -> None:
+    source = tmp_path / "hub"
+    for split, seeds in (("train", range(3)), ("validation", range(3, 4))):
+        masks = [mask(seed)[1] for seed in seeds]
+        columns = {"pixel_values": (IMAGE, [encoded(seed) for seed in seeds]), "label": (IMAGE, masks)}
+        write(source / "data" / f"{split}-00000-of-00001.parquet", columns, {})
+    with pytest.raises(DataError, match="classes"):
+        piip.convert_data(source, tmp_path / "none")
+    (source / "id2label.json").write_text(json.dumps({"0": "ground", "1": "road", "2": "car"}))
+    piip.convert_data(source, tmp_path / "out")
+    train, val = (piip.open_data(tmp_path / "out", split) for split in ("train", "val"))
+    assert train.classes == ("ground", "road", "car")
+    assert (len(train.images), len(val.images)) == (3, 1)
+    with Image.open(val.images[0].mask) as written:
+        assert np.array_equal(np.array(written), mask(3)[0])
+    assert train.pixels == tuple(sum(int((mask(seed)[0] == value).sum()) for seed in range(3)) for value in range(3))
+    (source / "classes.json").write_text(json.dumps({"classes": ["a", "b"], "ignore_index": 2}))
+    piip.convert_data(source, tmp_path / "own")
+    assert piip.open_data(tmp_path / "own", "train").classes == ("a", "b")
+
+
 def test_what_cannot_be_converted_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "hub"
-    write(source / "train.parquet", {"image": (IMAGE, [encoded(0)]), "mask": (IMAGE, [encoded(1)])}, {})
-    with pytest.raises(DataError, match=r"several columns of images \(image, mask\)"):
+    write(source / "train.parquet", {"image": (IMAGE, [encoded(0)]), "depth": (IMAGE, [encoded(1)])}, {})
+    with pytest.raises(DataError, match=r"several columns of images \(image, depth\)"):
         piip.convert_data(source, tmp_path / "out")
     write(source / "train.parquet", {"text": (arrow.string(), ["a"])}, {})
     with pytest.raises(DataError, match="no column of images"):

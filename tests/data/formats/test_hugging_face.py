@@ -71,6 +71,24 @@ def test_names_of_the_card_and_lists_of_objects(tmp_path: Path) -> None:
     assert "gone.jpg" in report.find("image file that is missing or cannot be read").examples[0]
 
 
+def test_polygons_count_in_the_place_of_boxes(tmp_path: Path) -> None:
+    rows = rows_of()[:1]
+    square, corner = [1.0, 1, 9, 1, 9, 9, 1, 9], [20.0, 1, 29, 1, 20, 9]
+    objects = {"bbox": [[1, 1, 8, 8], [1, 2, 3, 4]], "category": ["cat", "dog"], "segmentation": [[square, corner], []]}
+    written(tmp_path, [rows[0] | {"objects": objects}])
+    data, report = read_split(find_splits(tmp_path)["train"])
+    (cat, dog) = data.images[0].objects
+    assert cat.segmentation == [square, corner]
+    assert cat.box == (1, 1, 29, 9)
+    assert dog.box == (1, 2, 4, 6)
+    points = [[[x, y] for x, y in zip(square[::2], square[1::2], strict=True)]]
+    rows = [rows[0] | {"objects": [{"category": "cat", "polygons": points}, {"category": "x", "polygons": ["a"]}]}]
+    written(tmp_path, rows)
+    data, report = read_split(find_splits(tmp_path)["train"])
+    assert [obj.segmentation for obj in data.images[0].objects] == [[square]]
+    assert report.find("polygon with something else than numbers").count == 1
+
+
 def test_one_list_for_the_folders_of_all_splits(tmp_path: Path) -> None:
     rows = []
     for split in ("train", "test"):

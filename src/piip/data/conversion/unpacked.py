@@ -1,8 +1,14 @@
-"""Hugging Face's .parquet files, with images inside, as an image folder with metadata.jsonl, which the readers know."""
+"""Hugging Face's .parquet files, with images inside, as folders that the readers know.
+
+Images with objects or classes become an image folder with metadata.jsonl, images with label masks `images/train`,
+`masks/train` and `classes.json`: a `classes.json` or `data.yaml` beside the files, else their `id2label.json`, else the
+names of the data set's card.
+"""
 
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +18,18 @@ from typing import Any
 from PIL import Image
 
 from piip.data.decode import FORMATS
+from piip.data.formats.hugging_face import card_names
 from piip.data.kinds import parquet_files
-from piip.data.layout import SplitName, split_called
+from piip.data.layout import SplitName, child, split_called
 from piip.data.report import DataError
-from piip.files import json_text
+from piip.data.segmentation.folders import DESCRIPTIONS
+from piip.data.text_files import LARGEST_DESCRIPTION, read_json
+from piip.files import json_text, write_json
 
 MISSING = 'reading .parquet files needs pyarrow: pip install "piip[parquet]"'
+MASK_COLUMNS = ("mask", "label", "annotation", "segmentation", "masks", "labels", "annotations", "label_mask",
+                "segmentation_mask", "semantic_mask", "gt", "target")  # fmt: skip
+"""what a column of label masks is called"""
 ROWS = 64
 """at a time: their images are in memory"""
 SUFFIX_OF = {
@@ -36,7 +48,7 @@ def unpacked(source: str | Path, beside: Path) -> Iterator[Path]:
     """`source` itself, or of a folder of .parquet files a temporary folder in `beside` with what they hold.
 
     Raises:
-        DataError: files that are none, without images, or of several images in a row (such as masks).
+        DataError: files that are none, without images, or of several images in a row other than an image and its mask.
         ImportError: pyarrow is missing.
     """
     files = parquet_files(Path(source))
@@ -44,8 +56,9 @@ def unpacked(source: str | Path, beside: Path) -> Iterator[Path]:
         yield Path(source)
         return
     with tempfile.TemporaryDirectory(prefix=".piip-unpacked-", dir=beside) as folder:
-        for split, parts in _by_split(files).items():
-            _unpack(parts, Path(folder) / split)
+        masks = [_unpack(parts, Path(folder), split) for split, parts in _by_split(files).items()]
+        if any(masks):
+            _describe(Path(source), Path(folder))
         yield Path(folder)
 
 
@@ -57,20 +70,45 @@ def _by_split(files: list[Path]) -> dict[SplitName, list[Path]]:
     return found
 
 
-def _unpack(files: list[Path], folder: Path) -> None:
-    folder.mkdir()
-    number = 0
-    with (folder / "metadata.jsonl").open("w", encoding="utf-8") as lines:
-        for file in files:
-            for image, row in _rows(file):
-                name = f"{number:06d}{_suffix(image, file)}"
-                (folder / name).write_bytes(image)
-                lines.write(json_text({"file_name": name} | row) + "\n")
-                number += 1
+def _unpack(files: list[Path], folder: Path, split: SplitName) -> bool:
+    """Write the images of one split, and what is said of them; whether they have masks."""
+    number, masks = 0, False
+    lines: list[str] = []
+    for file in files:
+        for image, mask, row in _rows(file):
+            masks = mask is not None
+            name = f"{number:06d}{_suffix(image, file)}"
+            _write(folder / "images" / split / name if masks else folder / split / name, image)
+            if mask is not None:
+                _write(folder / "masks" / split / f"{number:06d}{_suffix(mask, file)}", mask)
+            else:
+                lines.append(json_text({"file_name": name} | row) + "\n")
+            number += 1
+    if not masks:
+        _write(folder / split / "metadata.jsonl", "".join(lines).encode())
+    return masks
 
 
-def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The image and the other columns of each row, numbers of classes as their names."""
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _describe(source: Path, folder: Path) -> None:
+    """What the values of masks stand for, where anything says so; else the reader says what is missing."""
+    home = source.parent if source.is_file() else source
+    home = home.parent if home.name == "data" and child(home, DESCRIPTIONS) is None else home
+    own, numbered = child(home, DESCRIPTIONS), child(home, ("id2label.json",))
+    if own is not None:
+        shutil.copy2(own, folder / own.name.lower())
+    elif numbered is not None or (names := card_names(home)):
+        classes = names if numbered is None else read_json(numbered, LARGEST_DESCRIPTION)
+        known = set(map(str, classes if isinstance(classes, dict) else range(len(classes))))
+        write_json(folder / "classes.json", {"classes": classes, "ignore_index": None if "255" in known else 255})
+
+
+def _rows(file: Path) -> Iterator[tuple[bytes, bytes | None, dict[str, Any]]]:
+    """The image, its mask, if any, and the other columns of each row, numbers of classes as their names."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -78,18 +116,25 @@ def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         raise ImportError(MISSING) from error
     try:
         table = parquet.ParquetFile(file)
-        column, features = _image_column(table.schema_arrow, file), _features(table.schema_arrow)
+        columns, features = _image_columns(table.schema_arrow, file), _features(table.schema_arrow)
         for batch in table.iter_batches(ROWS):
             for row in batch.to_pylist():
-                image = row.pop(column)
-                if image is None or image.get("bytes") is None:
-                    raise DataError(f"{file}: a row without an image inside")
-                yield image["bytes"], {key: _named(value, features.get(key)) for key, value in row.items()}
+                image, *mask = [_content(row.pop(column), column, file) for column in columns]
+                others = {key: _named(value, features.get(key)) for key, value in row.items()}
+                yield image, mask[0] if mask else None, others
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: not readable as parquet ({str(error).splitlines()[0]})") from error
 
 
-def _image_column(schema: Any, file: Path) -> str:
+def _content(value: Any, column: str, file: Path) -> bytes:
+    if value is None or value.get("bytes") is None:
+        raise DataError(f"{file}: a row without an image inside, in the column {column}")
+    content: bytes = value["bytes"]
+    return content
+
+
+def _image_columns(schema: Any, file: Path) -> list[str]:
+    """The column of the images, and the one of their masks where there are two."""
     import pyarrow as arrow
 
     images = [
@@ -97,10 +142,13 @@ def _image_column(schema: Any, file: Path) -> str:
         for field in schema
         if arrow.types.is_struct(field.type) and {"bytes", "path"} <= {inner.name for inner in field.type}
     ]
-    if len(images) != 1:
+    masks = [name for name in images if name.lower() in MASK_COLUMNS]
+    rest = [name for name in images if name not in masks]
+    if len(rest) != 1 or len(masks) > 1:
         what = "no column of images" if not images else f"several columns of images ({', '.join(images)})"
-        raise DataError(f"{file}: {what}; a data set of objects or classes has one")
-    return images[0]
+        raise DataError(f"{file}: {what}; a data set of objects or classes has one, and one of masks another one, "
+                        f"called {', '.join(MASK_COLUMNS[:3])} or the like")  # fmt: skip
+    return rest + masks
 
 
 def _features(schema: Any) -> dict[str, Any]:

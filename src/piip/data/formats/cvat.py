@@ -3,7 +3,8 @@
     annotations.xml, images/*.jpg
 
 Labels are in the order of the file's own list. Images may name their `subset`. Polygons of one group and label on one
-image are parts of one object, as in CVAT's own COCO export. Points, lines, cuboids and skeletons are left out.
+image are parts of one object, as in CVAT's own COCO export. Points, lines, cuboids and skeletons are left out. Files
+with tracks in place of images are read by `cvat_video`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from piip.data.decode import MAX_PIXELS
+from piip.data.formats.cvat_video import read_tracks
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import bounds, ellipse, numbers, rotated_box
 from piip.data.layout import (
@@ -34,6 +36,7 @@ from piip.data.run_lengths import RunLengthError, encode_part
 from piip.data.xml_files import Element, children_of_root, root_tag
 
 NAME = "CVAT for images"
+VIDEO = "CVAT for video"
 FILE = "annotations.xml"
 ROOT = "annotations"
 
@@ -89,25 +92,34 @@ def read(file: Path, images: Source, report: CheckReport, subsets: Iterable[str]
     """The images of these subsets (None: of all) in COCO's form."""
     assert isinstance(images, Path)
     records = Records(report)
-    tracks = 0
+    tracks, meta = list[Element](), None
     for element in children_of_root(file):
         if element.tag == "meta":
             records.declared |= dict.fromkeys(_labels(element))
+            meta = _owner(element)
         elif element.tag == "image" and (subsets is None or element.attributes.get("subset", "") in subsets):
             _image(element, records)
-        tracks += element.tag == "track"
+        elif element.tag == "track":
+            tracks.append(element)
     if tracks and not records.images:
-        raise DataError(f'{file}: holds {tracks} tracks of a video ("CVAT for video"), which have no images; export '
-                        '"CVAT for images 1.1" or COCO instead')  # fmt: skip
+        report.format = VIDEO
+        read_tracks(file, images, meta, tracks, records, SHAPES)
     if not records.images:
         raise DataError(f"{file}: lists no images")
     return records.content(images)
 
 
+def _owner(meta: Element) -> Element | None:
+    """What was exported: the project, task or job."""
+    owners = (meta.first(owner) for owner in ("project", "task", "job"))
+    return next((owner for owner in owners if owner is not None and owner.first("labels") is not None), None)
+
+
 def _labels(meta: Element) -> list[str]:
-    """Names in the order of the project, task or job; those that are parts of a skeleton are not for objects."""
-    owners = (meta.first(owner, "labels") for owner in ("project", "task", "job"))
-    labels = next((found.all("label") for found in owners if found is not None), [])
+    """Names in the order of what was exported; those that are parts of a skeleton are not for objects."""
+    owner = _owner(meta)
+    listed = None if owner is None else owner.first("labels")
+    labels = [] if listed is None else listed.all("label")
     names = (label.value("name") for label in labels if label.first("parent") is None)
     return [name for name in names if name]
 

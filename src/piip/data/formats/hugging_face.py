@@ -3,7 +3,8 @@
     train/metadata.jsonl, train/*.jpg
     {"file_name": "1.jpg", "objects": {"bbox": [[x, y, width, height], ...], "categories": ["cat", ...]}}
 
-Boxes are in pixels. Numbers for categories get the names that the data set's card (README.md) gives them, if it does.
+Boxes are in pixels; polygons (`segmentation`), where there are any, count in their place. Numbers for categories get
+the names that the data set's card (README.md) gives them, if it does.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
+from piip.data.formats.shapes import numbers
 from piip.data.layout import NAMES, SplitName, child, split_called, split_folders
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import LARGEST_DESCRIPTION, beginning_of, read_rows, read_text, yaml_text
@@ -25,6 +28,7 @@ NAME = "Hugging Face image folder"
 FILES = ("metadata.jsonl", "metadata.csv")
 CATEGORY_KEYS = ("categories", "category", "category_id", "labels", "label", "class", "classes")
 BOX_KEYS = ("bbox", "bboxes", "boxes")
+OUTLINE_KEYS = ("segmentation", "segmentations", "polygons", "polygon")
 
 
 def find(path: Path) -> dict[SplitName, Split]:
@@ -48,7 +52,7 @@ def find(path: Path) -> dict[SplitName, Split]:
 
 def _is_one(file: Path) -> bool:
     text = beginning_of(file)
-    return bool(re.search(r'"?"(bbox|bboxes|boxes)"?"\s*:', text)) and "file_name" in text
+    return bool(re.search(r'"?"(bbox|bboxes|boxes|segmentations?|polygons?)"?"\s*:', text)) and "file_name" in text
 
 
 def _split(file: Path, root: Path, part: SplitName | None) -> Split:
@@ -78,12 +82,28 @@ def read(file: Path, images: Source, report: CheckReport, root: Path, part: Spli
             report.add("left out", "row without a file name", f"line {line}")
             continue
         image_id = records.image(_name(row), row.get("width"), row.get("height"))
-        for box, category in _objects(row):
-            corners = [*box[:2], *(_end(box, i) for i in (0, 1))] if isinstance(box, list) and len(box) == 4 else []
+        for place, (box, category, outline) in enumerate(_objects(row)):
             number = as_id(category)
             known = names and number is not None and 0 <= number < len(names) and not isinstance(category, str)
-            records.box(image_id, names[number] if known and number is not None else as_name(category), corners)
+            name = names[number] if known and number is not None else as_name(category)
+            if outline:
+                _outlined(records, image_id, name, outline, place)
+                continue
+            corners = [*box[:2], *(_end(box, i) for i in (0, 1))] if isinstance(box, list) and len(box) == 4 else []
+            records.box(image_id, name, corners)
     return records.content(images)
+
+
+def _outlined(records: Records, image_id: int, name: str | None, outline: Any, place: int) -> None:
+    """An object with polygons as COCO writes them (x, y, x, y, ...), one or a list of them; the box follows."""
+    polygons = outline if isinstance(outline, list) and isinstance(outline[0], list) else [outline]
+    for polygon in polygons:
+        flat = [side for point in polygon for side in (point if isinstance(point, list) else [point])]
+        sides = numbers(flat)
+        if sides is None or len(sides) % 2:
+            records.leave_out("polygon with something else than numbers", image_id, name)
+        else:
+            records.polygon(image_id, name, list(zip(sides[::2], sides[1::2], strict=True)), place)
 
 
 def _end(box: list[Any], axis: int) -> Any:
@@ -92,21 +112,21 @@ def _end(box: list[Any], axis: int) -> Any:
     return start + length if numbers else None
 
 
-def _objects(row: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Box and category of each object: of a mapping of lists, or of a list of mappings."""
+def _objects(row: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Box, category and polygons of each object: of a mapping of lists, or of a list of mappings."""
+    kinds = (BOX_KEYS, CATEGORY_KEYS, OUTLINE_KEYS)
     for value in row.values():
         value = _parsed(value)
         if isinstance(value, dict):
-            boxes = next((value[key] for key in BOX_KEYS if isinstance(value.get(key), list)), None)
-            categories: list[Any] = next((value[key] for key in CATEGORY_KEYS if isinstance(value.get(key), list)), [])
-            if boxes is not None:
-                padded = [*categories, *[None] * (len(boxes) - len(categories))]
-                yield from zip(boxes, padded, strict=False)
+            lists = [next((value[key] for key in keys if isinstance(value.get(key), list)), []) for keys in kinds]
+            boxes, categories, outlines = lists
+            count = len(boxes) or len(outlines)
+            yield from islice(zip_longest(boxes, categories, outlines), count)
         elif isinstance(value, list):
             for one in value:
-                if isinstance(one, dict) and any(key in one for key in BOX_KEYS):
-                    box = next(one[key] for key in BOX_KEYS if key in one)
-                    yield box, next((one[key] for key in CATEGORY_KEYS if key in one), None)
+                if isinstance(one, dict) and any(key in one for key in (*BOX_KEYS, *OUTLINE_KEYS)):
+                    box, category, outline = (next((one[key] for key in keys if key in one), None) for keys in kinds)
+                    yield box, category, outline
 
 
 def _parsed(value: Any) -> Any:
