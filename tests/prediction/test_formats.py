@@ -25,7 +25,7 @@ def test_the_formats_say_what_the_lines_say(tmp_path: Path) -> None:
     Image.open(tmp_path / "b" / "1.png").save(tmp_path / "a" / "1.png")
     model = piip.PIIP(tiny.model().model_copy(update={"category_ids": (7, 9, 3)}), device="cpu")
     out = tmp_path / "out"
-    keeping = Keeping(formats=("csv", "yolo", "coco"))
+    keeping = Keeping(formats=("csv", "yolo", "coco", "yolo-polygons", "coco-polygons"))
     written = write_all(model.predictor(), paths_of(tmp_path, recursive=True), out, Options(conf=0.0), keeping)
     rows = json.loads((out / "predictions.json").read_text())
     objects = [(row, found) for row in rows for found in row["objects"]]
@@ -58,6 +58,21 @@ def test_the_formats_say_what_the_lines_say(tmp_path: Path) -> None:
         assert (annotation["image_id"], annotation["category_id"]) == (result["image_id"], result["category_id"])
         assert annotation["bbox"] == pytest.approx(result["bbox"], abs=0.02)
         assert annotation["area"] == sum(annotation["segmentation"]["counts"][1::2])
+
+    traced = json.loads((out / "coco_polygons.json").read_text())["annotations"]
+    first = [line.split() for line in (out / "yolo_polygons" / "labels" / labels[0].name).read_text().splitlines()]
+    for number, (annotation, usual) in enumerate(zip(traced, data["annotations"], strict=True)):
+        (polygon,) = annotation["segmentation"]
+        corners = np.array(polygon).reshape(-1, 2)
+        assert len(corners) >= 4
+        x, y, width, height = usual["bbox"]
+        assert (corners >= np.floor((x, y))).all()
+        assert (corners <= np.ceil((x + width, y + height))).all()
+        if number < len(first):
+            label, *points = first[number]
+            assert int(label) == objects[number][1]["label"]
+            sides = (rows[0]["width"], rows[0]["height"])
+            assert np.array(points, dtype=float).reshape(-1, 2) * sides == pytest.approx(corners, abs=1e-3)
 
 
 def test_formats_that_cannot_be_written(tmp_path: Path) -> None:

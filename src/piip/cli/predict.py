@@ -87,7 +87,10 @@ def predict(
         str | None, typer.Option(metavar="I/N", help="Only the Ith of N parts of the images, in a folder of its own.")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", help="Detection: also as csv, yolo, coco, with commas between.")
+        str,
+        typer.Option(
+            "--format", help="Detection: also as csv, yolo, coco, yolo-polygons, coco-polygons, with commas between."
+        ),
     ] = "",
     classes: Annotated[
         str | None, typer.Option(help="Detection: only these classes, names or numbers with commas between.")

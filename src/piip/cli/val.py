@@ -87,13 +87,13 @@ def val(
         folder,
         batch_size,
         workers,
-        precision,
+        precision,  # type: ignore[arg-type]
         size,
         detections,
         tiles,
         overlap,
         limits,
-        intervals,  # type: ignore[arg-type]
+        intervals,
     )
     for table in tasks.of(model.config).tables(metrics):
         out.print(table)

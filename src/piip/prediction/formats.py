@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from piip import config
+from piip.data.object_masks import crop_of_runs
 from piip.files import atomic_write, json_text, numbered, refuse_taken
+from piip.prediction.outlines import outline
 
 Entry = dict[str, Any]
 """one line"""
@@ -53,12 +58,13 @@ def _csv(lines: Path, place: Path, described: config.Model) -> None:
             table.writerows((path, o["label"], o["name"], o["score"], *o["box"]) for o in entry["objects"])
 
 
-def _yolo(lines: Path, place: Path, described: config.Model) -> None:
+def _yolo(lines: Path, place: Path, described: config.Model, polygons: bool = False) -> None:
     """A file for each image, of its picture's name, with a line for each object; and the names of the classes."""
     (place / "labels").mkdir(parents=True, exist_ok=True)
     stems = [Path(entry.get("picture") or entry["path"] or "image").stem for entry in _entries(lines)]
     for entry, name in zip(_entries(lines), numbered(f"{stem}.txt" for stem in stems), strict=True):
-        rows = "".join(_yolo_row(found, entry["width"], entry["height"]) for found in entry["objects"])
+        row = _yolo_polygon if polygons else _yolo_row
+        rows = "".join(row(found, entry["width"], entry["height"]) for found in entry["objects"])
         with atomic_write(place / "labels" / name) as temporary:
             temporary.write_text(rows)
     names = "".join(f"  {label}: {json_text(name)}\n" for label, name in enumerate(described.classes))
@@ -72,7 +78,25 @@ def _yolo_row(found: Entry, width: int, height: int) -> str:
     return f"{found['label']} {' '.join(f'{side:.6g}' for side in sides)}\n"
 
 
-def _coco(lines: Path, place: Path, described: config.Model) -> None:
+def _yolo_polygon(found: Entry, width: int, height: int) -> str:
+    sides = (width, height)
+    points = (f"{corner / sides[number % 2]:.6g}" for number, corner in enumerate(_polygon(found)))
+    return f"{found['label']} {' '.join(points)}\n"
+
+
+def _polygon(found: Entry) -> list[float]:
+    """x, y, x, y, ... of the largest outline of an object's mask, or of its box where there is none."""
+    if "segmentation" in found:
+        height, width = found["segmentation"]["size"]
+        runs = np.array(found["segmentation"]["counts"], dtype=np.int32)
+        points = outline(crop_of_runs(runs, (height, width)))
+        if len(points):
+            return [float(side) for side in points.ravel()]
+    x1, y1, x2, y2 = found["box"]
+    return [x1, y1, x2, y1, x2, y2, x1, y2]
+
+
+def _coco(lines: Path, place: Path, described: config.Model, polygons: bool = False) -> None:
     """A data set: images, annotations with scores, categories."""
     ids = described.category_ids or tuple(range(1, len(described.classes) + 1))
     categories = [{"id": number, "name": name} for number, name in zip(ids, described.classes, strict=True)]
@@ -88,7 +112,7 @@ def _coco(lines: Path, place: Path, described: config.Model) -> None:
             x1, y1, x2, y2 = o["box"]
             row = {"id": number, "image_id": image_id, "category_id": ids[o["label"]], "score": o["score"]}
             row |= {"bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)], "iscrowd": 0}
-            row |= {"area": _area(o), "segmentation": o.get("segmentation", [])}
+            row |= {"area": _area(o), "segmentation": [_polygon(o)] if polygons else o.get("segmentation", [])}
             file.write(("," if number > 1 else "") + "\n" + json_text(row))
         file.write("]}\n")
 
@@ -105,5 +129,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Path, config.Model], None]]] = {
     "csv": ("objects.csv", _csv),
     "yolo": ("yolo", _yolo),
     "coco": ("coco_dataset.json", _coco),
+    "yolo-polygons": ("yolo_polygons", partial(_yolo, polygons=True)),
+    "coco-polygons": ("coco_polygons.json", partial(_coco, polygons=True)),
 }
 """format -> its file or folder, and what makes it"""

@@ -74,7 +74,7 @@ def opened_clip(source: str | Path | int) -> Clip:
                          "program and give them to `predict`")  # fmt: skip
     if text.isdecimal() and not Path(text).exists():
         return Camera(int(text))
-    return VideoFile(Path(source).expanduser())
+    return VideoFile(Path(text).expanduser())
 
 
 class VideoFile:
@@ -83,14 +83,13 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-        self.path, self.name, self.damage = path, path.stem, None
+        self.path, self.name = path, path.stem
+        self.damage: str | None = None
         with _container(path) as container:
             stream = _video(container, str(path))
-            self.count = stream.frames or None
+            self.count: int | None = stream.frames or None
             self.time_base = Fraction(stream.time_base)
             self.rate = Fraction(stream.average_rate or 25)
-
-    damage: str | None
 
     def frames(self, every: int = 1) -> Iterator[Frame]:
         """Every so many frames; where the file is broken they end, and `damage` says where."""
@@ -115,11 +114,10 @@ class VideoFile:
 class Camera:
     """A camera by its number; its frames do not end before they are not asked for any more."""
 
-    count = None
-    damage = None
-
     def __init__(self, number: int) -> None:
         self.number, self.name = number, f"camera{number}"
+        self.count: int | None = None
+        self.damage: str | None = None
         self.time_base = Fraction(1, 90000)
         with self._opened() as container:
             _video(container, self.name)
@@ -163,11 +161,10 @@ class FrameFolder:
         FileNotFoundError: there is no image.
     """
 
-    damage: str | None
-
     def __init__(self, path: Path, rate: float) -> None:
         self.files = paths_of(path)
-        self.name, self.damage = path.resolve().name, None
+        self.name = path.resolve().name
+        self.damage: str | None = None
         self.count: int | None = len(self.files)
         self.time_base = 1 / Fraction(rate).limit_denominator(1001)
 
