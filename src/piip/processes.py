@@ -65,6 +65,17 @@ def is_main() -> bool:
     return int(os.environ.get("RANK") or 0) == 0
 
 
+def here() -> int:
+    """How many of the processes are on this machine, as far as the launcher says and all machines have as many."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return local if count() % local == 0 else 1
+
+
+def is_first_here() -> bool:
+    """Whether this is the first of those `here`."""
+    return here() == 1 or rank() % here() == 0
+
+
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Inside, this process takes part in the collectives but adds nothing: its images are others' too."""
@@ -147,6 +158,16 @@ def from_main(mine: Any) -> Any:
         return mine
     shared = [mine]
     dist.broadcast_object_list(shared)
+    return shared[0]
+
+
+def from_first_here(mine: Any) -> Any:
+    """The object of the first process of each machine, on every one of it."""
+    if here() == 1:
+        return mine
+    group = None if here() == count() else dist.new_subgroups(here())[0]
+    shared = [mine]
+    dist.broadcast_object_list(shared, rank() - rank() % here(), group)
     return shared[0]
 
 

@@ -10,6 +10,7 @@ from piip import processes, tasks
 from piip.api.held import Held
 from piip.config import ImageSize
 from piip.console import Terminal, say
+from piip.data.opening import opened_once
 from piip.data.whole_images import undecodable
 from piip.evaluation.judging import DRAWS, Judging
 from piip.files import refuse_taken
@@ -64,7 +65,7 @@ class Evaluating(Held):
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
         processes.from_main(None)  # nobody writes before that is known
         task = tasks.of(self.config)
-        opened = task.open_split(data, split)
+        opened = opened_once(lambda: task.open_split(data, split))
         opened = tasks.leave_out(opened, _undecodable([image.path for image in opened.images], workers), "val")
         if split != "train":
             tasks.require_enough(split, opened)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from piip import processes
 from piip.data.layout import SplitName
 from piip.data.report import DataError, Findings
+from piip.data.shared_file import to_this_machine
 
 Place = TypeVar("Place")
 Data = TypeVar("Data")
@@ -36,6 +38,29 @@ def chosen(path: str | Path, splits: Mapping[SplitName, Place], split: str) -> P
 def evaluated(splits: Mapping[SplitName, Place]) -> SplitName | None:
     """The split that a training is evaluated on, if there is one."""
     return next((name for name in EVALUATED if name in splits), None)
+
+
+def opened_once(read: Callable[[], Data]) -> Data:
+    """What `read` gives, of which the processes of a machine hold one copy of what is large: the first of them reads.
+
+    Among several it is one collective. Where the first cannot read, all try, so that each raises its error.
+    """
+    data, failed = None, None
+    if processes.is_first_here():
+        try:
+            data = read()
+        except Exception as error:
+            failed = error
+    try:
+        with to_this_machine():
+            shared = processes.from_first_here(data)
+    except OSError:  # the temporary folder is not the first one's
+        shared = None
+    if failed is not None:
+        raise failed
+    if data is not None:
+        return data
+    return read() if shared is None else shared
 
 
 def check_each(

@@ -84,12 +84,15 @@ def read_lines(path: Path, largest: int = LARGEST) -> list[str]:
 
 def read_json(path: Path, largest: int = LARGEST_ANNOTATIONS) -> Any:
     """What a JSON file holds."""
+    return parsed_json(path, read_bytes(path, largest))
+
+
+def parsed_json(path: Path, data: bytes) -> Any:
+    """`read_json` of the bytes of that file."""
     try:
-        return json.loads(read_bytes(path, largest))  # bytes: finds out about UTF-8, UTF-16 and byte order marks
+        return json.loads(data)  # bytes: finds out about UTF-8, UTF-16 and byte order marks
     except RecursionError as error:
         raise DataError(f"{path}: not readable: nested too deeply") from error
-    except DataError:
-        raise
     except ValueError as error:  # JSON and text encoding errors
         raise DataError(
             f"{path}: not readable: not a whole JSON file ({error}); is it cut off? Export it again"

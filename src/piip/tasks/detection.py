@@ -284,7 +284,8 @@ def _check_kind(described: config.Model, data: CocoData) -> None:
 def _note_crowded(described: config.Model, data: CocoData) -> None:
     head = described.head
     assert isinstance(head, config.DINO | config.MaskRCNN)
-    counts = [len(training_objects(image)) for image in data.images]
+    many = (image for image in data.images if len(image.objects) > head.most_objects)
+    counts = [len(training_objects(image)) for image in many]
     crowded, largest = sum(count > head.most_objects for count in counts), max(counts, default=0)
     if not crowded:
         return

@@ -16,6 +16,7 @@ import torch
 from piip import config, processes, tasks, zoo
 from piip.config.errors import problems
 from piip.console import Terminal, say
+from piip.data.opening import opened_once
 from piip.devices import float32_by_default
 from piip.model import PIIPModel
 from piip.training.accelerator import build_accelerator
@@ -129,7 +130,7 @@ def start_run(
     check_loggers(settings.log)
     check_metric(base, settings.best_metric)
     task = tasks.of(base)
-    data, val_data = _opened(task, settings.data)
+    data, val_data = _opened(task, settings)
     settings = with_best_metric(settings, task, val_data)
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
@@ -190,7 +191,7 @@ def run(
     """
     assert settings.data is not None
     task = tasks.of(model.config)
-    data, val_data = opened or _opened(task, settings.data)
+    data, val_data = opened or _opened(task, settings)
     if opened is None:
         data = task.in_label_order(model.config, data)
     if settings.check_images:
@@ -242,11 +243,17 @@ def run(
     return result, best
 
 
-def _opened(task: tasks.Task, path: str | Path) -> tuple[tasks.Data, tasks.Data | None]:
+def _opened(task: tasks.Task, settings: Settings) -> tuple[tasks.Data, tasks.Data | None]:
     """The training data and those of the evaluation; DataError where nothing sensible can come of them."""
-    data = task.open_split(path, "train")
+    path = settings.data
+    assert path is not None
+    if processes.launched() > 1:
+        build_accelerator(settings)  # they know each other
+    with watched("Start it again", settings.peer_minutes):
+        data = opened_once(lambda: task.open_split(path, "train"))
     tasks.require_enough("train", data)
-    val_data = task.validation_split(path)
+    with watched("Start it again", settings.peer_minutes):
+        val_data = opened_once(lambda: task.validation_split(path))
     if val_data is not None:
         tasks.require_enough("val", val_data)
     return data, val_data

@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from piip.console import shortened
+from piip.data.detection.image_records import Box, CocoImage, CocoObject, Segmentation
+from piip.data.detection.packed import PackedImages
 from piip.data.report import DataError, Findings, nothing_found
-from piip.structures import Size
+
+__all__ = ["Box", "CocoData", "CocoImage", "CocoObject", "Segmentation"]
 
 LISTED = 8
 """classes that a message names"""
-
-Box = tuple[float, float, float, float]
-"""(x1, y1, x2, y2) in pixels"""
-
-Segmentation = list[list[float]] | dict[str, Any]
-"""An outline in COCO's own forms: polygons [[x, y, x, y, ...], ...], whose union counts, or run lengths
-{"size": [H, W], "counts": [...] or compressed text}. Checked: safe to hand to a rasteriser."""
-
-
-@dataclass(frozen=True, slots=True)
-class CocoObject:
-    """One annotated object, or one crowd region."""
-
-    box: Box
-    label: int
-    """0-based"""
-    segmentation: Segmentation | None
-    crowd: bool
-    """a region of many objects that COCO's rules neither reward nor punish; never a training target"""
-    annotation_id: int
-    area: float
-    """in square pixels: what COCO calls small, medium and large"""
-
-
-@dataclass(frozen=True, slots=True)
-class CocoImage:
-    """One image and its objects."""
-
-    id: int
-    """in the annotation file"""
-    path: Path
-    size: Size
-    """of the frame that the annotations are in"""
-    upright: bool
-    """whether that frame is the image with its EXIF orientation applied, or else the pixels as stored"""
-    objects: tuple[CocoObject, ...] = ()
 
 
 @dataclass(frozen=True)
 class CocoData:
     """One split of a data set: images in the file's order, classes in the order of their ids."""
 
-    images: list[CocoImage]
+    images: Sequence[CocoImage]
+    """where they were read, `PackedImages`"""
     classes: tuple[str, ...]
     """names, in label order"""
     category_ids: tuple[int, ...]
@@ -72,8 +40,8 @@ class CocoData:
         `category_ids` are those of `classes`; by default this file's own ids where it has the class, and new
         ones elsewhere. Raises `DataError` for a class that occurs here and not in `classes`.
         """
-        used = {obj.label for image in self.images for obj in image.objects}
-        unknown = [self.classes[label] for label in sorted(used) if self.classes[label] not in classes]
+        images = PackedImages.of(self.images)
+        unknown = [self.classes[label] for label in sorted(images.used_labels()) if self.classes[label] not in classes]
         if unknown:
             raise DataError(f"{self.source}: classes {unknown} are not among the model's {len(classes)} classes "
                             f"({shortened(classes, LISTED)}); train on data with these, or rename them")  # fmt: skip
@@ -84,11 +52,8 @@ class CocoData:
             new_id = max(own_ids.values()) + 1
             category_ids = tuple(own_ids.get(name, new_id + i) for i, name in enumerate(classes))
         new_label = [classes.index(name) if name in classes else -1 for name in self.classes]
-        images = [
-            replace(image, objects=tuple(replace(obj, label=new_label[obj.label]) for obj in image.objects))
-            for image in self.images
-        ]
-        return replace(self, images=images, classes=tuple(classes), category_ids=tuple(category_ids))
+        relabelled = images.relabelled(new_label)
+        return replace(self, images=relabelled, classes=tuple(classes), category_ids=tuple(category_ids))
 
     def to_coco(self) -> dict[str, Any]:
         """The data as a COCO dictionary in the file's own image and category ids, crowds included.

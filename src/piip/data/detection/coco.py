@@ -6,22 +6,27 @@ counted in the report.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.categories import read_categories
 from piip.data.detection.corners import as_sides
 from piip.data.detection.frames import in_their_frames
 from piip.data.detection.images import read_images
-from piip.data.detection.objects import read_objects
+from piip.data.detection.objects import ObjectReader
 from piip.data.detection.outlines import rectangle
+from piip.data.detection.packed import PackedImages
+from piip.data.detection.packer import Packer
 from piip.data.detection.yolo import YAML_SUFFIXES, read_yolo
 from piip.data.formats.records import Content, Format, Source, Split
+from piip.data.json_records import Records, read_json_lists
 from piip.data.report import NO_OBJECTS, CheckReport, DataError
-from piip.data.text_files import read_json
-from piip.data.values import Ids
+from piip.data.values import Ids, as_id
 
 __all__ = ["CocoData", "CocoImage", "CocoObject", "read_coco", "read_split"]
 
@@ -46,25 +51,25 @@ def read_coco(
     report = CheckReport(file=str(path), format=used_format.name)
     content, folder = used_format.read(path, source, report)
     image_ids, numbers = _ids(content["images"], "image", report), _ids(content["categories"], "category", report)
-    used = {numbers(record.get("category_id")) for record in content["annotations"] if isinstance(record, dict)}
+    records = Records.of(content["annotations"])
+    own_ids, used = _ids_of(records, numbers)
     category_ids, classes = read_categories(content["categories"], numbers, used, path, report)
     images = read_images(content["images"], folder, image_ids, report)
     if not images:
         raise DataError(f"{path}: none of its {len(content['images'])} images can be used; looked in {folder}"
                         f"{report.first_reason()}")  # fmt: skip
-    images = in_their_frames(images, content["annotations"], image_ids, report)
+    images = in_their_frames(images, records, image_ids, report)
     unusable = {image_ids(record.get("id")) for record in content["images"] if isinstance(record, dict)}
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     known = {i for i in unusable if i is not None} - images.keys()
-    objects = read_objects(content["annotations"], images, known, labels, image_ids, numbers, report)
-    has_masks = _mostly_outlined([obj for group in objects.values() for obj in group], report)
-    complete = [
-        replace(image, objects=tuple(_with_outlines(objects.get(image.id, []), has_masks, image, report)))
-        for image in images.values()
-    ]
-    data = CocoData(complete, classes, category_ids, has_masks, str(path), report)
-    report.listed = len(content["images"])
-    _summarise(data, report)
+    report.listed = len(content.pop("images"))
+    packer = ObjectReader(images, known, labels, image_ids, numbers, report).read(records, own_ids)
+    has_masks = _mostly_outlined(packer, report)
+    if has_masks:
+        _complete_outlines(packer, list(images.values()), report)
+    packed = PackedImages.of_buffers(packer.buffers())
+    data = CocoData(packed, classes, category_ids, has_masks, str(path), report)
+    _summarise(data, packed, report)
     return data, report
 
 
@@ -80,9 +85,21 @@ def _ids(records: list[Any], what: str, report: CheckReport) -> Ids:
     return ids
 
 
+def _ids_of(records: Records, numbers: Ids) -> tuple[array[int], set[int | None]]:
+    """Ids of the annotations, as far as they have any, and the category ids that occur."""
+    own, used = array("q"), set[Any]()
+    for record in records.ids():
+        number = as_id(record.id)
+        if number is not None:
+            own.append(number)
+        if type(record.category_id) is not int or record.category_id not in used:
+            used.add(numbers(record.category_id))
+    return own, used
+
+
 def _load(path: Path, images: Source, report: CheckReport) -> Content:
     assert isinstance(images, Path)
-    content = read_json(path)
+    content = read_json_lists(path, ("annotations",))
     needed = {"images", "categories"}
     if not isinstance(content, dict) or not needed <= content.keys():
         found = f"the keys {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__}"
@@ -92,7 +109,7 @@ def _load(path: Path, images: Source, report: CheckReport) -> Content:
     for key in ("images", "annotations", "categories"):
         if isinstance(content[key], dict):
             content[key] = _listed(content[key])
-        if not isinstance(content[key], list):
+        if not isinstance(content[key], list | Records):
             raise DataError(f'{path}: "{key}" must be a list, found a {type(content[key]).__name__}')
     content["annotations"] = as_sides(content["annotations"], report)
     if not content["images"]:
@@ -112,39 +129,33 @@ def _listed(records: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _mostly_outlined(objects: list[CocoObject], report: CheckReport) -> bool:
+def _mostly_outlined(packer: Packer, report: CheckReport) -> bool:
     """Whether to treat the data as outlined: at least half of the objects have one."""
-    outlined = [obj.segmentation is not None for obj in objects if not obj.crowd]
-    if 0 < sum(outlined) < len(outlined) / 2:
-        example = f"only {sum(outlined)} of {len(outlined)} objects have a usable outline"
+    outlined, crowd = packer.fields()["parts"] != 0, packer.fields()["crowd"]
+    having, objects = int((outlined & ~crowd).sum()), int((~crowd).sum())
+    if 0 < having < objects / 2:
+        example = f"only {having} of {objects} objects have a usable outline"
         report.add("note", "outlines not used: most objects have boxes only", example)
-    return bool(outlined) and sum(outlined) >= len(outlined) / 2
+    return objects > 0 and having >= objects / 2
 
 
-def _with_outlines(
-    objects: list[CocoObject], has_masks: bool, image: CocoImage, report: CheckReport
-) -> list[CocoObject]:
+def _complete_outlines(packer: Packer, images: list[CocoImage], report: CheckReport) -> None:
     """In outlined data, the box itself for objects without an outline: the class and place still count."""
-    if not has_masks:
-        return objects
-    complete = []
-    for obj in objects:
-        if obj.segmentation is None and not obj.crowd:
-            where = f"annotation {obj.annotation_id} of image {image.id} ({image.path.name})"
-            report.add("repaired", "object without a usable outline (its box is taken)", where)
-            obj = replace(obj, segmentation=rectangle(obj.box))
-        complete.append(obj)
-    return complete
+    outlined, crowd = packer.fields()["parts"] != 0, packer.fields()["crowd"].copy()
+    order = packer.by_image()
+    for place in order[~(outlined | crowd)[order]].tolist():
+        obj, image = packer.object(place), images[packer.positions[place]]
+        where = f"annotation {obj.annotation_id} of image {image.id} ({image.path.name})"
+        report.add("repaired", "object without a usable outline (its box is taken)", where)
+        packer.replace(place, replace(obj, segmentation=rectangle(obj.box)))
 
 
-def _summarise(data: CocoData, report: CheckReport) -> None:
-    objects = [obj for image in data.images for obj in image.objects]
-    counts = [0] * len(data.classes)
-    for obj in objects:
-        counts[obj.label] += not obj.crowd
-    report.images = len(data.images)
+def _summarise(data: CocoData, images: PackedImages, report: CheckReport) -> None:
+    counts = np.bincount(images.labels(), minlength=len(data.classes)).tolist()
+    of_images = images.object_counts()
+    report.images = len(images)
     report.objects = sum(counts)
-    report.crowds = len(objects) - report.objects
+    report.crowds = int(of_images[:, 0].sum()) - report.objects
     report.masks = data.has_masks
     names = [name if data.classes.count(name) == 1 else f"{name} (id {category_id})"
              for name, category_id in zip(data.classes, data.category_ids, strict=True)]  # fmt: skip
@@ -152,9 +163,10 @@ def _summarise(data: CocoData, report: CheckReport) -> None:
     for name, count in report.class_counts.items():
         if not count:
             report.add("note", "class without objects", name)
-    for image in data.images:
+    for position in np.flatnonzero((of_images[:, 1] == 0) | (of_images[:, 0] > MANY_OBJECTS)).tolist():
+        image = images[position]
         where = f"image {image.id} ({image.path.name})"
-        if all(obj.crowd for obj in image.objects):
+        if not of_images[position, 1]:
             report.add("note", "image without objects", where)
         if len(image.objects) > MANY_OBJECTS:
             report.add("note", f"image with more than {MANY_OBJECTS} objects", f"{where}: {len(image.objects)}")

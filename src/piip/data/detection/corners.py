@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from piip.data.report import CheckReport
@@ -13,7 +14,7 @@ LEAST = 0.5
 """share of the outlined objects whose boxes are corners"""
 
 
-def as_sides(records: list[Any], report: CheckReport) -> list[Any]:
+def as_sides(records: Sequence[Any], report: CheckReport) -> Sequence[Any]:
     """The records with boxes as COCO has them.
 
     They are changed where no box fits its outline as it is written, and at least half of them do as two corners.

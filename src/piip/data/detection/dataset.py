@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,11 +43,10 @@ class DetectionDataset(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.masks = masks and data.has_masks
-        self.indices = [
-            index
-            for index, image in enumerate(data.images)
-            if (keep_empty or image.objects) and min(image.size) >= smallest
-        ]
+        kept = [(keep_empty or bool(image.objects)) and min(image.size) >= smallest for image in data.images]
+        self.indices: Sequence[int] = (
+            range(len(kept)) if all(kept) else [index for index, good in enumerate(kept) if good]
+        )
         """positions in `data.images`"""
 
     def __len__(self) -> int:
@@ -82,9 +81,8 @@ class DetectionDataset(Dataset[Sample]):
         """The file of each image, and the labels and boxes of its objects."""
         for index in self.indices:
             image = self.data.images[index]
-            boxes = (" ".join(f"{side:.1f}" for side in obj.box) for obj in training_objects(image))
-            labels = (obj.label for obj in training_objects(image))
-            yield image.path, ", ".join(f"{label}: {box}" for label, box in zip(labels, boxes, strict=True))
+            objects = (f"{obj.label}: {' '.join(f'{side:.1f}' for side in obj.box)}" for obj in training_objects(image))
+            yield image.path, ", ".join(objects)
 
     def file_of(self, index: int) -> str:
         """The file of `Sample.index`, for messages."""

@@ -17,6 +17,8 @@ from piip.structures import Size
 
 HEADER_THREADS = 8
 """opening files is mostly waiting, on a network disk above all"""
+FILES_AT_ONCE = 64
+"""that a thread opens one after the other: handing out each by itself takes as long as opening it"""
 
 NAME_KEYS = ("file_name", "filename", "path")
 ADDRESS_KEYS = ("coco_url", "flickr_url", "url")
@@ -28,7 +30,11 @@ def read_images(records: list[Any], folder: Path, ids: Ids, report: CheckReport)
     named = _without_repeats(_named_records(records, ids, report), report)
     finder = ImageFinder(folder)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        opened = list(pool.map(lambda pair: _open(finder, pair[1]["file_name"]), named))
+        names = [record["file_name"] for _, record in named]
+        parts = [names[start : start + FILES_AT_ONCE] for start in range(0, len(names), FILES_AT_ONCE)]
+        opened = [
+            one for found in pool.map(lambda some: [_open(finder, name) for name in some], parts) for one in found
+        ]
     images: dict[int, CocoImage] = {}
     named_ids = {image_id: record["file_name"] for image_id, record in named}
     first_record: dict[Path, int] = {}

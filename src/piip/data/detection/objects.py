@@ -2,71 +2,109 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from piip.data.detection.annotations import Box, CocoImage, CocoObject, Segmentation
 from piip.data.detection.outlines import checked_outline, outline_area, outline_bounds
+from piip.data.detection.packer import Packer
+from piip.data.detection.plain_objects import TOLERANCE, Plain, PlainObjects
+from piip.data.json_records import BLOCK, Records
 from piip.data.report import OF_LEFT_OUT, CheckReport
 from piip.data.values import Ids, as_id, as_number
 from piip.structures import Size
 
-TOLERANCE = 1.0
-"""pixels that a box may reach beyond its image unchanged: the rounding of annotation tools. Training clips
-boxes after its transforms anyway, and the numbers of an evaluation stay those of the file."""
 
+class ObjectReader:
+    """Reads the objects of usable images."""
 
-def read_objects(
-    records: list[Any],
-    images: Mapping[int, CocoImage],
-    unusable: set[int],
-    labels: Mapping[int, int],
-    image_ids: Ids,
-    category_ids: Ids,
-    report: CheckReport,
-) -> dict[int, list[CocoObject]]:
-    """The usable objects by image id.
+    def __init__(
+        self,
+        images: Mapping[int, CocoImage],
+        unusable: set[int],
+        labels: Mapping[int, int],
+        image_ids: Ids,
+        category_ids: Ids,
+        report: CheckReport,
+    ) -> None:
+        """Those `images`; `unusable` are the ids of records that were left out before, `labels` maps category ids to
+        labels; `image_ids` and `category_ids` make numbers of the file's ids."""  # fmt: skip
+        self.images, self.unusable, self.labels, self.report = images, unusable, labels, report
+        self.image_ids, self.category_ids = image_ids, category_ids
 
-    `images` are the usable images, `unusable` the ids of records that were left out before, `labels` maps
-    category ids to labels; `image_ids` and `category_ids` make numbers of the file's ids.
-    """
-    objects: dict[int, list[CocoObject]] = defaultdict(list)
-    own_ids = _AnnotationIds(records)
-    same_place: set[tuple[Any, ...]] = set()
-    for position, record in enumerate(records):
+    def read(self, records: Records, ids: Sequence[int]) -> Packer:
+        """The images with their objects, in the order of the records, whose `ids` are these as far as they have any."""
+        packer = Packer()
+        for image in self.images.values():
+            packer.add_image(image)
+        own_ids = _AnnotationIds(ids)
+        plain = PlainObjects(self.images, self.labels, own_ids.first)
+        numbers = array("q")
+        """of the record of each object"""
+        for start in range(0, len(records), BLOCK):
+            good = plain.rows(records.as_kind(Plain, start, start + BLOCK), packer.texts)
+            block = range(start, min(start + BLOCK, len(records)))
+            before = 0
+            for number in [*np.setdiff1d(block, start + good.places, assume_unique=True).tolist(), block.stop]:
+                until = int(np.searchsorted(good.places, number - start))
+                packer.add_rows(good.positions[before:until], good.rows[before:until])
+                numbers.extend((start + good.places[before:until]).tolist())
+                before = until
+                obj = None if number == block.stop else self._looked_at(records[number], number, own_ids)
+                if obj is not None:
+                    packer.add(plain.positions[obj[0]], obj[1])
+                    numbers.append(number)
+        _note_repeated(packer, numbers, records, self.report)
+        return packer
+
+    def _looked_at(self, record: Any, number: int, own_ids: _AnnotationIds) -> tuple[int, CocoObject] | None:
+        """The id of the image and the object of record `number`, which is perhaps not as it should be."""
         if not isinstance(record, dict):
-            report.add("left out", "annotation that is not an object", f"record {position}: {record!r:.80}")
-            continue
-        image_id = image_ids(record.get("image_id"))
-        image = None if image_id is None else images.get(image_id)
-        where = f"annotation {record.get('id')!r:.40} of image {record.get('image_id')!r:.40}"
+            self.report.add("left out", "annotation that is not an object", f"record {number}: {record!r:.80}")
+            return None
+        image_id = self.image_ids(record.get("image_id"))
+        image = None if image_id is None else self.images.get(image_id)
+        where = _where(record)
         if image is None:
-            known = image_id in unusable
-            kind = OF_LEFT_OUT if known else "annotation of an unknown image"
-            report.add("left out", kind, where)
-            continue
-        category_id = category_ids(record.get("category_id"))
-        label = None if category_id is None else labels.get(category_id)
-        annotation_id = own_ids.take(record, where, report)
-        obj = None if annotation_id is None else _object(record, annotation_id, image, label, where, report)
-        if obj is None:
-            continue
-        place = (image.id, obj.label, obj.box, obj.crowd)
-        if place in same_place:
-            report.add("note", "object annotated twice (same class and box)", where)
-        same_place.add(place)
-        objects[image.id].append(obj)
-    return objects
+            known = image_id in self.unusable
+            self.report.add("left out", OF_LEFT_OUT if known else "annotation of an unknown image", where)
+            return None
+        category_id = self.category_ids(record.get("category_id"))
+        label = None if category_id is None else self.labels.get(category_id)
+        annotation_id = own_ids.take(record, where, self.report)
+        if annotation_id is None:
+            return None
+        obj = _object(record, annotation_id, image, label, where, self.report)
+        return None if obj is None else (image.id, obj)
+
+
+def _where(record: dict[str, Any]) -> str:
+    return f"annotation {record.get('id')!r:.40} of image {record.get('image_id')!r:.40}"
+
+
+def _note_repeated(packer: Packer, numbers: array[int], records: Records, report: CheckReport) -> None:
+    """Note objects of one class and box on an image; `numbers` are those of the objects' records."""
+    fields = packer.fields()
+    columns = [np.frombuffer(packer.positions, np.int64), fields["label"], fields["crowd"], *fields["box"].T]
+    order = np.lexsort(columns)
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for column in columns:
+        same &= column[order[1:]] == column[order[:-1]]
+    for place in np.sort(order[1:][same]).tolist():
+        report.add("note", "object annotated twice (same class and box)", _where(records[numbers[place]]))
 
 
 class _AnnotationIds:
     """Gives every annotation an id of its own: the file's where it is good, else a new one."""
 
-    def __init__(self, records: list[Any]) -> None:
-        given = (as_id(record.get("id")) for record in records if isinstance(record, dict))
-        self.next_id = max((i for i in given if i is not None), default=0) + 1
-        self.first: dict[int, dict[str, Any]] = {}
+    def __init__(self, ids: Sequence[int]) -> None:
+        given = np.sort(np.array(ids, np.int64))
+        self.first: dict[int, dict[str, Any] | None] = dict.fromkeys(given[1:][given[1:] == given[:-1]].tolist())
+        """of the ids that several records have, the first record; None before it is met"""
+        self.next_id = max(int(given[-1]) if len(given) else 0, 0) + 1
 
     def take(self, record: dict[str, Any], where: str, report: CheckReport) -> int | None:
         """The id of `record`; None if the whole record is a repetition."""
@@ -74,6 +112,8 @@ class _AnnotationIds:
         if annotation_id is None:
             report.add("repaired", "annotation without an integer id", where)
         elif annotation_id not in self.first:
+            return annotation_id
+        elif self.first[annotation_id] is None:
             self.first[annotation_id] = record
             return annotation_id
         elif record == self.first[annotation_id]:
