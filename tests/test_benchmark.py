@@ -65,7 +65,16 @@ def test_training_counts_three_forwards_and_times_the_backward(weights: Path, cl
     assert figures["parts"][-1]["seconds"] == 1
 
 
-@pytest.mark.parametrize("name", ["piip_nano_mask_rcnn", "piip_nano_upernet", "piip_nano_classifier", "piip_nano_dino"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "piip_nano_mask_rcnn",
+        "piip_nano_upernet",
+        "piip_nano_classifier",
+        "piip_nano_dino",
+        "piip_nano_convnext_mask_rcnn",
+    ],
+)
 @pytest.mark.parametrize("train", [False, True])
 def test_every_task_runs(name: str, train: bool) -> None:
     figures = benchmark(name, size=64, train=train, rounds=1, device="cpu")

@@ -9,13 +9,11 @@ from piip import config
 from piip.api import PIIP
 from piip.console import Terminal, say
 from piip.data.fruit.scenes import CLASSES, make_fruit
-from piip.zoo.nano import NANO_HEAD, nano_convnexts
+from piip.zoo.nano import NANO_HEAD, nano_convnext_backbone
 
 NAME = "piip_demo"
 IMAGE_SIZE = 256
 BRANCH_SIZES = (256, 160, 128)
-STAGES = ((32, 64, 96, 128), (48, 96, 128, 160), (64, 128, 160, 192))
-"""channels of each branch's stages, finest branch first"""
 NMS_THRESHOLD = 0.45
 """lower than usual and over all classes: a place has one fruit, and in so short a training boxes are not very exact"""
 TRAIN_IMAGES, VAL_IMAGES = 320, 48
@@ -39,14 +37,10 @@ RECIPE: dict[str, Any] = {
 
 
 def demo_model() -> config.Model:
-    """Three ConvNeXts, which learn from a few hundred pictures what ViTs need many for, with the nano's Mask R-CNN."""
+    """As `piip_nano_convnext_mask_rcnn`, on smaller images."""
     return config.Model(
         name=NAME,
-        backbone=config.Backbone(
-            branches=nano_convnexts(BRANCH_SIZES, STAGES),
-            interaction=config.Interaction(heads=4, drop_path=0.0),
-            maps=config.FeatureMaps(merge_after=(0, 1, 2)),
-        ),
+        backbone=nano_convnext_backbone(BRANCH_SIZES),
         head=NANO_HEAD.model_copy(update={"nms_threshold": NMS_THRESHOLD, "class_agnostic": True}),
         classes=CLASSES,
         preprocess=config.Preprocess(long_side=IMAGE_SIZE, short_side=IMAGE_SIZE, pad_multiple=32),

@@ -90,6 +90,24 @@ def nano_convnexts(sizes: Sequence[int], stages: Sequence[Sequence[int]]) -> tup
     )  # fmt: skip
 
 
+# -- convolutions -----------------------------------------------------------------------------------------------------
+
+CONVNEXT_SIZES = (320, 200, 160)
+CONVNEXT_STAGES = ((32, 64, 96, 128), (48, 96, 128, 160), (64, 128, 160, 192))
+"""channels of each branch's stages, finest branch first; a stage has one block"""
+
+CONVNEXT_RECIPE: dict[str, Any] = NANO_RECIPE | {"lr": 1.5e-3, "batch_size": 4, "ema": 0.99}
+
+
+def nano_convnext_backbone(sizes: Sequence[int] = CONVNEXT_SIZES) -> config.Backbone:
+    """Three ConvNeXts, which learn from a few hundred images what ViTs need many for, merged after every stage."""
+    return config.Backbone(
+        branches=nano_convnexts(sizes, CONVNEXT_STAGES),
+        interaction=config.Interaction(heads=4, drop_path=0.0),
+        maps=config.FeatureMaps(merge_after=(0, 1, 2)),
+    )
+
+
 # -- large images -----------------------------------------------------------------------------------------------------
 
 LARGE_SIZES = (1024, 640, 384)
@@ -260,7 +278,20 @@ NANO = (
         recipe=NANO_RECIPE,
         letters=("nano",) * 3,
     ),
-    # The same for large photos: nothing in it grows faster than the pixels.
+    # The same with convolutions: more from fewer images, and cost that is linear in the pixels.
+    Entry(
+        "piip_nano_convnext_mask_rcnn",
+        "detection",
+        nano_convnext_backbone,
+        head=NANO_HEAD,
+        classes=lambda: tuple(COCO_CLASSES.values()),
+        category_ids=tuple(COCO_CLASSES),
+        preprocess=config.Preprocess(long_side=CONVNEXT_SIZES[0], short_side=CONVNEXT_SIZES[0], pad_multiple=32),
+        recipe=CONVNEXT_RECIPE,
+        letters=("nano",) * 3,
+        notes=("learns fastest from small data sets, see docs/results.md",),
+    ),
+    # With windows for large photos: nothing in it grows faster than the pixels.
     Entry(
         "piip_nano_large_mask_rcnn",
         "detection",
