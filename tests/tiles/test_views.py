@@ -14,9 +14,15 @@ from tests.test_cli_predict import run
 
 import piip
 from piip import config
+from piip.data.batches import collate
+from piip.data.samples import Sample
+from piip.data.surround import Shown, Surroundings
 from piip.data.synthetic import make_scenes
+from piip.data.transforms import normalised
 from piip.model import PIIPModel
 from piip.prediction.objects import Result
+from piip.prediction.predictor import Predictor
+from piip.structures import Batch
 
 VIEWS: tuple[config.View, ...] = (1, "image")
 
@@ -168,3 +174,37 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert done.exit_code == 0, str(done.exception)
     wrong = run("predict", tmp_path / "photo.png", "--weights", weights, "--views", "1,all", "--tiles", 48)
     assert "--views 1,all: give each branch" in str(wrong.exception)
+
+
+def of_a_far_mark(count: int, views: tuple[config.View, ...], generator: torch.Generator) -> Batch:
+    """Tiles of noise, all of class 1 where the photo is bright at its other end, else of class 0."""
+    samples = []
+    for index in range(count):
+        photo = torch.randint(60, 196, (3, 64, 256), dtype=torch.uint8, generator=generator)
+        bright = int(torch.randint(2, (), generator=generator))
+        photo[:, :, :96] = 255 * bright
+        left = int(torch.randint(160, 193, (), generator=generator))
+        preprocess = config.Preprocess(long_side=64, short_side=64)
+        around = Surroundings(photo, preprocess, views).of(Shown.tile(left, 0, left + 64, 64))
+        tile = normalised(photo[:, :, left : left + 64], preprocess)
+        samples.append(Sample(tile, torch.full((64, 64), bright), (64, 64), index, around))
+    return collate(samples, 32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [(1, 1), VIEWS])
+def test_what_only_the_surroundings_tell_is_learnt_with_views_alone(views: tuple[config.View, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    described = segmentor().config.with_views(views).model_copy(update={"classes": ("dark", "bright")})
+    model = PIIPModel(described).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(60):
+        loss = sum(model.loss(of_a_far_mark(4, described.backbone.views, generator)).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    batch = of_a_far_mark(32, described.backbone.views, generator)
+    found = Predictor(model, "cpu").run(batch)
+    right = [(one["labels"] == target).float().mean() for one, target in zip(found, batch.targets, strict=True)]
+    share = torch.stack(right).mean().item()
+    assert share > 0.95 if views == VIEWS else share < 0.8
