@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,23 @@ def test_a_name_is_a_model_where_a_folder_is_called_so(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "piip_nano_dino").mkdir()
     assert len(piip.PIIP("piip_nano_dino").names) == 80
+
+
+def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    piip.PIIP(PIIPModel(tiny.model())).save("~/mine")
+    assert (tmp_path / "mine" / "model.safetensors").is_file()
+    assert piip.PIIP("~/mine").names == tiny.model().classes
+    with pytest.raises(DataError, match=str(tmp_path)):
+        piip.PIIP("~/mine").val("~/nothing")
+
+
+def test_what_an_evaluation_needs_is_asked_for_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as where it is not installed
+    with pytest.raises(ImportError, match=r'pip install "piip\[train\]"'):
+        piip.PIIP(tiny.model()).val(tmp_path / "nothing", output=tmp_path / "val")
 
 
 def test_pictures_of_images_with_one_name_are_kept_apart(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from piip.console import Terminal, say
 from piip.data.opening import opened_once
 from piip.data.whole_images import undecodable
 from piip.evaluation.judging import DRAWS, Judging
+from piip.evaluation.plots import require_plots
 from piip.files import refuse_taken
 from piip.inference.resized import described_as
 from piip.prediction.files import REMEDY
@@ -60,6 +61,9 @@ class Evaluating(Held):
         judging = Judging(area_limits, DRAWS if intervals else 0)
         if self.config.task != "detection":
             judging.refuse_sizes(self.config.task)
+        data, output = Path(data).expanduser(), None if output is None else Path(output).expanduser()
+        if output is not None:
+            require_plots()
         tasks.require_pairing(self.config, data)
         if output is not None and processes.rank() == 0:
             refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)

@@ -50,6 +50,8 @@ class Held:
             if not isinstance(model, str):
                 raise ValueError("pretrained=True needs the name of a published model, see piip.list_models()")
             model = hub.official_weights(model)
+        if isinstance(model, str | Path) and str(model).startswith("~"):
+            model = Path(model).expanduser()
         if isinstance(model, PIIPModel):
             self._model, self.config = model, model.config
         elif isinstance(model, config.Model):

@@ -121,7 +121,7 @@ class Predicting(Held):
         kind = RESULTS[self.config.task]
         if save is True:
             save = free_folder(USUAL_FOLDER)
-        writer = None if not save else Writer(Path(save), kind, paths_among(images), lists=False)
+        writer = None if not save else Writer(Path(save).expanduser(), kind, paths_among(images), lists=False)
         predictor = self.predictor(options.precision)
         predictor.check(options)
         outcomes = predictor.outcomes(images, options)

@@ -20,9 +20,10 @@ class Sharing(Held):
 
         A folder gets a model card, `README.md`, unless somebody wrote one there by hand.
         """
+        path = Path(path).expanduser()
         written = save_model(self.model, path)
-        if written != Path(path):
-            write_card(Path(path), self.config, self._facts)
+        if written != path:
+            write_card(path, self.config, self._facts)
         return written
 
     def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:

@@ -117,6 +117,7 @@ class Training(Held):
         """
         from piip.training.start import note_random_branches, start_run, with_detections
 
+        data, output = Path(data).expanduser(), Path(output).expanduser()
         named = {"epochs": epochs, "device": None if device is None else devices.named(device)}
         given = {key: value for key, value in named.items() if value is not None} | settings
         chosen = self.training_settings(data, image_size, **given)

@@ -187,13 +187,20 @@ def plot_precision_recall(averages: Averages, classes: Sequence[str], path: str 
     return _save(figure, path)
 
 
-def _figure(width: float, height: float) -> Any:
-    # the figure itself instead of pyplot: no window system, no global state, nothing to close
+def require_plots() -> None:
+    """ImportError, with what to install, where no plot can be drawn: to be asked before an evaluation begins."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise ImportError('plots need matplotlib: pip install "piip[train]"') from None
+
+
+def _figure(width: float, height: float) -> Any:
+    # the figure itself instead of pyplot: no window system, no global state, nothing to close
+    require_plots()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -96,7 +96,7 @@ def test_a_good_set_has_no_findings(folders):
     reports = check_data(folders)
     assert {name: report.findings for name, report in reports.items()} == {"train": [], "val": []}
     assert reports["train"].to_dict()["class_counts"] == {"blue": 2, "green": 2, "red": 2}
-    assert "6 images, 3 classes, 2 to 2 images each" in str(reports["train"].table("train").caption)
+    assert "6 images, 3 classes, 2 images each" in str(reports["train"].table("train").caption)
 
 
 def test_unreadable_files_are_left_out(folders):

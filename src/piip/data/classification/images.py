@@ -65,8 +65,9 @@ class ClassReport(Findings):
     def table(self, title: str) -> Table:
         """The findings for `rich.print`."""
         counts = self.class_counts.values()
-        spread = f", {min(counts)} to {max(counts)} images each" if counts else ""
-        return self.findings_table(title, f"{self.images} images, {len(counts)} classes{spread}")
+        least, most = min(counts, default=0), max(counts, default=0)
+        spread = f", {least} images each" if least == most else f", {least} to {most} images each"
+        return self.findings_table(title, f"{self.images} images, {len(counts)} classes{spread if counts else ''}")
 
 
 def read_split(split: ClassSplit) -> tuple[ClassData, ClassReport]:
