@@ -138,7 +138,7 @@ class Predicting(Held):
             warnings.warn(
                 f"{self.config.name} has random weights, and what it finds means nothing: train it, or load weights "
                 "by their path (pretrained=True fetches released ones)",
-                stacklevel=4,
+                stacklevel=5,
             )
         model, kept = self.model, self._predictor
         wanted = (model, model.config, precision, torch.device(self.device))
