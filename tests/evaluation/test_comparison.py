@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests import tiny
 from tests.evaluation.test_thresholds import an_image, data_of, found, random_case
 from tests.test_cli_predict import run
 
+import piip
 from piip.data.detection.annotations import CocoData, CocoImage
 from piip.data.report import DataError
 from piip.evaluation.coco import evaluate_results
@@ -19,7 +21,9 @@ from piip.evaluation.counting import count
 from piip.evaluation.judging import Judging
 from piip.evaluation.saved import read_results
 from piip.evaluation.segmentation import evaluate as evaluate_labels
+from piip.model import PIIPModel
 from piip.prediction.coco import CocoResult
+from piip.weights.files import save_model
 
 
 def of_sizes(seed: int) -> tuple[CocoData, list[CocoResult]]:
@@ -215,13 +219,18 @@ def test_files_of_other_images_or_of_another_kind_are_refused(tmp_path: Path) ->
     assert read_results(path, data) == [found(1, 0, 0, 0.9)]
 
 
-def test_the_command(tmp_path: Path) -> None:
+def make_data(folder: Path) -> None:
+    """Two images, with a cat in the first and a dog in the second."""
     data = data_of(an_image(1, (0, 0, 0, False)), an_image(2, (0, 0, 1, False)))
-    (tmp_path / "val").mkdir()
-    (tmp_path / "annotations").mkdir()
+    (folder / "val").mkdir(parents=True)
+    (folder / "annotations").mkdir()
     for name in ("1.jpg", "2.jpg"):
-        Image.new("RGB", (200, 200)).save(tmp_path / "val" / name)
-    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(data.to_coco()))
+        Image.new("RGB", (200, 200)).save(folder / "val" / name)
+    (folder / "annotations" / "instances_val.json").write_text(json.dumps(data.to_coco()))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    make_data(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps([found(1, 0, 0, 0.9)]))
     (tmp_path / "b.json").write_text(json.dumps([found(1, 0, 0, 0.9), found(2, 0, 0, 0.9, category=9)]))
     both = ("compare", tmp_path / "a.json", tmp_path / "b.json")
@@ -235,3 +244,19 @@ def test_the_command(tmp_path: Path) -> None:
     assert written["verdict"].replace("\n", " ")[:20] in done.output.replace("\n", " ")
     assert "choose another folder" in str(run(*both, *more).exception)
     assert "is no run folder" in str(run(*both).exception)
+
+
+def test_runs_are_compared_by_what_they_ended_with(tmp_path: Path) -> None:
+    make_data(tmp_path / "data")
+    for name, results in (("a", [found(1, 0, 0, 0.9)]), ("b", [found(1, 0, 0, 0.9), found(2, 0, 0, 0.9, category=9)])):
+        run_folder = tmp_path / name
+        described = tiny.model(classes=("cat", "dog"))
+        save_model(PIIPModel(described), run_folder / "weights" / "best.safetensors")
+        (run_folder / "config.yaml").write_text(json.dumps({"training": {"data": str(tmp_path / "data")}}))
+        (run_folder / "val").mkdir()
+        (run_folder / "val" / "predictions.json").write_text(json.dumps(results))
+    comparison = piip.compare(tmp_path / "a", tmp_path / "b", draws=20)
+    assert (comparison.images, comparison.main.difference) == (2, pytest.approx(0.5))
+    (tmp_path / "b" / "config.yaml").write_text(json.dumps({"training": {"data": str(tmp_path / "other")}}))
+    with pytest.raises(ValueError, match="the runs were evaluated on"):
+        piip.compare(tmp_path / "a", tmp_path / "b")
