@@ -1,0 +1,116 @@
+"""The documentation's tutorials do what they say: their commands and their Python run, on a few small pictures."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.docs.pages import blocks, run_command, run_python
+
+from piip.data.synthetic import make_scenes
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*random weights")]
+
+USUAL = {
+    "--epochs 30": "--epochs 1 --image-size 64 --workers 0",
+    "epochs=30": "epochs=1, image_size=64, workers=0",
+    "pretrained=True": "pretrained=False",  # nothing is fetched
+    "pretrained: true": "pretrained: false",
+}
+
+
+class Page(NamedTuple):
+    """What of a page is run, in other words where it would take hours, and what is not."""
+
+    words: Mapping[str, str] = MappingProxyType({})
+    skipped: str = "piip serve"
+    """a pattern: it does not end by itself"""
+    least: int = 3
+    """blocks and commands that are run"""
+
+
+DATA = "--data path/to/data"
+SMALL = f"{DATA} --epochs 1 --image-size 64 --workers 0"
+PAGES = {
+    "start.md": Page(least=6),
+    "own_pyramid.md": Page(
+        words={
+            "vit_tiny_patch16_224@672 + vit_small_patch14_dinov2@448": "test_vit@64 + test_vit2@32",
+            DATA: SMALL,
+            "600, 800": "96, 128",
+            "epochs: 24": "epochs: 1, workers: 0",
+            "dinov2_small.safetensors": "timm.safetensors",
+        },
+        least=6,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything is that the pages name, and a run."""
+    folder = tmp_path_factory.mktemp("pages")
+    make_scenes(folder / "path" / "to" / "data", train=4, val=2, size=(48, 64))
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    (folder / "photos").mkdir()
+    for name in ("photo.jpg", "photos/1.jpg"):
+        Image.fromarray(pixels).save(folder / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_command(f"piip train --model piip_nano_mask_rcnn {SMALL}")
+    return folder
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = PAGES[name]
+    shutil.copytree(trained, tmp_path / "here", dirs_exist_ok=True)
+    if name == "start.md":
+        shutil.rmtree(tmp_path / "here" / "runs")
+    if name == "own_pyramid.md":
+        save_timm(tmp_path / "here" / "timm.safetensors")
+    monkeypatch.chdir(tmp_path / "here")
+    names: dict[str, Any] = {}
+    run = 0
+    for block in blocks(name):
+        text = block.text
+        for old, new in ({**page.words, **USUAL}).items():
+            text = text.replace(old, new)
+        if re.search(page.skipped, text) is not None:
+            continue
+        if block.language == "python":
+            run_python(block, text, names)
+        elif block.language == "yaml" and (match := re.match(r"# (\S+\.yaml)\n", text)):
+            Path(match[1]).write_text(text)
+        elif block.language == "commands":
+            run_command(text)
+        else:
+            continue
+        run += 1
+    assert run >= page.least, f"{name}: {run} blocks were run"
+    if name == "own_pyramid.md":
+        look_at_others(names)
+
+
+def save_timm(path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("test_vit2").state_dict(), path)
+
+
+def look_at_others(names: dict[str, Any]) -> None:
+    """The detector of torchvision and the segmentor learn, and answer for the whole image."""
+    image = torch.rand(3, 96, 128)
+    target = {"boxes": torch.tensor([[8.0, 8, 60, 60]]), "labels": torch.tensor([1])}
+    losses = names["detector"].train()([image, image], [target, target])
+    sum(losses.values()).backward()
+    assert next(names["detector"].backbone.backbone.backbone.branches[0].parameters()).grad is not None
+    assert set(names["detector"].eval()([image])[0]) == {"boxes", "labels", "scores"}
+    assert names["segmentor"](image[None]).shape == (1, 5, 96, 128)
