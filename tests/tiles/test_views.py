@@ -126,6 +126,7 @@ def test_heads_that_share_a_backbone_share_its_views() -> None:
     assert same(other, alone)
 
 
+@pytest.mark.slow
 def test_training_keeps_views_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
     data = make_scenes(tmp_path / "scenes", train=2, val=1, seed=0, size=(96, 128))
     settings: dict[str, Any] = {
