@@ -118,7 +118,9 @@ def _objects(row: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
     for value in row.values():
         value = _parsed(value)
         if isinstance(value, dict):
-            lists = [next((value[key] for key in keys if isinstance(value.get(key), list)), []) for keys in kinds]
+            lists: list[list[Any]] = [
+                next((value[key] for key in keys if isinstance(value.get(key), list)), []) for keys in kinds
+            ]
             boxes, categories, outlines = lists
             count = len(boxes) or len(outlines)
             yield from islice(zip_longest(boxes, categories, outlines), count)
