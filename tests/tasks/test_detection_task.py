@@ -15,6 +15,7 @@ from tests.heads.dino_models import head_config
 import piip
 from piip import config
 from piip.data.detection.augmentation import Augmentation
+from piip.evaluation.judging import Judging
 from piip.model import PIIPModel
 from piip.prediction.options import EVERYTHING
 from piip.tasks import detection
@@ -89,7 +90,7 @@ def test_an_evaluation_in_tiles(data: detection.CocoData) -> None:
     head = config.MaskRCNN(masks=False, channels=16, fc_channels=32, score_threshold=0.0, proposals=20, detections=9)
     model = PIIPModel(described(head).model_copy(update={"classes": ("disc",), "category_ids": (1,)}))
     whole, one, four, few = (
-        detection._measured(model, data, 1, 0, "fp32", replace(EVERYTHING, **more))
+        detection._measured(model, data, 1, 0, "fp32", replace(EVERYTHING, **more), Judging())
         for more in ({}, {"tiles": 64}, {"tiles": 40, "overlap": 0.1}, {"tiles": 40, "detections": 3})
     )
     key = itemgetter("image_id", "score", "bbox")
