@@ -36,6 +36,7 @@ class Page(NamedTuple):
 
 
 DATA = "--data path/to/data"
+RUN = "runs/detection/piip_nano_mask_rcnn"
 SMALL = f"{DATA} --epochs 1 --image-size 64 --workers 0"
 PAGES = {
     "start.md": Page(least=6),
@@ -49,6 +50,22 @@ PAGES = {
         },
         least=6,
     ),
+    "large_images.md": Page(
+        words={
+            "RUN": RUN,
+            "path/to/coco": "path/to/data",
+            "piip_tsb_1568_1120_672_mask_rcnn": "piip_nano_mask_rcnn",
+            "piip train": "piip train --epochs 1 --workers 0",
+            "--data DATA": DATA,
+            "-size 4000": "-size 96",
+            "_size=4000": "_size=96",
+            "-size 8000": "-size 96",
+            "-size 1024": "-size 128",
+            "4000/1120/448": "128/96/64",
+            "2048/1024/512": "96/64/48",
+        },
+        least=9,
+    ),
 }
 
 
@@ -61,6 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "photos").mkdir()
     for name in ("photo.jpg", "photos/1.jpg"):
         Image.fromarray(pixels).save(folder / name)
+    Image.fromarray(np.zeros((1024, 3072, 3), np.uint8)).save(folder / "scan.tif")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_command(f"piip train --model piip_nano_mask_rcnn {SMALL}")
