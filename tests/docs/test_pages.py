@@ -66,6 +66,7 @@ PAGES = {
         },
         least=9,
     ),
+    "export.md": Page(words={"runs/detection/mine": RUN, "image_size=640": "image_size=64"}, least=4),
 }
 
 
