@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.docs.pages import blocks, run_command, run_python
+from tests.mask_sets import make_masks
 
 from piip.data.synthetic import make_scenes
 
@@ -67,6 +68,19 @@ PAGES = {
         least=9,
     ),
     "export.md": Page(words={"runs/detection/mine": RUN, "image_size=640": "image_size=64"}, least=4),
+    "finetuning.md": Page(
+        words={
+            "NAME --data": "two.yaml --data",
+            "1=timm:vit_base_patch14_dinov2": "1=timm.safetensors",
+            "piip train ...": f"piip train --model piip_nano_mask_rcnn {DATA}",
+            "piip train": "piip train --epochs 1 --image-size 64 --workers 0",
+            "--data DATA": DATA,
+            "blocks.0-8": "blocks.0-1",
+            "runs/detection/cells": RUN,
+            'train("masks"': 'train("masks", epochs=1, workers=0, batch_size=2',
+        },
+        least=6,
+    ),
 }
 
 
@@ -92,9 +106,14 @@ def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monk
     shutil.copytree(trained, tmp_path / "here", dirs_exist_ok=True)
     if name == "start.md":
         shutil.rmtree(tmp_path / "here" / "runs")
-    if name == "own_pyramid.md":
-        save_timm(tmp_path / "here" / "timm.safetensors")
     monkeypatch.chdir(tmp_path / "here")
+    if name == "own_pyramid.md":
+        save_timm("test_vit2", "timm.safetensors")
+    if name == "finetuning.md":
+        save_timm("test_vit", "small.safetensors")
+        save_timm("test_vit2", "timm.safetensors")
+        Path("two.yaml").write_text("name: two\npyramid: test_vit@64 + test_vit2@32\nhead: mask_rcnn\n")
+        make_masks(Path("masks"))
     names: dict[str, Any] = {}
     run = 0
     for block in blocks(name):
@@ -117,11 +136,11 @@ def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monk
         look_at_others(names)
 
 
-def save_timm(path: Path) -> None:
+def save_timm(name: str, path: str) -> None:
     import timm
     from safetensors.torch import save_file
 
-    save_file(timm.create_model("test_vit2").state_dict(), path)
+    save_file(timm.create_model(name).state_dict(), path)
 
 
 def look_at_others(names: dict[str, Any]) -> None:
