@@ -33,14 +33,15 @@ def blocks(page: str) -> Iterator[Block]:
             yield Block(language, token.content, f"{page}:{line}")
             continue
         for number, text in enumerate(token.content.splitlines()):
-            if text.startswith("piip "):
+            if text.startswith(("piip ", "curl ")):
                 yield Block(language, text, f"{page}:{line + number}")
 
 
 def run_command(text: str) -> None:
     """A line that begins with "piip", in this process."""
     words = shlex.split(text, comments=True)[1:]
-    typer.main.get_command(app).main(words, prog_name="piip", standalone_mode=False)
+    code = typer.main.get_command(app).main(words, prog_name="piip", standalone_mode=False)
+    assert not code, f"{text}: exit code {code}"
 
 
 def run_python(block: Block, text: str, names: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.docs.pages import blocks, run_command, run_python
+from tests.docs.serving import look_at_answers, run_curl, serving
 from tests.mask_sets import make_masks
 
 from piip.data.synthetic import make_scenes
@@ -81,6 +83,22 @@ PAGES = {
         },
         least=6,
     ),
+    "data.md": Page(
+        words={
+            "convert SOURCE OUT [--to coco|yolo] [--task detection]": "convert path/to/data yolo --to yolo",
+            "tile SOURCE OUT": "tile path/to/data cut",
+            "[--size 1024]": "--size 48",
+            "size=1024": "size=48",
+            "[": "",
+            "]": "",
+        },
+        least=4,
+    ),
+    "serve.md": Page(
+        words={"piip serve": "piip serve --port 0 --timeout 300", "runs/detection/NAME": RUN},
+        skipped="(?!)",  # nothing
+        least=3,
+    ),
 }
 
 
@@ -102,7 +120,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = PAGES[name]
     shutil.copytree(trained, tmp_path / "here", dirs_exist_ok=True)
     if name == "start.md":
         shutil.rmtree(tmp_path / "here" / "runs")
@@ -114,8 +131,18 @@ def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monk
         save_timm("test_vit2", "timm.safetensors")
         Path("two.yaml").write_text("name: two\npyramid: test_vit@64 + test_vit2@32\nhead: mask_rcnn\n")
         make_masks(Path("masks"))
+    if name == "serve.md" and shutil.which("curl") is None:
+        pytest.skip("the page's requests need curl")
+    with ExitStack() as ending:
+        run_page(name, ending)
+
+
+def run_page(name: str, ending: ExitStack) -> None:
+    """All of it, in the current folder."""
+    page = PAGES[name]
     names: dict[str, Any] = {}
-    run = 0
+    address, run = "", 0
+    printed: list[str] = []
     for block in blocks(name):
         text = block.text
         for old, new in ({**page.words, **USUAL}).items():
@@ -126,6 +153,10 @@ def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monk
             run_python(block, text, names)
         elif block.language == "yaml" and (match := re.match(r"# (\S+\.yaml)\n", text)):
             Path(match[1]).write_text(text)
+        elif text.startswith("piip serve"):
+            address = ending.enter_context(serving(text))
+        elif text.startswith("curl "):
+            printed.append(run_curl(text, address))
         elif block.language == "commands":
             run_command(text)
         else:
@@ -134,6 +165,12 @@ def test_a_page_does_what_it_says(name: str, trained: Path, tmp_path: Path, monk
     assert run >= page.least, f"{name}: {run} blocks were run"
     if name == "own_pyramid.md":
         look_at_others(names)
+    if name == "data.md":
+        for folder in ("yolo", "converted", "cut", "tiles"):
+            run_command(f"piip data check {folder}")
+    if name == "serve.md":
+        look_at_answers(address, printed)
+        Image.open("found.jpg").verify()
 
 
 def save_timm(name: str, path: str) -> None:
