@@ -11,6 +11,7 @@ import torch
 
 from piip.data.opening import opened_once
 from piip.data.report import DataError
+from piip.data.shared_file import PREFIX
 from piip.data.synthetic import make_scenes
 
 
@@ -30,10 +31,10 @@ def test_the_first_process_of_a_machine_opens_for_all(tmp_path: Path) -> None:
     assert one["said"] == other["said"]
     assert one["objects"] == other["objects"] != []
     assert one["file"] == other["file"]
-    assert one["file"].startswith("piip-data-")
+    assert one["file"].startswith(PREFIX)
     assert one["listed"] == other["listed"] == 6
     assert one["nothing"] is other["nothing"] is None
-    assert not list((tmp_path / "temporary").glob("piip-data-*"))
+    assert not list((tmp_path / "temporary").glob(f"{PREFIX}*"))
 
 
 def test_a_process_alone_just_opens() -> None:

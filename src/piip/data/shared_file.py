@@ -22,7 +22,8 @@ try:
 except ImportError:  # Windows, where nobody can open or remove a file that another has open
     fcntl = None  # type: ignore[assignment]
 
-PREFIX = "piip-data-"
+PREFIX, SUFFIX = ".piip-shared-", ".bytes"
+"""around eight random letters: no name that a person would give a file, since those left behind are removed"""
 OLD = 60.0
 """seconds after which a file that nobody holds was left behind: before, it may be about to be held"""
 _passing: ContextVar[bool] = ContextVar("_passing", default=False)
@@ -60,7 +61,7 @@ def shared(parts: Sequence[bytes | bytearray | memoryview]) -> SharedFile | None
     """A new file with these parts, which goes with what is returned; None where there is no room."""
     _remove_left_behind(Path(tempfile.gettempdir()))
     try:
-        handle, name = tempfile.mkstemp(prefix=PREFIX)
+        handle, name = tempfile.mkstemp(SUFFIX, PREFIX)
     except OSError:
         return None
     file = open(handle, "wb")  # noqa: SIM115 - open as long as the object: it holds the lock
@@ -95,7 +96,7 @@ def _remove_left_behind(folder: Path) -> None:
     """Files that no living process holds."""
     if fcntl is None:
         return
-    for path in folder.glob(f"{PREFIX}*"):
+    for path in folder.glob(f"{PREFIX}{'?' * 8}{SUFFIX}"):
         with contextlib.suppress(OSError):  # held, or somebody else's
             if time.time() - path.stat().st_mtime > OLD:
                 with path.open("rb") as file:

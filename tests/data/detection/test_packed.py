@@ -155,8 +155,12 @@ def test_a_file_that_a_killed_process_left_is_removed_by_the_next(tmp_path, monk
     old = time.time() - 2 * shared_file.OLD
     os.utime(left, (old, old))
     os.utime(held.name, (old, old))
+    mine = tmp_path / "piip-shared-results.bytes"
+    mine.write_bytes(b"mine")
+    os.utime(mine, (0, 0))
     another = shared([])
     assert not left.exists()
+    assert mine.exists()
     assert SharedFile(held.name, held.lengths).parts == (b"ab", b"", b"c")
     assert SharedFile(another.name, ()).parts == ()
 
