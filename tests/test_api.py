@@ -211,7 +211,7 @@ def test_a_published_recipe_says_when_it_starts_from_random_branches(
 ) -> None:
     from piip.training import start
 
-    result = SimpleNamespace(best_weights=Path("best.safetensors"))
+    result = SimpleNamespace(best_weights=Path("best.safetensors"), last_weights=Path("last.safetensors"))
     monkeypatch.setattr(start, "start_run", lambda base, weights, *_: (result, PIIPModel(tiny.model())))
 
     def said(model: piip.PIIP) -> str:
