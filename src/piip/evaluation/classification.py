@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from piip.data.classification.images import ClassData
-from piip.evaluation.judging import CONFIDENCE, Interval, Judging, defined_means, interval
+from piip.evaluation.judging import Interval, Judging, defined_means, interval, intervals, intervals_to_dict
 from piip.evaluation.missed import caption, missed
 from piip.files import write_json
 from piip.structures import Prediction
@@ -81,9 +81,7 @@ class ClassMetrics:
         if not judging.draws:
             return self
         numbers, classes = self.drawn(judging.times(len(self.each)))
-        found = {name: interval(values) for name, values in numbers.items()}
-        defined = {name: ends for name, ends in found.items() if ends is not None}
-        return replace(self, intervals=defined, class_intervals=tuple(map(interval, classes.T)))
+        return replace(self, intervals=intervals(numbers), class_intervals=tuple(map(interval, classes.T)))
 
     def scalars(self) -> dict[str, float]:
         """The figures for results.csv."""
@@ -93,15 +91,13 @@ class ClassMetrics:
         """What `metrics.json` holds."""
         counts = self.confusion.sum(axis=1).tolist()
         rows = zip(self.classes, counts, self.per_class, strict=True)
-        ends = dict(zip(self.classes, self.class_intervals, strict=False))
-        intervals = {"confidence": CONFIDENCE, **self.intervals, "classes": ends}
         return {
             "images": self.images,
             **self.scalars(),
             "classes": [{"class": name, "images": count, "accuracy": value} for name, count, value in rows],
             "confusion": self.confusion.tolist(),
             **missed(self.unreadable),
-            **({"intervals": intervals} if self.intervals else {}),
+            **intervals_to_dict(self.intervals, self.class_intervals, self.classes),
         }
 
     def save(self, path: Path) -> None:

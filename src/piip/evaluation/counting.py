@@ -12,7 +12,7 @@ import numpy as np
 from piip.evaluation.averages import COUNTED, MORE, NUMBERS, Averages, OfSize
 from piip.evaluation.bootstrap import drawn_aps
 from piip.evaluation.ground_truth import ground_truth, image_numbers, renumbered
-from piip.evaluation.judging import Judging, Sides, defined_means, interval
+from piip.evaluation.judging import Judging, Sides, defined_means, interval, intervals
 from piip.evaluation.matches import matches_of
 from piip.prediction.coco import CocoResult
 
@@ -73,10 +73,9 @@ class Counting:
         if not judging.draws:
             return self.averages
         drawn = self.drawn(judging.times(len(self.evaluator.params.imgIds)))
-        found = {name: interval(values) for name, values in drawn.numbers.items()}
         return replace(
             self.averages,
-            intervals={name: ends for name, ends in found.items() if ends is not None},
+            intervals=intervals(drawn.numbers),
             class_intervals=tuple(map(interval, drawn.classes.T)),
             size_intervals=tuple(map(interval, drawn.sizes)),
         )

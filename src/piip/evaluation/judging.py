@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,3 +97,19 @@ def interval(values: np.ndarray) -> Interval | None:
     outside = (1 - CONFIDENCE) / 2
     low, high = np.quantile(defined, (outside, 1 - outside))
     return float(low), float(high)
+
+
+def intervals(numbers: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    """Those of the numbers that some draw defines, by name; `numbers` are what the draws gave, [draws] each."""
+    found = {name: interval(values) for name, values in numbers.items()}
+    return {name: ends for name, ends in found.items() if ends is not None}
+
+
+def intervals_to_dict(
+    found: Mapping[str, Interval], of_classes: Sequence[Interval | None], classes: Sequence[str]
+) -> dict[str, Any]:
+    """What `metrics.json` holds of the intervals of a task with one list of numbers; nothing where there are none."""
+    if not found:
+        return {}
+    ends = dict(zip(classes, of_classes, strict=True))
+    return {"intervals": {"confidence": CONFIDENCE, **found, "classes": ends}}

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from piip.evaluation.judging import CONFIDENCE, Interval, Judging, defined_means, interval
+from piip.evaluation.judging import Interval, Judging, defined_means, interval, intervals, intervals_to_dict
 from piip.evaluation.missed import caption, missed
 from piip.evaluation.sizes import percent
 from piip.files import write_json
@@ -102,9 +102,7 @@ class SegmentationMetrics:
         if not judging.draws:
             return self
         numbers, classes = self.drawn(judging.times(len(self.each)))
-        found = {name: interval(values) for name, values in numbers.items()}
-        defined = {name: ends for name, ends in found.items() if ends is not None}
-        return replace(self, intervals=defined, class_intervals=tuple(map(interval, classes.T)))
+        return replace(self, intervals=intervals(numbers), class_intervals=tuple(map(interval, classes.T)))
 
     def scalars(self) -> dict[str, float]:
         """`mIoU`, `pixel_accuracy` and `mean_accuracy`, 0 to 1, as far as they are defined."""
@@ -114,8 +112,6 @@ class SegmentationMetrics:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         rows = zip(self.classes, self.iou, self.accuracy, self.confusion.sum(axis=1).tolist(), strict=True)
-        ends = dict(zip(self.classes, self.class_intervals, strict=False))
-        intervals = {"confidence": CONFIDENCE, **self.intervals, "classes": ends}
         return {
             "mIoU": self.mean_iou,
             "pixel_accuracy": self.pixel_accuracy,
@@ -123,7 +119,7 @@ class SegmentationMetrics:
             "classes": {name: {"iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows},
             "confusion": self.confusion.tolist(),
             **missed(self.unreadable),
-            **({"intervals": intervals} if self.intervals else {}),
+            **intervals_to_dict(self.intervals, self.class_intervals, self.classes),
         }
 
     def save(self, path: Path) -> None:
