@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from piip import config
@@ -265,57 +265,53 @@ def nano_classifier_backbone() -> config.Backbone:
 
 # -- the models -------------------------------------------------------------------------------------------------------
 
+
+def _detector(
+    name: str,
+    backbone: Callable[[], config.Backbone],
+    head: config.MaskRCNN | config.DINO,
+    size: int,
+    recipe: Mapping[str, Any],
+    notes: tuple[str, ...] = (),
+) -> Entry:
+    """A detector of images that fit a square of `size` pixels; the classes are COCO's until there is data."""
+    return Entry(
+        name,
+        "detection",
+        backbone,
+        head=head,
+        classes=lambda: tuple(COCO_CLASSES.values()),
+        category_ids=tuple(COCO_CLASSES),
+        preprocess=config.Preprocess(long_side=size, short_side=size, pad_multiple=32),
+        recipe=recipe,
+        letters=("nano",) * 3,
+        notes=notes,
+    )
+
+
 NANO = (
     # A Mask R-CNN of about 5 million parameters; without masks in the data it trains as Faster R-CNN.
-    Entry(
-        "piip_nano_mask_rcnn",
-        "detection",
-        nano_backbone,
-        head=NANO_HEAD,
-        classes=lambda: tuple(COCO_CLASSES.values()),
-        category_ids=tuple(COCO_CLASSES),
-        preprocess=config.Preprocess(long_side=NANO_SIZE, short_side=NANO_SIZE, pad_multiple=32),
-        recipe=NANO_RECIPE,
-        letters=("nano",) * 3,
-    ),
+    _detector("piip_nano_mask_rcnn", nano_backbone, NANO_HEAD, NANO_SIZE, NANO_RECIPE),
     # The same with convolutions: more from fewer images, and cost that is linear in the pixels.
-    Entry(
+    _detector(
         "piip_nano_convnext_mask_rcnn",
-        "detection",
         nano_convnext_backbone,
-        head=NANO_HEAD,
-        classes=lambda: tuple(COCO_CLASSES.values()),
-        category_ids=tuple(COCO_CLASSES),
-        preprocess=config.Preprocess(long_side=CONVNEXT_SIZES[0], short_side=CONVNEXT_SIZES[0], pad_multiple=32),
-        recipe=CONVNEXT_RECIPE,
-        letters=("nano",) * 3,
+        NANO_HEAD,
+        CONVNEXT_SIZES[0],
+        CONVNEXT_RECIPE,
         notes=("learns fastest from small data sets, see docs/results.md",),
     ),
     # With windows for large photos: nothing in it grows faster than the pixels.
-    Entry(
+    _detector(
         "piip_nano_large_mask_rcnn",
-        "detection",
         nano_large_backbone,
-        head=LARGE_HEAD,
-        classes=lambda: tuple(COCO_CLASSES.values()),
-        category_ids=tuple(COCO_CLASSES),
-        preprocess=config.Preprocess(long_side=LARGE_SIZES[0], short_side=LARGE_SIZES[0], pad_multiple=32),
-        recipe=NANO_RECIPE,
-        letters=("nano",) * 3,
+        LARGE_HEAD,
+        LARGE_SIZES[0],
+        NANO_RECIPE,
         notes=("for photos of thousands of pixels, see docs/large_images.md",),
     ),
     # A DINO of about 4 million parameters, for boxes; masks in the data are not used.
-    Entry(
-        "piip_nano_dino",
-        "detection",
-        nano_dino_backbone,
-        head=DINO_HEAD,
-        classes=lambda: tuple(COCO_CLASSES.values()),
-        category_ids=tuple(COCO_CLASSES),
-        preprocess=config.Preprocess(long_side=DINO_SIZE, short_side=DINO_SIZE, pad_multiple=32),
-        recipe=DINO_RECIPE,
-        letters=("nano",) * 3,
-    ),
+    _detector("piip_nano_dino", nano_dino_backbone, DINO_HEAD, DINO_SIZE, DINO_RECIPE),
     Entry(
         "piip_nano_upernet",
         "segmentation",
