@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ def head_rows(name: str, device: torch.device) -> Iterator[Row]:
         yield {"what": f"{name} folded prediction", **predictions_compared(on_cpu, fuse(there), batch, device)}
     losses, gradient = step(on_cpu, batch)
     losses_there, gradient_there = step(there, batch.to(device))
+    _, exact_gradient = step(copy.deepcopy(on_cpu).double(), replace(batch, images=batch.images.double()))
     yield {"what": f"{name} losses", **compared(losses, losses_there, FP32_LIMIT, relative=True)}
-    yield {"what": f"{name} gradient", **gradient_compared(gradient, gradient_there)}
+    yield {"what": f"{name} gradient", **gradient_compared(exact_gradient, gradient, gradient_there.cpu())}
     for precision, limit in HALF_LIMITS.items():
         with torch.no_grad(), torch.autocast(device.type, DTYPES[precision]):
             half = tensors_of(there.features(batch.images.to(device)))
@@ -112,10 +114,14 @@ def rms_compared(expected: list[Tensor], actual: list[Tensor], limit: float) -> 
     return {"difference": f"{worst:.1e}", "limit": limit, "ok": worst <= limit}
 
 
-def gradient_compared(expected: Tensor, actual: Tensor) -> Row:
-    """By norm: the gradient of bilinear sampling jumps where rounding moves a point over the middle of a cell."""
-    difference = float((expected - actual.cpu()).norm() / expected.norm())
-    return {"difference": f"{difference:.1e}", "limit": 1e-2, "ok": difference <= 1e-2}
+def gradient_compared(exact: Tensor, on_cpu: Tensor, there: Tensor) -> Row:
+    """By norm, from float64's gradient, and no further from it than twice what the CPU's float32 is.
+
+    The gradient of bilinear sampling jumps where rounding moves a point over the middle of a cell, on any device.
+    """
+    usual, difference = (float((one.double() - exact).norm() / exact.norm()) for one in (on_cpu, there))
+    limit = 2 * usual + 1e-4
+    return {"difference": f"{difference:.1e}", "limit": f"{limit:.1e}", "ok": difference <= limit}
 
 
 def predictions_compared(model: PIIPModel, other: PIIPModel, batch: Any, device: torch.device) -> Row:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import timm
@@ -54,7 +54,11 @@ def speed(arguments: argparse.Namespace) -> Iterator[Row]:
     rates = {precision: float(f"{rate / 1e12:.3g}") for precision, rate in roofs.items()}
     yield {"what": "matrix product, T multiply-adds/s", **rates}
     vit_b: dict[tuple[int, str, str], float] = {}
+    looked_closely = False
     for case in cases(quick, device.type == "cuda"):
+        if not looked_closely and case.batch == 1:
+            yield from closely(device, quick)
+            looked_closely = True
         row = measured(case, device, quick, roofs[case.precision])
         key = (case.batch, case.precision, case.mode)
         if "ms" in row:
@@ -63,7 +67,12 @@ def speed(arguments: argparse.Namespace) -> Iterator[Row]:
             elif key in vit_b:
                 row["to_vit_b"] = round(row["ms"] / vit_b[key], 3)
         yield row
+
+
+def closely(device: torch.device, quick: bool) -> Iterator[Row]:
+    """What the host waits for, which kernels take the time, training steps."""
     yield from waits(device, quick)
+    yield from kernels(device, quick)
     yield from training(device, quick)
 
 
@@ -104,7 +113,7 @@ def measured(case: Case, device: torch.device, quick: bool, roof: float) -> Row:
     return row
 
 
-@lru_cache(maxsize=1)
+@cache
 def built(name: str, whole: bool, quick: bool) -> tuple[nn.Module, int, float]:
     """The model in eval mode on the CPU, folded as predictors do if `whole`; the image's side; multiply-adds of one."""
     torch.manual_seed(0)
@@ -170,7 +179,7 @@ def set_tf32(on: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
 
-def graphed(work: Callable[[], Any]) -> Callable[[], None]:
+def graphed(work: Callable[[], Any]) -> Callable[[], Any]:
     """A CUDA graph of it: one launch for all kernels."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -180,8 +189,13 @@ def graphed(work: Callable[[], Any]) -> Callable[[], None]:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+        kept = work()
+
+    def replay() -> Any:
+        graph.replay()
+        return kept, work  # what the graph reads and writes lives as long as it does
+
+    return replay
 
 
 def median_ms(run: Callable[[], Any], device: torch.device) -> float:
@@ -219,6 +233,25 @@ def waits(device: torch.device, quick: bool) -> Iterator[Row]:
     waiting = {key: count for key, count in counts.items() if "Synchronize" in key or "Memcpy DtoH" in key}
     launches = sum(count for key, count in counts.items() if "LaunchKernel" in key)
     yield {"what": "host waits of one prediction", "model": name, "waits": waiting, "launches": launches}
+
+
+def kernels(device: torch.device, quick: bool, most: int = 14) -> Iterator[Row]:
+    """The kernels that take most of a backbone's time at batch 8 in bfloat16."""
+    if device.type != "cuda":
+        return
+    name = next(iter(QUICK if quick else MODELS))
+    module, size, _ = built(name, False, quick)
+    run = runner(module, Case(name, False, 8, "bf16", "eager"), size, device)
+    run()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    events = sorted(profile.key_averages(), key=lambda event: event.self_device_time_total, reverse=True)
+    total = sum(event.self_device_time_total for event in events)
+    yield {"what": "kernels of a backbone", "model": name, "device_ms": round(total / 1e3, 2)}
+    for event in events[:most]:
+        share = round(event.self_device_time_total / total, 3)
+        yield {"what": "kernel", "name": event.key[:110], "calls": event.count, "share": share}
 
 
 def training(device: torch.device, quick: bool) -> Iterator[Row]:
