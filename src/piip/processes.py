@@ -29,14 +29,37 @@ class StoppedTogether(BaseException):
     """One of the processes that share a piece of work was asked to stop it; no error, so that no `except` keeps it."""
 
 
-def join(cpu: bool) -> None:
-    """Get to know the others that a launcher started beside this process, if any; on GPUs, each takes its own."""
+def join(cpu: bool, minutes: float = PEER_MINUTES) -> None:
+    """Get to know the others that a launcher started beside this process, if any; on GPUs, each takes its own.
+
+    `minutes`: how long one waits for the others, here and later.
+    """
     if launched() == 1 or _at_work():
         return
     gpu = not cpu and torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
-    dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(minutes=PEER_MINUTES))
+    wait = timedelta(minutes=minutes)
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=wait, **_place_of_this_attempt(wait))
+
+
+def started_again() -> bool:
+    """Whether torchrun has started all processes, on this machine alone, again after a failure."""
+    attempt, machines = (os.environ.get(name) for name in ("TORCHELASTIC_RESTART_COUNT", "GROUP_WORLD_SIZE"))
+    return int(attempt or 0) > 0 and int(machines or 1) == 1
+
+
+def _place_of_this_attempt(wait: timedelta) -> dict[str, Any]:
+    """Where to meet the others if the launcher's own store, which outlives a failure, holds addresses of before.
+
+    By themselves processes that were started again try these, and wait for nobody (pytorch issue 135712).
+    """
+    if not started_again() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, launched(), is_master=False, timeout=wait)
+    attempt = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    return {"store": attempt, "rank": int(os.environ["RANK"]), "world_size": launched()}
 
 
 def leave() -> None:

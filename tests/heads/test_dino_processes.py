@@ -1,7 +1,6 @@
 """Two processes with an image each learn what one process learns from both images."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -46,15 +45,12 @@ print("equal", rank)
 
 
 def test_objects_weigh_the_same_on_every_process(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     here = Path(__file__).resolve()
     paths = [str(here.parent), str(here.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command += ["--master-addr=127.0.0.1", str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", "--local-addr=localhost", str(script)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr

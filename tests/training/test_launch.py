@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,24 @@ def test_alone_every_question_has_a_plain_answer() -> None:
     with processes.stoppable(lambda: True), pytest.raises(processes.StoppedTogether):
         processes.found_by_all(list(processes.until_asked([1, 2])))
     assert list(processes.until_asked([1, 2])) == [1, 2]
+
+
+def test_who_is_started_again_meets_the_others_of_the_same_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher's store still has the addresses of the processes before."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
+    store.set("0/cpu/rank_0", "an old address")
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in (environment | {"TORCHELASTIC_USE_AGENT_STORE": "True"}).items():
+        monkeypatch.setenv(name, value)
+    wait = timedelta(seconds=20)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert processes._place_of_this_attempt(wait) == {}
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    place = processes._place_of_this_attempt(wait)
+    assert (place["rank"], place["world_size"]) == (0, 1)
+    assert not place["store"].check(["0/cpu/rank_0"])
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert processes._place_of_this_attempt(wait) == {}, "the launchers of two machines may count otherwise"
 
 
 LAUNCHER = "import sys; from piip.training import launch; sys.exit(launch.run(sys.argv[1:], 2))"

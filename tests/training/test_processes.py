@@ -1,7 +1,6 @@
 """Two processes train as one: the same weights, and they stop together."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,21 +19,14 @@ pytestmark = [
     pytest.mark.slow,  # three processes import everything
     pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed"),
 ]
+LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d",
+            "--rdzv-endpoint=localhost:0", "--local-addr=localhost")  # fmt: skip
+"""which finds a free port itself, and keeps it"""
 
 
 def launch(folder: Path, kind: str, *options: str) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
-    command += [
-        f"--master-port={port}",
-        *options,
-        str(Path(__file__).with_name("toy_training.py")),
-        str(folder),
-        "0",
-        kind,
-    ]
+    script = Path(__file__).with_name("toy_training.py")
+    command = [*LAUNCHER, *options, str(script), str(folder), "0", kind]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 

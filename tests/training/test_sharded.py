@@ -1,7 +1,6 @@
 """Two processes that each hold a part of everything train as two that hold all of it."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,13 +28,10 @@ MODELS = ("mask_rcnn", "dino", "upernet", "classifier", "h6b")
 
 def in_two(folder: Path, *heads: str) -> list[str]:
     """The lines that `sharded_training.py` prints."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     script = Path(__file__).with_name("sharded_training.py")
     paths = os.pathsep.join([str(script.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1",
-               f"--master-port={port}", str(script), str(folder), *heads]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d",
+               "--rdzv-endpoint=localhost:0", "--local-addr=localhost", str(script), str(folder), *heads]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-6000:]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from piip import devices
+from piip import devices, processes
 from piip.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def build_accelerator(settings: Settings) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if settings.precision == "fp32" else settings.precision
     with _device_of(settings.device) as cpu:
+        if processes.started_again():
+            processes.join(cpu, settings.peer_minutes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=_of_several(settings))
     wanted, got = settings.device.partition(":")[0], accelerator.device.type
     if wanted not in ("auto", got):
