@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,13 +7,17 @@ import torch
 from tests.evaluation.test_thresholds import an_image, data_of
 from toy_training import toy_config, toy_model, toy_settings
 
+import piip
 from piip import tasks
 from piip.data.synthetic import make_scenes
 from piip.evaluation.coco import evaluate_results
+from piip.model import PIIPModel
+from piip.prediction.options import EVERYTHING
 from piip.tasks import detection
 from piip.training.settings import Settings
 from piip.training.start import start_run, with_best_metric
-from piip.training.validation import ValidationLoss, check_metric
+from piip.training.validation import ValidationLoss, check_metric, in_tiles
+from piip.weights.card import read_facts
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,62 @@ def test_the_lowest_loss_is_the_best(scenes: Path, tmp_path: Path) -> None:
     assert result.best == min(losses)
     assert result.best_epoch == int(np.argmin(losses)) + 1
     assert "val_loss" in (result.folder / "results.csv").read_text().splitlines()[0]
+
+
+def test_what_is_trained_on_tiles_is_evaluated_in_tiles(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = toy_settings(data=str(scenes), epochs=1, batch_size=1, log="none", augmentation={"tiles": 40})
+    result, _ = start_run(toy_config(), None, settings, tmp_path, "run")
+    assert "seed 0, evaluated in tiles of 40 pixels" in capsys.readouterr().err
+    again = piip.PIIP(result.folder, "cpu")
+    found = {tiles: again.val(scenes, output=tmp_path / str(tiles), tiles=tiles, workers=0) for tiles in (None, 40)}
+    whole, tiled = ((tmp_path / str(tiles) / "predictions.json").read_text() for tiles in found)
+    assert whole != tiled, "or the test says nothing"
+    assert (result.folder / "val" / "predictions.json").read_text() == tiled
+    measured = {name: result.history[-1][name] for name in ("box_AR100", "mask_AR100")}
+    assert measured.items() <= found[40].scalars().items()
+    facts = read_facts(result.last_weights)
+    assert facts is not None
+    assert facts.tiles == 40
+
+
+@pytest.mark.parametrize(
+    ("given", "side"),
+    [
+        ({}, None),
+        ({"augmentation": {"tiles": 40}}, 40),
+        ({"augmentation": {"tiles": 40}, "val_tiles": 0}, None),
+        ({"augmentation": {"tiles": {"side": 40, "keep": 0.5}}, "val_tiles": 48}, 48),
+        ({"augmentation": {"kind": "segmentation", "tiles": 40}}, 40),
+        ({"val_tiles": 48}, 48),
+        ({"augmentation": {"kind": "classification"}}, None),
+    ],
+)
+def test_tiles_of_evaluations(given: dict[str, object], side: int | None) -> None:
+    assert in_tiles(Settings.model_validate(given)) == replace(EVERYTHING, tiles=side)
+
+
+def test_the_loss_of_tiles(scenes: Path) -> None:
+    task, described = tasks.of(toy_config()), toy_config()
+    data = task.validation_split(scenes)
+    assert data is not None
+    described = task.adapted(described, data)
+    torch.manual_seed(0)
+    model = PIIPModel(described).eval()
+    of_tiles, of_whole = ({"augmentation": {"tiles": 24}, "val_tiles": side} for side in (None, 0))
+    measured = [
+        ValidationLoss(task, described, data, toy_settings(log="none", **given)) for given in (of_tiles, of_whole)
+    ]
+    assert measured[0](model) == measured[0](model)
+    assert measured[0](model) != measured[1](model)
+    assert measured[1](model) == ValidationLoss(task, described, data, toy_settings(log="none"))(model)
+
+
+def test_a_classifier_has_no_tiles(tmp_path: Path) -> None:
+    settings = Settings(data=str(tmp_path), augmentation={"kind": "classification"}, val_tiles=64)
+    with pytest.raises(ValueError, match="gives an image one class"):
+        start_run(piip.PIIP("piip_nano_classifier", "cpu").config, None, settings, tmp_path)
 
 
 def test_a_new_run_on_crowded_images_keeps_the_epoch_that_is_best_by_all_their_objects() -> None:

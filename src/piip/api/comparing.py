@@ -36,6 +36,8 @@ def compare(
 ) -> Comparison:
     """Two models on the same images, with the intervals of their numbers and of the differences.
 
+    A run that was evaluated in tiles is so here, too.
+
     Args:
         first: a run folder or weights; or COCO results, such as the `predictions.json` of an evaluation.
         second: as `first`.
@@ -66,7 +68,7 @@ def compare(
 
     def evaluated(path: Path, folder: str | None = None) -> tasks.Metrics:
         return PIIP(path, device).val(place, chosen or _split_of(task, place), folder, batch_size, workers,
-                                      intervals=False)  # fmt: skip
+                                      tiles=_tiles_of(path), intervals=False)  # fmt: skip
 
     def found_by(path: Path) -> list[CocoResult]:
         saved = path if path.suffix == RESULTS else path / VAL_FOLDER / SAVED
@@ -100,6 +102,12 @@ def _data_of(first: Path, second: Path) -> Path:
         raise ValueError(f"the runs were evaluated on {found[0]} and {found[1]}; give the data that both are to be "
                          "evaluated on")  # fmt: skip
     return Path(found[0])
+
+
+def _tiles_of(path: Path) -> int | None:
+    """The side of the tiles in which a run evaluates images; None: whole, as other weights are evaluated."""
+    file = RunFolder(path).config
+    return read_settings(file).evaluated_in_tiles if file.is_file() else None
 
 
 def _split_of(task: tasks.Task, place: Path) -> str:

@@ -10,9 +10,10 @@ from piip.weights.card import Facts
 
 if TYPE_CHECKING:
     from piip.training.loop import RunResult
+    from piip.training.settings import Settings
 
 
-def facts_of(opened: Mapping[str, Data], result: RunResult, metrics: Metrics | None) -> Facts:
+def facts_of(opened: Mapping[str, Data], result: RunResult, metrics: Metrics | None, settings: Settings) -> Facts:
     """Of the data that was trained and evaluated on, by split, and what the best weights came to."""
     images = {split: len(data.images) for split, data in opened.items()}
     objects = {
@@ -21,4 +22,5 @@ def facts_of(opened: Mapping[str, Data], result: RunResult, metrics: Metrics | N
         if data.images and hasattr(data.images[0], "objects")
     }
     measured = {} if metrics is None else {name: round(value, 4) for name, value in metrics.scalars().items()}
-    return Facts(images, objects, int(result.history[-1]["epoch"]) if result.history else 0, measured)
+    epochs = int(result.history[-1]["epoch"]) if result.history else 0
+    return Facts(images, objects, epochs, measured, settings.evaluated_in_tiles)

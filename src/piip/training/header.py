@@ -28,9 +28,11 @@ def say_header(model: PIIPModel, opened: Mapping[str, Data], trained_on: int, se
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sides = "/".join(str(branch.size) for branch in model.config.backbone.branches)
     say(console, f"model   {model.config.name}: {parameters / 1e6:.1f} million parameters, branches on {sides} pixels")
+    side = settings.evaluated_in_tiles
+    tiles = f", evaluated in tiles of {side} pixels" if side is not None and "val" in opened else ""
     say(console, f"how     {counted(settings.epochs, 'epoch')} in batches of {settings.batch_size} x "
         f"{settings.grad_accumulation} on {settings.device}, {settings.precision}, rate {settings.scaled_lr(1):.3g} "
-        f"({settings.schedule}), seed {settings.seed}")  # fmt: skip
+        f"({settings.schedule}), seed {settings.seed}{tiles}")  # fmt: skip
     say(console, f"where   {folder}")
 
 

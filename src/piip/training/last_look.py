@@ -19,6 +19,7 @@ from piip.prediction.listing import Paths
 from piip.prediction.predictor import Predictor
 from piip.prediction.sources import Failure
 from piip.training.settings import Settings
+from piip.training.validation import in_tiles
 
 DRAWN_PREDICTIONS = 8
 LEAST_SCORE = 0.5
@@ -29,7 +30,7 @@ def last_look(best: PIIPModel, val_data: tasks.Data, settings: Settings, output:
     """Metrics, curves and pictures of the best weights on `val_data`, written to `output`; the tables are shown."""
     task = tasks.of(best.config)
     how = (settings.batch_size, settings.workers, settings.precision)
-    metrics = task.evaluate_to_folder(best, val_data, output, *how, judging=WITH_INTERVALS)
+    metrics = task.evaluate_to_folder(best, val_data, output, *how, in_tiles(settings), WITH_INTERVALS)
     if processes.rank() > 0:
         return metrics
     draw_beside(best, val_data, settings, output)
@@ -50,7 +51,8 @@ def draw_beside(model: PIIPModel, data: tasks.Data, settings: Settings, output: 
     names = numbered([shortened(path.stem, LONGEST_STEM) + PICTURE for path in paths])
     predictor = Predictor(model, next(model.parameters()).device, settings.precision)
     found = f"found, with a score of {LEAST_SCORE} or more" if model.config.task == "detection" else "found"
-    outcomes = predictor.stream(Paths(map(str, paths)), conf=LEAST_SCORE)  # of files that may be gone by now
+    files = Paths(map(str, paths))  # which may be gone by now
+    outcomes = predictor.stream(files, conf=LEAST_SCORE, tiles=settings.evaluated_in_tiles)
     for position, name, outcome in zip(positions, names, outcomes, strict=True):
         if isinstance(outcome, Failure):
             continue

@@ -19,7 +19,7 @@ from pydantic import (
 
 from piip.config import Frozen, Model
 from piip.config.errors import problems
-from piip.data.augmentation import AnyAugmentation, Augmentation
+from piip.data.augmentation import AnyAugmentation, Augmentation, RandomTile
 from piip.data.text_files import read_typed_yaml
 from piip.files import atomic_write
 from piip.training.freeze import named_parts
@@ -151,6 +151,9 @@ class Settings(Frozen):
     best_metric: str | None = None
     """what decides which weights are the best, and when patience ends: a column of results.csv, or "val_loss"; None:
     box AP, mIoU, or top-1 accuracy"""
+    val_tiles: NonNegativeInt | None = None
+    """side, in pixels of the image file, of the tiles in which images are evaluated, with the usual overlap, as by
+    `piip val --tiles`; 0: whole images; None: as they are trained on, in tiles of `augmentation.tiles` or whole"""
     val_loss: bool = False
     """measure the losses on the validation data, too, without random changes; that takes about as long as the
     evaluation itself"""
@@ -171,6 +174,14 @@ class Settings(Frozen):
         if self.lora is None:
             return self.freeze
         return self.freeze + (("branches",) if self.lora.branches is None else tuple(map(str, self.lora.branches)))
+
+    @property
+    def evaluated_in_tiles(self) -> int | None:
+        """The side of the tiles of evaluations; None: whole images."""
+        if self.val_tiles is not None:
+            return self.val_tiles or None
+        tiles = getattr(self.augmentation, "tiles", None)  # a classifier has none
+        return tiles.side if isinstance(tiles, RandomTile) else tiles
 
     def scaled_lr(self, processes: int = 1) -> float:
         """The learning rate of a run on so many processes, before schedule and layer decay."""
@@ -208,6 +219,7 @@ BEFORE: dict[str, Any] = {
     "drop_smaller": 0,
     "same_orientation": False,
     "draws_by_image": False,
+    "val_tiles": 0,
 }
 """what runs did that were begun before there was such a setting, where it is not the default"""
 

@@ -19,6 +19,7 @@ from piip.console import Terminal, say
 from piip.data.opening import opened_once
 from piip.devices import float32_by_default
 from piip.model import PIIPModel
+from piip.prediction.tiled import refuse_classifier
 from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback
 from piip.training.curves import VAL_LOSS
@@ -36,7 +37,7 @@ from piip.training.restart import begun_before, mark_as_begun
 from piip.training.settings import FREE_ON_RESUME, SAME_IN_ALL, Settings, read_model, read_settings
 from piip.training.trackers import check_loggers
 from piip.training.unreadable import LateFindings, found_undecodable
-from piip.training.validation import ValidationLoss, check_metric
+from piip.training.validation import ValidationLoss, check_metric, in_tiles
 from piip.weights.card import write_card
 from piip.weights.files import load_model, save_model, without_downloads
 from piip.weights.transfer import note_transfer
@@ -125,6 +126,8 @@ def start_run(
     assert settings.data is not None
     base = with_head(with_image_size(base, image_size), {} if head is None else head)
     check_name(name or base.name)
+    if settings.evaluated_in_tiles is not None:
+        refuse_classifier(base)
     tasks.require_pairing(base, settings.data)
     check_parts(base.backbone, settings.freeze)
     check_loggers(settings.log)
@@ -212,7 +215,8 @@ def run(
 
     def evaluate(current: PIIPModel) -> dict[str, float]:
         assert val_data is not None
-        metrics = task.evaluate(current, val_data, settings.batch_size, settings.workers, settings.precision)
+        how = (settings.batch_size, settings.workers, settings.precision)
+        metrics = task.evaluate(current, val_data, *how, in_tiles(settings))
         late.note("val", metrics.unreadable)
         losses = {} if losses_of is None else {VAL_LOSS: losses_of(current)}
         return {best_metric: math.nan} | metrics.scalars() | losses  # undefined without anything to find
@@ -238,7 +242,7 @@ def run(
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
         if result.end != "stopped" and processes.rank() == 0:
-            write_card(result.last_weights.parent, best.config, facts_of(opened_splits, result, metrics))
+            write_card(result.last_weights.parent, best.config, facts_of(opened_splits, result, metrics, settings))
         processes.leave()
     return result, best
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from piip import config, tasks
 from piip.data.batches import eval_loader
 from piip.model import PIIPModel
+from piip.prediction.options import EVERYTHING, Options
 from piip.training.curves import VAL_LOSS
 from piip.training.settings import Settings
 
@@ -23,15 +25,23 @@ def check_metric(model: config.Model, name: str | None) -> None:
         raise ValueError(f"best_metric {name!r}: use one of {', '.join(near or known)}")
 
 
+def in_tiles(settings: Settings) -> Options:
+    """How the evaluations of a run predict: as `piip val`, with `--tiles` where the run says so."""
+    return replace(EVERYTHING, tiles=settings.evaluated_in_tiles)
+
+
 class ValidationLoss:
     """The sum of the losses on the validation data, a mean over its batches, without random changes of the images.
 
+    Of images that are evaluated in tiles it is that of one tile of each, the same every time.
     What is random in the losses themselves (a detector's choice of proposals) is drawn from the run's seed and the
     batch, so that epochs can be compared; the streams of the training are left as they were.
     """
 
     def __init__(self, task: tasks.Task, model: config.Model, data: Any, settings: Settings) -> None:
         plain = type(settings.augmentation).none()
+        if (side := settings.evaluated_in_tiles) is not None:
+            plain = type(plain).model_validate({**plain.model_dump(), "tiles": side})
         dataset = task.training_set(model, data, plain, settings.seed)
         self.seed, self.precision = settings.seed, settings.precision
         self.batches = partial(

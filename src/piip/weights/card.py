@@ -47,6 +47,8 @@ class Facts:
     epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     """on the split of the evaluation; empty where there was none"""
+    tiles: int | None = None
+    """side, in pixels of the image, of the tiles in which these images were predicted; None: whole"""
 
 
 def read_facts(weights: Path) -> Facts | None:
@@ -100,6 +102,8 @@ def _training(facts: Facts | None) -> Iterator[str]:
     )
     yield f"{'; '.join(splits)}. {counted(facts.epochs, 'epoch')}.\n"
     if facts.metrics:
+        if facts.tiles is not None:
+            yield f"Evaluated in tiles of {facts.tiles} pixels, as by `predict(..., tiles={facts.tiles})`:\n"
         yield "| metric | |\n|---|---|"
         yield from (f"| {name} | {value:.4f} |" for name, value in facts.metrics.items())
         yield ""
