@@ -160,7 +160,8 @@ def repeated(source: Path, folder: Path, images: int) -> Path:
     of_image = defaultdict(list)
     for annotation in content["annotations"]:
         of_image[annotation["image_id"]].append(annotation)
-    photos, annotations = [], []
+    photos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(images):
         photo = content["images"][number % len(content["images"])]
         file = Path(photo["file_name"]).name
