@@ -29,6 +29,7 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
+	TRITON_INTERPRET=1 $(PYTEST) tests/lean/test_sampling_on_gpu.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

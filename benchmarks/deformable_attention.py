@@ -1,15 +1,20 @@
 """All paths of deformable attention at the shapes of the released detectors: grid_sample, rows, planes of rows.
 
     python benchmarks/deformable_attention.py [--rounds 7] [--threads 1] [--cpu-time]
+    python benchmarks/deformable_attention.py --device cuda [--batch 8] [--blocks]    # grid_sample and Triton's kernels
 
 Medians of alternate calls in one run, fp32, batch 1, 16 heads, 4 points. "training" is forward and backward. The
 choice in `piip.lean.sampling` rests on this table. Planes (`piip.inference.bags`) are what the
 interactions use in inference; their time includes the softmax, which the other two are given.
+
+On a GPU: TSB 1120's shapes, bf16 and fp32 values; "inference" is the replay of a CUDA graph, "training" is called from
+Python. `--blocks` tries sizes of the kernels' programs instead (about 2 s to compile each).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +22,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from piip.benchmark.machine import describe, now
 from piip.inference import bags
+from piip.lean import sampling_on_gpu
 from piip.lean.sampling import sample_rows
+from piip.lean.sampling_on_gpu import KernelSampling
 from piip.ops.deformable_attention import cell_centres, deformable_attention
 
 HEADS, POINTS = 16, 4
@@ -53,7 +61,8 @@ def infer(path: Path, value: Tensor, sizes: list[tuple[int, int]], points: Tenso
 
 def train(path: Path, value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> None:
     leaves = [tensor.detach().requires_grad_() for tensor in (value, points, weights)]
-    path(leaves[0], sizes, leaves[1], leaves[2]).sum().backward()
+    out = path(leaves[0], sizes, leaves[1], leaves[2])
+    out.backward(torch.ones_like(out))
 
 
 def by_planes(value: Tensor, sizes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
@@ -80,12 +89,77 @@ def milliseconds(step: Callable[..., None], shape: Sequence[int], rounds: int, c
     return [statistics.median(taken[1:]) * 1e3 for taken in times]
 
 
+def on_gpu(device: torch.device, batch: int, blocks: bool) -> None:
+    """The table of a GPU."""
+    print(describe(device)["gpu"], f"batch {batch}")
+    print(f"{'milliseconds':34} {'inference':^31} {'training':^31}")
+    print(f"{'':34} " + f"{'plain':>10} {'Triton':>10} {'ratio':>8}  " * 2)
+    for (name, *shape), dtype in itertools.product(SHAPES[:4], (torch.bfloat16, torch.float32)):
+        value, sizes, points, weights = inputs(*shape)
+        given = (
+            value.repeat(batch, 1, 1, 1).to(device, dtype), sizes, points.repeat(batch, 1, 1, 1, 1, 1).to(device),
+            weights.repeat(batch, 1, 1, 1, 1).to(device),
+        )  # fmt: skip
+        label = f"{name} {str(dtype).removeprefix('torch.')}"
+        if not blocks:
+            print(f"{label:34} {columns_on_gpu(given)}", flush=True)
+        elif shape[2] != 12:
+            try_blocks(label, given)
+
+
+def columns_on_gpu(given: tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]) -> str:
+    """Plain and Triton, inference and training."""
+    columns = ""
+    for inference in (True, False):
+        plain, triton = (ms_on_gpu(path, given, inference) for path in (deformable_attention, KernelSampling()))
+        columns += f"{plain:10.3f} {triton:10.3f} {plain / triton:7.1f}x  "
+    if not (sampling_on_gpu._TRIED and all(sampling_on_gpu._TRIED.values())):
+        columns += " (the kernel did not run)"
+    return columns
+
+
+def try_blocks(label: str, given: tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]) -> None:
+    """Sizes of programs, for inference and training."""
+    from piip.lean import sampling_kernels
+
+    for rows, numbers, warps in ((64, 1024, 4), (32, 512, 4), (32, 512, 2), (32, 256, 1), (128, 1024, 4)):
+        sampling_kernels.ROWS, sampling_kernels.NUMBERS, sampling_kernels.WARPS = rows, numbers, warps
+        times = [ms_on_gpu(KernelSampling(), given, inference) for inference in (True, False)]
+        print(f"{label:34} rows {rows:4} numbers {numbers:5} warps {warps}: {times[0]:.3f} {times[1]:.3f}", flush=True)
+
+
+def ms_on_gpu(path: Path, given: tuple[Tensor, list[tuple[int, int]], Tensor, Tensor], inference: bool) -> float:
+    """Median of five series of ten calls."""
+    work: Callable[[], None] = lambda: (infer if inference else train)(path, *given)  # noqa: E731
+    for _ in range(3):
+        work()
+    if inference:
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            work()
+        work = graph.replay
+    times: list[float] = []
+    for _ in range(5):
+        began = now(given[0].device)
+        for _ in range(10):
+            work()
+        times.append((now(given[0].device) - began) / 10 * 1e3)
+    return statistics.median(times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="on a busy machine: CPU seconds of one thread")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8, help="on a GPU")
+    parser.add_argument("--blocks", action="store_true", help="on a GPU: other sizes of programs")
     arguments = parser.parse_args()
+    if torch.device(arguments.device).type == "cuda":
+        on_gpu(torch.device(arguments.device), arguments.batch, arguments.blocks)
+        return
     torch.set_num_threads(1 if arguments.cpu_time else arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     print(f"{'milliseconds':28} {'inference':^41} {'training':^30}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import os
 import signal
 import threading
@@ -20,8 +21,11 @@ import piip
 from piip.benchmark.samples import noise
 from piip.data.synthetic import make_scenes
 from piip.inference import fuse
+from piip.lean import sampling_on_gpu
+from piip.lean.sampling_on_gpu import KernelSampling
 from piip.model import PIIPModel
-from piip.structures import BranchState
+from piip.ops.deformable_attention import DeformableSampling
+from piip.structures import BranchState, Size
 from piip.weights import opengvlab
 from piip.weights.files import read_tensors
 
@@ -35,6 +39,8 @@ GOLDEN_LIMIT = 3e-4
 """as on the CPU, for maps whose standard deviation is about 1"""
 HALF_LIMITS = {"bf16": 3e-2, "fp16": 5e-3}
 """root mean square difference over the standard deviation; 8 and 11 bits of mantissa through some 30 layers"""
+KERNEL_LIMITS = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 8e-3}
+"""largest difference over the standard deviation; half precision rounds once, numbers of up to some 15 deviations"""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE = 192
 
@@ -42,6 +48,7 @@ SIDE = 192
 def exact(arguments: argparse.Namespace) -> Iterator[Row]:
     """All checks, TF32 off."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield from kernel_rows(arguments.device)
     for name in NANO:
         yield from head_rows(name, arguments.device)
     if arguments.reference is None:
@@ -50,6 +57,46 @@ def exact(arguments: argparse.Namespace) -> Iterator[Row]:
         for name in GOLDENS[3:5] if arguments.quick else GOLDENS:
             yield golden_row(name, arguments.reference / "goldens", arguments.device)
     yield resume_row(arguments.device, arguments.output)
+
+
+# -- the kernel of deformable attention ------------------------------------------------------------------------------
+
+
+def kernel_rows(device: torch.device) -> Iterator[Row]:
+    """Result and gradients of the Triton kernels against the plain path in float32 on the same device."""
+    for channels, dtype in itertools.product((6, 12, 24, 32), (torch.float32, torch.bfloat16, torch.float16)):
+        torch.manual_seed(0)
+        size = (56, 40)
+        value = torch.randn(2, size[0] * size[1], 16, channels).to(device, dtype)
+        cells = torch.rand(2, 1000, 16, 1, 4, 2) * 60 - 2  # some of them outside
+        cells += ((cells - cells.round()).abs() < 1e-3) * 2e-3  # there gradients jump
+        points = ((cells + 0.5) / torch.tensor([size[1], size[0]])).to(device)
+        weights = torch.randn(2, 1000, 16, 4).softmax(-1)[:, :, :, None].to(device)
+        towards = torch.randn(2, 1000, 16 * channels).to(device, dtype)
+        found = sampled(KernelSampling(), value, size, points, weights, towards)
+        expected = sampled(DeformableSampling(), value.float(), size, points, weights, towards.float())
+        limit = KERNEL_LIMITS[dtype]
+        what = f"Triton deformable attention, {channels} channels, {str(dtype).removeprefix('torch.')}"
+        if not used(device, channels, dtype):
+            yield {"what": what, "note": "the kernel did not run", "ok": device.type != "cuda"}
+        for part, one, other in zip(("result", "value", "points", "weights"), found, expected, strict=True):
+            kind = part if part == "result" else f"gradient of {part}"
+            yield {"what": f"{what}, {kind}", **compared([other.cpu()], [one], limit)}
+
+
+def sampled(
+    path: DeformableSampling, value: Tensor, size: Size, points: Tensor, weights: Tensor, towards: Tensor
+) -> list[Tensor]:
+    """The result and the gradients of value, points and weights."""
+    leaves = [tensor.detach().requires_grad_() for tensor in (value, points, weights)]
+    out = path(leaves[0], [size], *leaves[1:])
+    return [out.detach(), *torch.autograd.grad(out, leaves, towards)]
+
+
+def used(device: torch.device, channels: int, dtype: torch.dtype) -> bool:
+    """Whether the kernels ran."""
+    tried = sampling_on_gpu._TRIED.items()
+    return any(asked.channels == channels and asked.value == dtype and works for asked, works in tried)
 
 
 # -- heads -----------------------------------------------------------------------------------------------------------

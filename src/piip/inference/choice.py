@@ -42,6 +42,7 @@ from piip.lean.interaction import LeanInjector
 from piip.lean.maps import LeanUpsample, LeanUpsampleTwice
 from piip.lean.neck import ChannelsLastFPN
 from piip.lean.sampling import RowSampling
+from piip.lean.sampling_on_gpu import KernelSampling
 from piip.ops.deformable_attention import DeformableSampling
 
 Mode = Literal["train", "predict", "compile", "export"]
@@ -65,6 +66,7 @@ LEAN_ON_CPU: Twins = {
     DeformableSampling: RowSampling,
     FPN: ChannelsLastFPN,
 }
+LEAN_ON_GPU: Twins = {DeformableSampling: KernelSampling}
 TRAINED_ON_CPU: Twins = {Injector: LeanInjector}
 PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
@@ -79,11 +81,11 @@ HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces, RoIAlign: Ro
 """heads are never compiled"""
 TABLE: Mapping[tuple[Mode, bool], Twins] = {
     ("train", True): {**LEAN, **LEAN_ON_CPU, **TRAINED_ON_CPU},
-    ("train", False): LEAN,
+    ("train", False): {**LEAN, **LEAN_ON_GPU},
     ("predict", True): {**LEAN, **LEAN_ON_CPU, **PREDICTED_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("predict", False): LEAN,
+    ("predict", False): {**LEAN, **LEAN_ON_GPU},
     ("compile", True): {**LEAN, **LEAN_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("compile", False): LEAN,
+    ("compile", False): {**LEAN, **LEAN_ON_GPU},
     ("export", True): {},
     ("export", False): {},
 }

@@ -1,0 +1,206 @@
+"""Deformable attention with one level on CUDA devices, by the kernels of `sampling_kernels` where they work.
+
+What samples is chosen anew in each call, as `RowSampling` does it: the kernels are a matter of speed, and a model that
+was trained with them is the same model without them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from piip.ops.deformable_attention import DeformableSampling, check_sizes, deformable_attention
+from piip.structures import Size
+
+enabled = True
+"""False: the plain path for the whole process"""
+DEVICES = ("cuda",)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LARGEST = 2**31 - 2**16
+"""numbers per image and rows (queries times heads times images) that the kernels' 32-bit indices reach"""
+MOST_POINTS = 32
+"""that a kernel is written out for"""
+AGREES = 0.02
+"""largest difference from the plain path in the trial, over the largest number; in half precision"""
+
+
+class KernelSampling(DeformableSampling):
+    """One kernel where Triton works, the definition elsewhere: on other devices, for several levels, for exporters.
+
+    Sums are in float32 and the result has the dtype of `value`, as in the plain path, under autocast too. Gradients of
+    `value` are added up in no fixed order; so with `torch.use_deterministic_algorithms` the plain path trains.
+    """
+
+    def forward(self, value: Tensor, sizes: Sequence[Size], points: Tensor, weights: Tensor) -> Tensor:
+        """See `deformable_attention`."""
+        check_sizes(value, sizes, points)
+        if not kernel_is_used(value, points, weights):
+            return super().forward(value, sizes, points, weights)
+        height, width = sizes[0]
+        out: Tensor = sample_level(value, points, weights, height, width)
+        return out
+
+
+class Signature(NamedTuple):
+    """What a kernel is compiled for; `samples` are points per query and head."""
+
+    device: torch.device
+    value: torch.dtype
+    points: torch.dtype
+    weights: torch.dtype
+    heads: int
+    channels: int
+    samples: int
+    backward: bool
+
+
+def kernel_is_used(value: Tensor, points: Tensor, weights: Tensor) -> bool:
+    """For these inputs, here and now."""
+    if not enabled or value.device.type not in DEVICES or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    levels, count = points.shape[3:5]
+    if levels != 1 or count > MOST_POINTS or not {value.dtype, points.dtype, weights.dtype} <= set(DTYPES):
+        return False
+    if max(value.shape[1:].numel(), points.shape[:3].numel()) > LARGEST:
+        return False
+    inputs = (value, points, weights)
+    backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    if backward and torch.are_deterministic_algorithms_enabled():
+        return False
+    dtypes = (tensor.dtype for tensor in inputs)
+    return works(value.device, *dtypes, value.shape[2], value.shape[3], count, backward)
+
+
+@torch.compiler.assume_constant_result
+def works(*signature: Any) -> bool:
+    """Whether the kernels of a `Signature` compile here and give the plain path's numbers, tried once in a process."""
+    asked = Signature(*signature)
+    if kernels() is None:
+        return False
+    if asked.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return asked in _TRIED and _TRIED[asked]  # nothing can be tried while a graph is captured
+    if asked not in _TRIED:
+        _TRIED[asked] = _try(asked)
+    return _TRIED[asked]
+
+
+_TRIED: dict[Signature, bool] = {}
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The module of the kernels; None without Triton."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        return importlib.import_module("piip.lean.sampling_kernels")
+    except Exception as error:
+        _warn(error)
+        return None
+
+
+def _try(asked: Signature) -> bool:
+    try:
+        worst = _difference(asked)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        _warn(error)
+        return False
+    if not worst <= AGREES:
+        _warn(f"the result is off by {worst:.2g}")
+        return False
+    return True
+
+
+def _warn(reason: object) -> None:
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    message = f"the Triton kernel for deformable attention does not work here, the plain path runs instead: {lines[0]}"
+    warnings.warn(message, stacklevel=2)
+
+
+def _difference(asked: Signature) -> float:
+    """The largest from the plain path, over the largest number, for a small input; nothing random is drawn."""
+    with torch.inference_mode(False), torch.autocast(asked.device.type, enabled=False):
+        size, queries = (3, 4), 5
+        value = _waves(2, 12, asked.heads, asked.channels, like=asked.value, device=asked.device)
+        shape = (2, queries, asked.heads, 1, asked.samples)
+        points = 0.5 + 0.6 * _waves(*shape, 2, like=asked.points, device=asked.device)
+        weights = _waves(*shape, like=asked.weights, device=asked.device)
+        found = [_kernels().forward(value, size, points, weights)]
+        with torch.set_grad_enabled(asked.backward):
+            leaves = [tensor.requires_grad_(asked.backward) for tensor in (value, points, weights)]
+            plain = deformable_attention(leaves[0], [size], *leaves[1:])
+        expected = [plain.detach()]
+        if asked.backward:
+            gradient = _waves(*plain.shape, like=asked.value, device=asked.device)
+            expected.extend(torch.autograd.grad(plain, leaves, gradient))
+            found.extend(_kernels().backward(gradient, leaves[0].detach(), size, *(one.detach() for one in leaves[1:])))
+        pairs = zip(found, expected, strict=True)
+        return max(float((a.float() - b.float()).abs().max() / b.float().abs().max()) for a, b in pairs)
+
+
+def _waves(*shape: int, like: torch.dtype, device: torch.device) -> Tensor:
+    numbers = torch.arange(torch.Size(shape).numel(), device=device, dtype=torch.float32)
+    return (numbers * 1.7 + 0.3).sin().reshape(shape).to(like)
+
+
+def _kernels() -> Any:
+    found = kernels()
+    assert found is not None, "asked for only where `works` says so"
+    return found
+
+
+# -- for compilers and autograd: operations whose inside they need not know -------------------------------------------
+
+
+@torch.library.custom_op("piip::sample_level", mutates_args=())
+def sample_level(value: Tensor, points: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
+    """`deformable_attention` with one level of height x width cells."""
+    out: Tensor = _kernels().forward(value, (height, width), points, weights)
+    return out
+
+
+@torch.library.custom_op("piip::sample_level_backward", mutates_args=())
+def sample_level_backward(
+    gradient: Tensor, value: Tensor, points: Tensor, weights: Tensor, height: int, width: int, with_value: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value (empty unless `with_value`), points and weights."""
+    found: tuple[Tensor, Tensor, Tensor] = _kernels().backward(
+        gradient, value, (height, width), points, weights, with_value
+    )
+    return found
+
+
+@sample_level.register_fake
+def _(value: Tensor, points: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
+    return value.new_empty(points.shape[0], points.shape[1], value.shape[2] * value.shape[3])
+
+
+@sample_level_backward.register_fake
+def _(
+    gradient: Tensor, value: Tensor, points: Tensor, weights: Tensor, height: int, width: int, with_value: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    for_value = value.new_empty(value.shape if with_value else 0)
+    return for_value, points.new_empty(points.shape), weights.new_empty(weights.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.height, ctx.width = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad
+    found = sample_level_backward(gradient, *ctx.saved_tensors, ctx.height, ctx.width, needs[0])
+    return *(one if need else None for one, need in zip(found, needs, strict=False)), None, None
+
+
+sample_level.register_autograd(_differentiate, setup_context=_keep)
