@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from piip import zoo
+from piip.backbone.piip import PIIPBackbone
 from piip.benchmark.machine import now
 from piip.benchmark.samples import noise
-from piip.inference import fuse
+from piip.inference import Mode, choose, fuse
 from piip.model import PIIPModel
 from piip.profile.measured import counts_of_parts
 
@@ -127,7 +128,7 @@ def built(name: str, whole: bool, quick: bool) -> tuple[nn.Module, int, float]:
     model = PIIPModel(described).eval()
     if whole:
         model.head.as_if_trained()
-        return fuse(model), size, sum(count.macs for count in counts.values())
+        return fuse(model, winograd="nowhere"), size, sum(count.macs for count in counts.values())
     parts = [count.macs for part, count in counts.items() if part not in ("neck", "head")]
     return model.backbone, size, sum(parts)
 
@@ -145,7 +146,7 @@ def vit_macs(architecture: str, size: int) -> float:
 
 def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Callable[[], Any]:
     """What is called to run the case once."""
-    module = module.to(device)
+    module = on_device(module, device, "compile" if case.mode == "compiled" else "predict")
     set_tf32(case.precision == "tf32")
     context = autocast(case.precision, device)
     if case.whole:
@@ -159,6 +160,14 @@ def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Ca
     if case.mode == "graph":
         return graphed(lambda: in_context(lambda: module(images), context))
     return lambda: in_context(lambda: module(images), context)
+
+
+def on_device(module: nn.Module, device: torch.device, mode: Mode) -> nn.Module:
+    """A model as predictors run it on `device`; timm's as they are."""
+    module = module.to(device)
+    if isinstance(module, PIIPModel | PIIPBackbone):
+        choose(module, mode)
+    return module
 
 
 def in_context(work: Callable[[], Any], context: Callable[[], AbstractContextManager[Any]]) -> Any:
@@ -226,7 +235,10 @@ def waits(device: torch.device, quick: bool) -> Iterator[Row]:
     name = next(iter(QUICK if quick else MODELS))
     module, size, _ = built(name, True, quick)
     assert isinstance(module, PIIPModel)
-    batch = noise(module.to(device), (size, size), 1, device, targets=False)
+    on_device(module, device, "predict")
+    batch = noise(module, (size, size), 1, device, targets=False)
+    with torch.inference_mode():
+        module.predict(batch)
     with torch.inference_mode(), torch.profiler.profile() as profile:
         module.predict(batch)
     counts = {event.key: event.count for event in profile.key_averages()}
@@ -260,6 +272,7 @@ def training(device: torch.device, quick: bool) -> Iterator[Row]:
     for checkpointing in (False, True):
         torch.manual_seed(0)
         model = PIIPModel(zoo.entry(entry).config()).to(device).train()
+        choose(model, "train")
         model.backbone.set_checkpointing(checkpointing)
         batch = noise(model, (size, size), 2, device, targets=True)
 
