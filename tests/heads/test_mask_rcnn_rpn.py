@@ -6,7 +6,7 @@ from torchvision.ops import box_iou, nms
 from piip import config
 from piip.heads.mask_rcnn.boxes import RPN_STDS, decode, encode
 from piip.heads.mask_rcnn.matching import BACKGROUND, match_boxes
-from piip.heads.mask_rcnn.rpn import RPN
+from piip.heads.mask_rcnn.rpn import RPN, cells, inside
 from piip.structures import Instances
 
 SIZE = (96, 128)
@@ -123,14 +123,14 @@ def test_only_anchors_that_begin_inside_the_padded_image_are_trained(padded: tup
         trained = logit.grad.reshape(height, width, 3) != 0
         for row in range(height):
             for column in range(width):
-                inside = row * stride < padded[0] and column * stride < padded[1]
-                assert (trained[row, column] == inside).all()
+                within = row * stride < padded[0] and column * stride < padded[1]
+                assert (trained[row, column] == within).all()
 
 
 def test_other_strides_have_other_anchors() -> None:
     module = RPN(config.MaskRCNN(channels=8), strides=(3.5, 7, 14, 28, 56))
     found = module.anchors(levels())[0].reshape(24, 32, 3, 4)[2, 3, 1]
     torch.testing.assert_close(found, torch.tensor([10.5 - 14, 7 - 14, 10.5 + 14, 7 + 14]))
-    inside = module._inside(module.anchors(levels()), (18, 128))[: 24 * 32 * 3].reshape(24, 32, 3)
-    assert inside[5].all()  # 17.5 < 18
-    assert not inside[6].any()
+    trained = inside(cells(module.anchors(levels())[0]), (18, 128)).reshape(24, 32, 3)
+    assert trained[5].all()  # 17.5 < 18
+    assert not trained[6].any()

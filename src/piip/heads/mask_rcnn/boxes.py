@@ -27,10 +27,13 @@ def encode(boxes: Tensor, references: Tensor, stds: Sequence[float]) -> Tensor:
 
 def decode(deltas: Tensor, references: Tensor, stds: Sequence[float], image_size: Size) -> Tensor:
     """Boxes [N, K, 4] from offsets [N, K, 4] to `references` [N, 4], clipped to the image."""
+    return clipped(torch.cat(corners(deltas, references, stds), dim=-1), image_size)
+
+
+def clipped(boxes: Tensor, image_size: Size) -> Tensor:
+    """Boxes [..., 4] without what is outside the image."""
     height, width = image_size
-    (x1, y1), (x2, y2) = (corner.unbind(-1) for corner in corners(deltas, references, stds))
-    clipped = (x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height))
-    return torch.stack(clipped, dim=-1)
+    return torch.stack((boxes[..., ::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)), dim=-1).flatten(-2)
 
 
 def corners(deltas: Tensor, references: Tensor, stds: Sequence[float]) -> tuple[Tensor, Tensor]:

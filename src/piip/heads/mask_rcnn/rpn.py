@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from piip import config, processes
-from piip.heads.mask_rcnn.boxes import RPN_STDS, anchors, decode, encode
+from piip.heads.mask_rcnn.boxes import RPN_STDS, anchors, clipped, corners, encode
 from piip.heads.mask_rcnn.matching import UNDECIDED, Sampler, match_boxes, sample
 from piip.heads.mask_rcnn.roi import STRIDES
 from piip.structures import Instances, Size
@@ -66,19 +66,22 @@ class RPN(nn.Module):
 
         `per_level` take part in the suppression, `count` are left at most; None: the config's.
         """
-        found = []
-        for image, size in enumerate(image_sizes):
-            boxes, scores, level_of = [], [], []
-            for level, level_logits in enumerate(logits):
-                best, index = level_logits[image].sigmoid().sort(descending=True, stable=True)
-                best, index = best[:per_level], index[:per_level]
-                box = decode(deltas[level][image][index][:, None], level_anchors[level][index], RPN_STDS, size)
-                boxes.append(box[:, 0])
-                scores.append(best)
-                level_of.append(torch.full_like(index, level))
-            every = torch.cat(boxes), torch.cat(scores), torch.cat(level_of)
-            found.append(self._suppress(*every, count or self.config.proposals))
-        return found
+        scores, offsets, references, level_of = [], [], [], []
+        for level, (level_logits, level_deltas, own) in enumerate(zip(logits, deltas, level_anchors, strict=True)):
+            best, index = level_logits.sigmoid().sort(dim=1, descending=True, stable=True)
+            best, index = best[:, :per_level], index[:, :per_level]
+            scores.append(best)
+            offsets.append(level_deltas.gather(1, index[..., None].expand(-1, -1, 4)))
+            references.append(own[index])
+            level_of.append(torch.full_like(index[0], level))
+        # All images at once, of any size: on a GPU each of these small steps costs its launch.
+        together = torch.cat(offsets, 1).flatten(0, 1)[:, None], torch.cat(references, 1).flatten(0, 1)
+        boxes = torch.cat(corners(*together, RPN_STDS), dim=-1)[:, 0].unflatten(0, (len(image_sizes), -1))
+        every, levels = torch.cat(scores, 1), torch.cat(level_of)
+        return [
+            self._suppress(clipped(boxes[image], size), every[image], levels, count or self.config.proposals)
+            for image, size in enumerate(image_sizes)
+        ]
 
     def _suppress(self, boxes: Tensor, scores: Tensor, level_of: Tensor, count: int) -> tuple[Tensor, Tensor]:
         has_area = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero()[:, 0]
@@ -111,9 +114,10 @@ class RPN(nn.Module):
         )
         cls_loss, box_loss = all_logits.sum() * 0, all_deltas.sum() * 0
         sampled = 0
+        places = cells(all_anchors)
         for image, (size, target, sampler) in enumerate(zip(padded_sizes, targets, samplers, strict=True)):
             matched = match_boxes(all_anchors, target.boxes, POSITIVE_IOU, NEGATIVE_IOU, NEGATIVE_IOU)
-            matched = torch.where(self._inside(level_anchors, size), matched, UNDECIDED)
+            matched = torch.where(inside(places, size), matched, UNDECIDED)
             chosen = sample(matched, self.config.rpn_batch, POSITIVE_FRACTION, sampler)
             index = torch.cat((chosen.positive, chosen.negative))
             truth = torch.zeros(len(index), device=index.device)
@@ -126,8 +130,13 @@ class RPN(nn.Module):
         mean = processes.mean_count(sampled, all_logits.device)
         return {"loss_rpn_cls": cls_loss / mean, "loss_rpn_bbox": box_loss / mean}
 
-    def _inside(self, level_anchors: list[Tensor], size: Size) -> Tensor:
-        """[sum of H*W*R] bool: anchors whose cell begins inside `size`."""
-        # Centres are multiples of the stride but for rounding, which must not move one across the edge.
-        centres = [(boxes[:, :2] + boxes[:, 2:]) / 2 + 0.01 for boxes in level_anchors]
-        return torch.cat([(centre[:, 0] < size[1]) & (centre[:, 1] < size[0]) for centre in centres])
+
+def cells(boxes: Tensor) -> Tensor:
+    """[N, 2]: where (x, y) the cells of the anchors [N, 4] begin."""
+    # Centres are multiples of the stride but for rounding, which must not move one across an image's edge.
+    return (boxes[:, :2] + boxes[:, 2:]) / 2 + 0.01
+
+
+def inside(places: Tensor, size: Size) -> Tensor:
+    """[N] bool: which of the places [N, 2] (x, y) are inside an image of `size`."""
+    return (places[:, 0] < size[1]) & (places[:, 1] < size[0])
