@@ -81,9 +81,8 @@ class ViTBranch(nn.Module):
         return self.resized(self.vit.pos_embed[:, self.config.position_prefix :], size)
 
     def resized(self, stored: Tensor, size: Size) -> Tensor:
-        """See `ResizedPositions`; a copy, as a parameter's view for an input would stop torch's counters of FLOPs."""
-        resized: Tensor = self.resize_positions(stored.to(torch.float32, copy=True), size)
-        return resized
+        """See `ResizedPositions`."""
+        return self.resize_positions.of(stored, size)
 
     def _prefix(self, batch: int) -> Tensor | None:
         """Class and register tokens before the first block: [B, K, C], or None."""
@@ -176,6 +175,11 @@ def _by_name(branch: config.Branch) -> Any:
 
 class ResizedPositions(nn.Module):
     """A stored position embedding for another grid; no parameters of its own."""
+
+    def of(self, stored: Tensor, size: Size) -> Tensor:
+        """A call on a copy of `stored`, as a parameter's view for an input would stop torch's counters of FLOPs."""
+        resized: Tensor = self(stored.to(torch.float32, copy=True), size)
+        return resized
 
     def forward(self, stored: Tensor, size: Size) -> Tensor:
         """[1, side*side, C], resized to `size` in float32: [1, H*W, C]."""

@@ -32,6 +32,7 @@ from piip.heads.mask_rcnn.rpn import RPN
 from piip.inference.block_in_place import BlocksInPlace
 from piip.inference.exchange_in_pieces import InjectorInPieces
 from piip.inference.fold_interactions import FoldedInjector
+from piip.inference.kept_positions import KeptLeanPositions, KeptPositions
 from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
 from piip.inference.merge_in_place import ConvMergeInPlace, LightMergeInPlace
 from piip.inference.neck_in_pieces import FPNInPieces, RPNInPieces
@@ -79,13 +80,16 @@ PREDICTED_ON_CPU: Twins = {
 }
 HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces, RoIAlign: RoIAlignByProducts}
 """heads are never compiled"""
+KEPT: Twins = {ResizedPositions: KeptPositions}
+KEPT_ON_CPU: Twins = {ResizedPositions: KeptLeanPositions}
+"""what does not change from image to image"""
 TABLE: Mapping[tuple[Mode, bool], Twins] = {
     ("train", True): {**LEAN, **LEAN_ON_CPU, **TRAINED_ON_CPU},
     ("train", False): {**LEAN, **LEAN_ON_GPU},
-    ("predict", True): {**LEAN, **LEAN_ON_CPU, **PREDICTED_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("predict", False): {**LEAN, **LEAN_ON_GPU},
-    ("compile", True): {**LEAN, **LEAN_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("compile", False): {**LEAN, **LEAN_ON_GPU},
+    ("predict", True): {**LEAN, **LEAN_ON_CPU, **KEPT_ON_CPU, **PREDICTED_ON_CPU, **HEAD_PREDICTED_ON_CPU},
+    ("predict", False): {**LEAN, **LEAN_ON_GPU, **KEPT},
+    ("compile", True): {**LEAN, **LEAN_ON_CPU, **KEPT_ON_CPU, **HEAD_PREDICTED_ON_CPU},
+    ("compile", False): {**LEAN, **LEAN_ON_GPU, **KEPT},
     ("export", True): {},
     ("export", False): {},
 }

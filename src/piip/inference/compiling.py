@@ -22,16 +22,23 @@ class Compiled:
     Args:
         function: of tensors, without graph breaks
         backend: of `torch.compile`
+        before: called with the inputs of each new size before that is compiled: makes what is the same for all images
     """
 
-    def __init__(self, function: Callable[..., Any], backend: str = "inductor") -> None:
-        self.function = function
+    def __init__(
+        self, function: Callable[..., Any], backend: str = "inductor", before: Callable[..., Any] | None = None
+    ) -> None:
+        self.function, self.before = function, before
+        self._sizes: set[torch.Size] = set()
         self.fast: Callable[..., Any] | None = torch.compile(function, backend=backend, dynamic=False)
 
     def __call__(self, *inputs: Any) -> Any:
         """What `function` returns."""
         if self.fast is None:
             return self.function(*inputs)
+        if self.before is not None and inputs[0].shape not in self._sizes:
+            self._sizes.add(inputs[0].shape)
+            self.before(*inputs)
         try:
             return self.fast(*inputs)
         except NO_COMPILER as error:
@@ -49,4 +56,4 @@ def compile_backbone(model: PIIPModel, backend: str = "inductor") -> None:
     """
     backbone = model.backbone
     for name in ("forward", "states"):
-        setattr(backbone, name, Compiled(getattr(backbone, name), backend))
+        setattr(backbone, name, Compiled(getattr(backbone, name), backend, before=backbone.embed))
