@@ -35,12 +35,13 @@ class Held:
         device: Device | None = None,
         pretrained: bool = False,
         compile: bool = False,
+        graphs: bool = True,
     ) -> None:
         self.device = str(devices.find(device))
         self._began_from: dict[str, str] = {}  # the weights, as they were given
         self._facts: Facts | None = None  # of the training of the weights
         self._given_device = None if device is None else devices.named(device)
-        self.compile = compile
+        self.compile, self.graphs = compile, graphs
         self._model: PIIPModel | None = None
         self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
         self._random_branches: set[int] = set()  # of a published model, those that were to begin pretrained

@@ -22,6 +22,8 @@ class PIIP(Predicting, Training, Evaluating, Explaining, Exporting, Sharing):
         pretrained: for a name: its released weights, fetched from the Hugging Face Hub on first use.
         compile: predict with torch.compile, for images of few fixed sizes (each takes minutes once, and on CPUs it is
             often slower: see `docs/speed.md`). Where there is no compiler, a warning says so and nothing changes.
+        graphs: predict with CUDA graphs on a CUDA device, for sizes of images that come again; they hold up to a
+            quarter of the device's memory.
 
     >>> import piip
     >>> piip.PIIP("piip_nano_mask_rcnn").config.task

@@ -143,7 +143,7 @@ class Predicting(Held):
         model, kept = self.model, self._predictor
         wanted = (model, model.config, precision, torch.device(self.device))
         if kept is None or (kept.model, kept.config, kept.precision, kept.device) != wanted:
-            kept = self._predictor = Predictor(model, self.device, precision, compile=self.compile)
+            kept = self._predictor = Predictor(model, self.device, precision, compile=self.compile, graphs=self.graphs)
         return kept
 
     def use_windows(self, window: int | None, stride: int | None = None) -> Self:

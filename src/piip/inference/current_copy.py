@@ -11,6 +11,7 @@ import torch
 from piip.inference import compiling, fuse
 from piip.inference.copies import Version, version, with_shared_tensors
 from piip.inference.fingerprint import Fingerprint, fingerprint
+from piip.inference.graphs import set_graphs
 from piip.model import PIIPModel
 
 HALF = {torch.float16, torch.bfloat16}
@@ -26,10 +27,18 @@ class InferenceCopy:
         compiled: see `piip.inference.compiling`
         upcast: of weights stored in half precision, those that the copy has in float32: none of them, the head's, or
             all. All take twice the file's size in memory beside the model, and are folded as others are.
+        graphs: run the copy's backbone as CUDA graphs, see `piip.inference.graphs`; not if compiled
     """
 
-    def __init__(self, model: PIIPModel, fold: bool = True, compiled: bool = False, upcast: Upcast = "nothing") -> None:
-        self.model, self.fold, self.compiled, self.upcast = model, fold, compiled, upcast
+    def __init__(
+        self,
+        model: PIIPModel,
+        fold: bool = True,
+        compiled: bool = False,
+        upcast: Upcast = "nothing",
+        graphs: bool = True,
+    ) -> None:
+        self.model, self.fold, self.compiled, self.upcast, self.graphs = model, fold, compiled, upcast, graphs
         self._copy: PIIPModel | None = None
         self._version: Version = ()
         self._weights: Fingerprint = ()
@@ -51,6 +60,8 @@ class InferenceCopy:
             self._copy = self._fold(model) if fold else with_shared_tensors(model).eval()
             if self.compiled:
                 compiling.compile_backbone(self._copy)
+            elif self.graphs:
+                set_graphs(self._copy, on=True)
             self._version, self._weights, self._configs = version_now, weights, configs
         return self._copy
 

@@ -89,6 +89,8 @@ class Predictor:
         fuse: run a folded copy (see `piip.inference`), made with the first batch and again whenever the weights
             changed; it holds about two thirds of the model's memory once more
         compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.inference.compiling`
+        graphs: on CUDA devices, run the copy's backbone as CUDA graphs for sizes that come again, which hold up to a
+            quarter of the device's memory; see `piip.inference.graphs`
     """
 
     def __init__(
@@ -98,11 +100,12 @@ class Predictor:
         precision: Precision = "fp32",
         fuse: bool = True,
         compile: bool = False,
+        graphs: bool = True,
     ) -> None:
         self.device = devices.find(device)
         self.precision: Precision = Options(precision=precision).precision
         self.model = model.to(self.device)
-        self.inference = InferenceCopy(self.model, fuse, compile, "all" if precision == "fp32" else "head")
+        self.inference = InferenceCopy(self.model, fuse, compile, "all" if precision == "fp32" else "head", graphs)
         self.config = model.config
         self.kind = RESULTS[model.config.task]
         self.transform = input_transform(model.config)
