@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from piip.backbone.piip import PIIPBackbone
 from piip.benchmark.machine import now
 from piip.benchmark.samples import noise
 from piip.inference import Mode, choose, fuse
+from piip.inference.graphs import SEEN, set_graphs
 from piip.model import PIIPModel
 from piip.profile.measured import counts_of_parts
 
@@ -86,8 +88,8 @@ def cases(quick: bool, graphs: bool) -> Iterator[Case]:
             for name in (*vits, *pyramids):
                 yield Case(name, False, batch, precision, mode)
         if precision == "bf16":
-            for name in pyramids:
-                yield Case(name, True, batch, precision, "eager")
+            for name, mode in itertools.product(pyramids, modes):
+                yield Case(name, True, batch, precision, mode)
     for name in (*vits, *pyramids):
         if name in COMPILED and graphs:
             yield Case(name, False, 8, "bf16", "compiled")
@@ -151,7 +153,12 @@ def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Ca
     context = autocast(case.precision, device)
     if case.whole:
         assert isinstance(module, PIIPModel)
+        set_graphs(module, on=False)
+        set_graphs(module, on=case.mode == "graph")  # of the backbone, as predictors do it
         batch = noise(module, (size, size), case.batch, device, targets=False)
+        if case.mode == "graph":
+            for _ in range(SEEN):
+                in_context(lambda: module.predict(batch), context)
         return lambda: in_context(lambda: module.predict(batch), context)
     images = torch.randn(case.batch, 3, size, size, device=device)
     if case.mode == "compiled":

@@ -14,6 +14,7 @@ import torch
 from tests import tiny
 from torch import Tensor, nn
 
+from piip.api import PIIP
 from piip.backbone.piip import PIIPBackbone
 from piip.inference import fuse, graphs
 from piip.inference.current_copy import InferenceCopy
@@ -160,15 +161,16 @@ def test_a_failed_capture_is_said_once_and_the_model_runs() -> None:
         setting.run(64, times=3)
 
 
-def test_weights_changed_in_place_count_and_replaced_ones_are_seen() -> None:
+@pytest.mark.parametrize("in_place", [True, False])
+def test_other_weights_are_seen(in_place: bool) -> None:
     setting = Setting()
     setting.run(times=4)
-    weight = setting.backbone.maps.get_parameter(next(name for name, _ in setting.backbone.maps.named_parameters()))
-    with torch.inference_mode():
-        weight.add_(1)
-    setting.run()
-    assert len(setting.capture.captured) == 1
-    weight.data = weight.detach() + 1
+    weight = next(setting.backbone.maps.parameters())
+    if in_place:
+        with torch.no_grad():
+            weight.add_(1)
+    else:
+        weight.data = weight.detach() + 1
     setting.run(times=2)
     assert len(setting.capture.captured) == 1
     setting.run()
@@ -227,6 +229,12 @@ def test_only_copies_and_only_where_it_is_wanted() -> None:
     set_graphs(copied, on=False)
     assert type(copied.backbone) is PIIPBackbone
     assert not hasattr(copied.backbone, "graphs")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_whoever_holds_a_model_chooses(wanted: bool) -> None:
+    copied = PIIP(PIIPModel(tiny.model(2)).eval(), "cpu", graphs=wanted).predictor().inference.get()
+    assert (type(copied.backbone) is ReplayedBackbone) == wanted
 
 
 def test_on_a_cpu_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ MOST_KINDS = 256
 
 Outputs = TypeVar("Outputs", list[Tensor], list[BranchState])
 Key = tuple[object, ...]
+Version = tuple[tuple[int, int], ...]
 
 
 class Captured(NamedTuple):
@@ -66,7 +67,7 @@ class Graphs:
         self.capture, self.limit = capture or capture_on_gpu, limit or _share_of_memory
         self.kept: OrderedDict[Key, Captured] = OrderedDict()
         self.left: OrderedDict[Key, float] = OrderedDict()  # batches to be seen, of each kind
-        self.addresses: tuple[int, ...] = ()
+        self.weights: Version = ()
         self.failed = False
         self._parts: list[nn.Module] | None = None
         self._lock = threading.Lock()
@@ -83,7 +84,7 @@ class Graphs:
             return plain(images)
         key = (name, *images.shape, images.dtype, images.device, *_circumstances(images.device))
         with self._lock:  # memory is written and read in turn
-            captured = self._find(key, _addresses(self._parts)) or self._make(key, plain, images)
+            captured = self._find(key, _version(self._parts)) or self._make(key, plain, images)
             if captured is not None:
                 outputs: Outputs = captured(images)
                 return outputs
@@ -93,11 +94,11 @@ class Graphs:
         """Let all graphs go."""
         self.kept.clear()
 
-    def _find(self, key: Key, addresses: tuple[int, ...]) -> Captured | None:
-        if addresses != self.addresses:  # weights lie elsewhere: graphs would read what was there
+    def _find(self, key: Key, weights: Version) -> Captured | None:
+        if weights != self.weights:  # graphs would read what was there before, or what was made from it
             self.clear()
             self.left.clear()
-            self.addresses = addresses
+            self.weights = weights
         if key in self.kept:
             self.kept.move_to_end(key)
         return self.kept.get(key)
@@ -156,7 +157,7 @@ def set_graphs(model: nn.Module, on: bool) -> None:
         backbone.graphs = Graphs()  # type: ignore[assignment]
     elif not on and type(backbone) is ReplayedBackbone:
         del backbone.graphs
-        backbone.__class__ = PIIPBackbone
+        backbone.__class__ = PIIPBackbone  # type: ignore[assignment]
 
 
 def can_be_replayed(backbone: ReplayedBackbone, images: Tensor, views: Sequence[View | None]) -> bool:
@@ -196,14 +197,17 @@ def _share_of_memory(device: torch.device) -> float:
 def _circumstances(device: torch.device) -> Key:
     """All but the images that decides what is computed, or in which order."""
     kind, stream = device.type, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    precisions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    precisions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
     return stream, *precisions, *autocast, torch.are_deterministic_algorithms_enabled()
 
 
-def _addresses(parts: Sequence[nn.Module]) -> tuple[int, ...]:
+def _version(parts: Sequence[nn.Module]) -> Version:
+    """Where the weights lie, and how often they were written to; as `copies.version`, of modules that are known."""
     tensors = (tensor for part in parts for own in (part._parameters, part._buffers) for tensor in own.values())
-    return tuple(tensor.data_ptr() for tensor in tensors if tensor is not None)
+    return tuple(
+        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors if tensor is not None
+    )
 
 
 def _has_hooks(part: nn.Module) -> bool:
