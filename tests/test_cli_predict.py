@@ -1,6 +1,7 @@
 """Where `piip predict` and `piip val` put their files, and that they are nobody else's."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from tests import tiny
 from typer.testing import CliRunner, Result
 
 import piip
-from piip.cli import app
+from piip.cli import app, main
+from piip.console import PIIPWarning
 from piip.data.synthetic import make_scenes
 
 
@@ -69,3 +71,23 @@ def test_in_tiles(weights: Path, tmp_path: Path) -> None:
     assert (tmp_path / "val" / "metrics.json").is_file()
     wrong = run("predict", picture, "--weights", weights, "--tiles", 48, "--overlap", 1)
     assert "use a share of a tile's side" in str(wrong.exception)
+
+
+def test_a_name_of_a_model_is_no_weights(tmp_path: Path) -> None:
+    for verb in (("predict", tmp_path), ("val", "--data", tmp_path), ("export",)):
+        for name, told in (("piip_nano_dino", "its run's folder"), ("piip_tsb_1120_896_448_mask_rcnn", "official")):
+            error = str(run(*verb, "--weights", name).exception)
+            assert error.startswith(f"{name}: the name of a model, which has no weights"), error
+            assert told in error
+
+
+def test_a_warning_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(**options: object) -> None:
+        warnings.warn("has random weights", PIIPWarning, stacklevel=2)
+        warnings.warn("somebody else's", UserWarning, stacklevel=2)
+
+    monkeypatch.setattr("piip.cli.app", command)
+    with pytest.warns(UserWarning, match="somebody else's") as shown_by_python:
+        main()
+    assert len(shown_by_python) == 1
+    assert capsys.readouterr().err == "Warning: has random weights\n"

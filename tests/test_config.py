@@ -223,8 +223,7 @@ def test_even_groups() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": "many"}, "head.channels: Input should be a valid integer, unable to parse string as an integer, "
-                               "not 'many'"),
+        ({"channels": "many"}, "head.channels: Input should be a valid integer, not 'many'"),
         ({"channels": -1}, "head.channels: Input should be greater than 0, not -1"),
         ({"chanels": 3}, "head.chanels: there is no such setting; did you mean head.channels or head.fc_channels?"),
         ({"rate": 3}, "head.rate: there is no such setting; did you mean lr_rate?"),

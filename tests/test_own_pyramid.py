@@ -108,7 +108,7 @@ def test_a_run_s_own_file_describes_its_model(file) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name: mine\n", "pyramid: Field required"),
+        ("name: mine\n", "pyramid: is missing"),
         (f"name: mine\npyramid: {TINY}\nheads: dino\n", "did you mean head"),
         (f"name: mine\npyramid: {TINY}\nhead: dyno\n", "use one of mask_rcnn, dino"),
         (f"name: mine\npyramid: {TINY}\nmaps: {{stride: 4}}\n", "stride"),

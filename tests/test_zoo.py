@@ -144,7 +144,10 @@ def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert run("models", "h6b_512_*upernet", "--json") == 2
     assert "no model's name matches" in capsys.readouterr().err
     assert run("models", "*h6b_512_*upernet", "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 4
+    listed = json.loads(capsys.readouterr().out)
+    assert len(listed) == 4
+    assert all(model["branches"] == list(zoo.entry(model["name"]).letters) for model in listed)
+    assert all(model["licences"]["checkpoint"] == "MIT" and model["counts"]["gflops"] > 0 for model in listed)
     assert run("models", "nano") == 0
     listed_nano = capsys.readouterr().out
     assert "as it runs" in " ".join(listed_nano.split())
@@ -153,7 +156,7 @@ def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert "did you mean" in capsys.readouterr().err
     assert run("info", "piip_nano_mask_rcn") == 2
     assert "piip_nano_mask_rcnn" in capsys.readouterr().err
-    assert run("info", "piip_nano_mask_rcnn", "--json", "--size", "192") == 0
+    assert run("info", "piip_nano_mask_rcnn", "--json", "--image-size", "192") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["input"] == [192, 192]
     assert {"published_convention", "as_run", "parts"} <= facts.keys()

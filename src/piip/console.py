@@ -10,6 +10,10 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 
+class PIIPWarning(UserWarning):
+    """What a user should know though all goes on; the command line shows it as a line."""
+
+
 class Terminal(Console):
     """A console on which what a file says is text and nothing else.
 

@@ -9,6 +9,7 @@ from piip import config
 from piip.api import PIIP
 from piip.console import Terminal, say
 from piip.data.fruit.scenes import CLASSES, make_fruit
+from piip.training.accelerator import require_libraries
 from piip.zoo.nano import NANO_HEAD, nano_convnext_backbone
 
 NAME = "piip_demo"
@@ -49,6 +50,7 @@ def demo_model() -> config.Model:
 
 def run_demo(output: Path, epochs: int | None = None) -> None:
     """Everything below `output`: the data in `fruit`, the run in `detection/demo`."""
+    require_libraries()
     console = Terminal()
     say(console, f"[1/2] drawing {TRAIN_IMAGES + VAL_IMAGES} pictures of fruit into {output / 'fruit'}")
     data = make_fruit(output / "fruit", train=TRAIN_IMAGES, val=VAL_IMAGES, seed=0)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from PIL import Image
 from tests import tiny
+from typer.testing import CliRunner
 
 import piip
-from piip.data.synthetic import make_scenes
+from piip.cli import app
+from piip.data.synthetic import CLASSES, make_scenes
 from piip.explain.ablation import ablation, sample
 from piip.explain.contributions import contributions
 from piip.explain.parts import parts_of, switched_off
@@ -107,6 +109,22 @@ def test_a_sample_is_the_same_each_time(scenes: Path) -> None:
     assert [image.path for image in some.images] == [image.path for image in sample(data, 3).images]
     assert len(some.images) == 3
     assert sample(data, 9) is data
+
+
+def test_an_image_that_cannot_be_read_is_told_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = make_scenes(tmp_path / "data", train=1, val=3, size=(64, 64))
+    broken = sorted((data / "val").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:300])
+    weights = piip.PIIP(tiny.model(classes=CLASSES), "cpu").save(tmp_path / "model")
+    done = CliRunner().invoke(app, ["explain", "--weights", str(weights), "--data", str(data), "--parts", "branches"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("without 1 image that could not be read") == 1
+    assert "without 1 image that could not be read" in done.stdout
+    assert f"no picture of {broken}: broken" in done.stderr
+    rows = json.loads(Path("runs/explain/explain.json").read_text())
+    assert len(rows) == 3
+    assert all(row["unreadable"][0].startswith(f"{broken}: broken") for row in rows)
 
 
 def test_what_is_lost_is_written_as_it_is_measured(model: PIIPModel, scenes: Path, tmp_path: Path) -> None:

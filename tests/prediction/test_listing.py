@@ -106,6 +106,6 @@ def test_the_verb_takes_a_list_from_a_pipe_and_says_what_it_found(folder: Path) 
     assert lines[0].endswith(" ms")
     assert lines[-1] == f"3 images, 0 objects; JSON is in {folder / 'out'}"
     quiet = CliRunner().invoke(app, [*command, str(folder / "out2"), "--quiet", "--shard", "2/2"], input=stdin)
-    assert quiet.output.splitlines() == [f"1 images, 0 objects; JSON is in {folder / 'out2' / '2-of-2'}"]
+    assert quiet.output.splitlines() == [f"1 image, 0 objects; JSON is in {folder / 'out2' / '2-of-2'}"]
     wrong = CliRunner().invoke(app, [*command[:-1], "--shard", "2/2"], input=stdin)
     assert "need --output" in str(wrong.exception)

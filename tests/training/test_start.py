@@ -12,6 +12,7 @@ import piip
 from piip import config, zoo
 from piip.cli.key_values import key_values
 from piip.data.augmentation import Augmentation, CropAugmentation, multi_scale
+from piip.data.report import DataError
 from piip.data.synthetic import make_scenes
 from piip.tasks import detection
 from piip.training.settings import Settings, write_run_config
@@ -137,6 +138,12 @@ def test_wrong_settings_of_the_head_are_named(settings: dict[str, Any], message:
 def test_a_head_must_fit_its_backbone() -> None:
     with pytest.raises(ValueError, match="dino head: a DINO head of 1 levels; the backbone has 3 maps"):
         with_head(tiny_model().config, {"levels": 1})
+
+
+def test_a_resumed_run_whose_data_are_gone_names_the_option(tmp_path):
+    write_run_config(tmp_path / "config.yaml", tiny.model(), Settings(data="gone"))
+    with pytest.raises(DataError, match="^gone: there is no such file or folder here; .* with --data or data=$"):
+        resume_run(tmp_path)
 
 
 def test_nothing_is_downloaded_that_is_overwritten_at_once(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 
 from piip import tasks
 from piip.api.held import Held
+from piip.console import Terminal, say
 from piip.data.decode import ImageError, decode_image
 
 if TYPE_CHECKING:
@@ -45,15 +46,22 @@ class Explaining(Held):
 
         Raises:
             ValueError: a model of a single branch, or another kind of part.
-            DataError: no data set, or one that the model is not for.
+            DataError: no data set, one that the model is not for, or most of whose images cannot be read. Without a
+                few of them it goes on: `row.unreadable` names those that the row's metrics are without.
         """
         from piip.explain.ablation import ablation
         from piip.explain.report import write_pictures, write_rows
 
         tasks.require_pairing(self.config, data)
         opened = tasks.of(self.config).open_split(data, split)
+        if (line := tasks.in_a_line({split: opened})) is not None:
+            say(Terminal(stderr=True), line)
         rows: list[Row] = []
+        told: set[str] = set()
         for row in ablation(self.model, opened, parts, images, batch_size):
+            if new := [problem for problem in row.unreadable if problem not in told]:
+                say(Terminal(stderr=True), f"{split}: {tasks.note_unreadable(opened, new)}")
+                told.update(new)
             rows.append(row)
             if output is not None:
                 write_rows(rows, Path(output))
@@ -67,5 +75,5 @@ def _readable(paths: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray]]:
     for path in paths:
         try:
             yield path, decode_image(path)
-        except ImageError:
-            continue
+        except ImageError as error:
+            say(Terminal(stderr=True), f"no picture of {error}")

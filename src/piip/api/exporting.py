@@ -29,11 +29,7 @@ class Exporting(Held):
         licence: str | None = None,
         images: Iterable[Source] | None = None,
     ) -> Export:
-        """Write the model for another runtime, and compare the file with it at once, on `images` or generated ones.
-
-        See `piip.export.export` for the arguments and `docs/export.md` for what works where. A file that fails the
-        comparison stays where it is: look at `.check.passed`.
-        """
+        """`piip.export.export` of this model: its arguments, what comes back and what it raises are told there."""
         from piip.export import export
 
         return export(self.model, path, format, image_size, batch, dynamic, half, part, licence, images)

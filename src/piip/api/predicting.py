@@ -11,6 +11,7 @@ import torch
 from typing_extensions import Self, Unpack
 
 from piip.api.held import Held
+from piip.console import PIIPWarning
 from piip.data.decode import ImageError
 from piip.files import free_folder
 from piip.prediction.files import USUAL_FOLDER, Writer, paths_among, saving
@@ -138,6 +139,7 @@ class Predicting(Held):
             warnings.warn(
                 f"{self.config.name} has random weights, and what it finds means nothing: train it, or load weights "
                 "by their path (pretrained=True fetches released ones)",
+                PIIPWarning,
                 stacklevel=5,
             )
         model, kept = self.model, self._predictor

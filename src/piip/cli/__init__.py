@@ -9,7 +9,10 @@ what), 3 a training ended by something unforeseen, such as too little memory (on
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +35,7 @@ from piip.cli import (
 )
 from piip.cli.unforeseen import EXIT_CODE as UNFORESEEN
 from piip.cli.unforeseen import explained
-from piip.console import Terminal, say
+from piip.console import PIIPWarning, Terminal, say
 from piip.training.failures import EXIT_CODE, TrainingFailure
 
 app = typer.Typer(
@@ -76,9 +79,19 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 def main() -> None:
     """The `piip` command: whatever goes wrong is one line on standard error and an exit code, not a traceback."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            app()
     except Exception as error:
         sys.exit(_end(error))
+
+
+def _warn(usual: Callable[..., object], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """This package's warnings as lines, others as Python shows them."""
+    if issubclass(category, PIIPWarning):
+        say(Terminal(stderr=True), f"Warning: {message}", "bold yellow")
+    else:
+        usual(message, category, *where)
 
 
 def _end(error: Exception) -> int:

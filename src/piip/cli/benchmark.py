@@ -16,9 +16,12 @@ def benchmark(
     name: Annotated[
         str, typer.Argument(help="Name of a model (random weights), or a path to weights, or an exported file.")
     ],
-    size: Annotated[int | None, typer.Option(help="Side of the image in pixels; default: as published.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--image-size", "--size", help="Side of the image in pixels; default: as published.")
+    ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Images at a time; default: 1, or as an exported file takes them.")
+        int | None,
+        typer.Option("--batch-size", "--batch", help="Images at a time; default: 1, or an exported file's."),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
     train_: Annotated[bool, typer.Option("--train", help="Forward and backward, not inference.")] = False,
@@ -32,7 +35,7 @@ def benchmark(
 
     if is_exported(name):
         if size is not None or compile_ or train_ or not fold or device not in (None, "cpu"):
-            raise ValueError(f"{name}: an exported file is measured as it is, on the CPU: only --batch and --rounds")
+            raise ValueError(f"{name}: an exported file is measured as it is, on the CPU: only --batch-size, --rounds")
         figures, lines = _of_a_file(name, batch, rounds)
     else:
         from piip.benchmark import benchmark as measure

@@ -50,9 +50,13 @@ def explain(
 
 
 def _table(rows: list[Row], task: str) -> Table:
+    from piip.evaluation.missed import caption
+
     table = Table(
-        box=None, padding=(0, 2, 0, 0), title="without each part: in percent, and what is lost", title_justify="left"
-    )
+        box=None, padding=(0, 2, 0, 0), title="without each part: in percent, and what is lost", title_justify="left",
+        caption=caption(tuple(dict.fromkeys(problem for row in rows for problem in row.unreadable))),
+        caption_justify="left",
+    )  # fmt: skip
     whole = rows[0].shown(task)
     table.add_column("without")
     for name in whole:

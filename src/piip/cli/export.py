@@ -25,7 +25,7 @@ def export(
     image_size: Annotated[
         str | None, typer.Option(help="Side of the square that the graph takes, or HEIGHTxWIDTH; default: the model's.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    batch: Annotated[int, typer.Option("--batch-size", "--batch", help="Images at a time.")] = 1,
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Any number of images at a time; not for Mask R-CNN.")
     ] = False,

@@ -11,9 +11,11 @@ from piip.cli.options import show
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="Name of a model, or a path to weights.")],
+    name: Annotated[str, typer.Argument(help="Name of a model, a path to weights, or a YAML of your own.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
-    size: Annotated[int | None, typer.Option(help="Side of the image in pixels; default: as published.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--image-size", "--size", help="Side of the image in pixels; default: as published.")
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(help="Show what training takes on each of so many GPUs, with and without --shard.")
     ] = None,

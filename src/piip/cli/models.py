@@ -18,11 +18,11 @@ def models(
 ) -> None:
     """List the named models: task, branches, resolutions, counts, published figures, weights and licences."""
     from piip import zoo
-    from piip.profile.zoo_table import CAPTION, tables
+    from piip.profile.zoo_table import CAPTION, described, tables
 
     entries = zoo.matching(pattern, task, pretrained)
     if as_json:
-        print(json.dumps([zoo.as_dict(entry) for entry in entries], indent=2))
+        print(json.dumps([described(entry) for entry in entries], indent=2))
         return
     for table in tables(entries):
         out.print(table)

@@ -15,7 +15,9 @@ from piip.console import Terminal, say
 out = Terminal()
 err = Terminal(stderr=True)
 
-Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; default: a GPU if there is one.')]
+Device = Annotated[
+    str | None, typer.Option(help='"cpu", "cuda", "cuda:1" (or "1") or "mps"; default: a GPU if there is one.')
+]
 Weights = Annotated[
     Path,
     typer.Option(help='A run folder, a .safetensors file or a saved model folder; or "official", with --model NAME.'),
@@ -132,7 +134,21 @@ def weights_path(weights: Path, model: str | None) -> Path:
     found, unused = official(weights, model)
     if unused is not None:
         raise ValueError(f"--model {unused}: only with --weights official; these weights know their model")
-    return found or weights
+    found = found or weights
+    if not found.exists():
+        refuse_a_name(found)
+    return found
+
+
+def refuse_a_name(weights: Path) -> None:
+    """ValueError where a model's name stands for weights."""
+    from piip import zoo
+
+    if (name := str(weights)) not in zoo.MODELS:
+        return
+    released = f", or take the released ones: --weights official --model {name}" if zoo.entry(name).checkpoint else ""
+    raise ValueError(f"{name}: the name of a model, which has no weights of its own; train it (`piip train --model "
+                     f"{name} --data DATA`) and give its run's folder{released}")  # fmt: skip
 
 
 def official(weights: Path | None, model: str | None) -> tuple[Path | None, str | None]:

@@ -28,7 +28,7 @@ from piip.cli.options import (
     views_of,
     weights_path,
 )
-from piip.console import say
+from piip.console import counted, say
 
 if TYPE_CHECKING:
     from piip.prediction.options import Options
@@ -151,7 +151,7 @@ def predict(
     what = "pictures and JSON are" if pictures else "JSON is"
     say(out, f"{written.summary}; {what} in {folder}")
     if written.failures:
-        say(err, f"{len(written.failures)} images could not be read")
+        say(err, f"{counted(len(written.failures), 'image')} could not be read")
         raise typer.Exit(1)
 
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str | None, typer.Option(help="Name of a model, see `piip models`.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of a model, see `piip models`, or a YAML of your own.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: the model's recipe.")] = None,
     weights: Annotated[
@@ -81,7 +83,7 @@ def train(
     log: Annotated[str | None, typer.Option(help="tensorboard, wandb, mlflow, trackio (with commas), or none.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other training setting KEY=VALUE; of the head: head.KEY. May be repeated."),
+        typer.Option("--set", help="Any of `piip settings`, KEY=VALUE; of the head: head.KEY. May be repeated."),
     ] = None,
 ) -> None:
     """Train on a data set's "train" split, evaluating on its "val" split after every epoch."""

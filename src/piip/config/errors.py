@@ -20,10 +20,12 @@ def problems(error: ValidationError, known: Iterable[str] = ()) -> str:
     found = []
     for item in error.errors():
         place = ".".join(str(part) for index, part in enumerate(item["loc"]) if not _is_kind(item["loc"], index))
-        message = item["msg"].removeprefix("Value error, ")
+        message = item["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
         if item["type"] == "extra_forbidden":
             near = _near(place, known)
             message = "there is no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        elif item["type"] == "missing":
+            message = "is missing"
         elif item["type"] != "value_error" and isinstance(item["input"], bool | int | float | str):
             message += f", not {item['input']!r:.{SHOWN}}"
         found.append(f"{place}: {message}" if place else message)

@@ -170,7 +170,7 @@ def class_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
         table.add_column(split, justify="right")
     for name in shown:
         numbers = (of_split.get(name) for of_split in counts.values())
-        table.add_row(Text(printable(name)), *("-" if number is None else str(number) for number in numbers))
+        table.add_row(Text(printable(name)), *("-" if number is None else f"{number:,}" for number in numbers))
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from piip import tasks
+from piip.evaluation.missed import missed
 from piip.explain.parts import KINDS, Kind, parts_of, switched_off
 from piip.model import PIIPModel
 
@@ -29,6 +30,8 @@ class Row:
     """None for the whole model"""
     metrics: dict[str, float]
     """as `Metrics.scalars` has them"""
+    unreadable: tuple[str, ...] = ()
+    """files that they are without, and what is wrong with them"""
 
     def shown(self, task: str) -> dict[str, float]:
         """Those of `metrics` that a table has."""
@@ -36,7 +39,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"part": self.part, "kind": self.kind, "metrics": self.metrics}
+        return {"part": self.part, "kind": self.kind, "metrics": self.metrics, **missed(self.unreadable)}
 
 
 def ablation(
@@ -66,14 +69,15 @@ def ablation(
     task = tasks.of(model.config)
     some = sample(data, images)
 
-    def measured() -> dict[str, float]:
-        return task.evaluate(model, some, batch_size, workers).scalars()
+    def measured(part: str, kind: Kind | None) -> Row:
+        metrics = task.evaluate(model, some, batch_size, workers)
+        return Row(part, kind, metrics.scalars(), metrics.unreadable)
 
-    yield Row("whole model", None, measured())
+    yield measured("whole model", None)
     for part in parts:
         with switched_off(part):
-            metrics = measured()
-        yield Row(part.name, part.kind, metrics)
+            row = measured(part.name, part.kind)
+        yield row
 
 
 def sample(data: tasks.Data, images: int | None) -> tasks.Data:

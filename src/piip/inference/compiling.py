@@ -10,6 +10,7 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
+from piip.console import PIIPWarning
 from piip.model import PIIPModel
 
 NO_COMPILER = (BackendCompilerFailed, InductorError, InvalidCxxCompiler)
@@ -44,7 +45,9 @@ class Compiled:
         except NO_COMPILER as error:
             self.fast = None
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            warnings.warn(f"compile=True has no effect here, the model runs uncompiled: {reason}", stacklevel=2)
+            warnings.warn(
+                f"compile=True has no effect here, the model runs uncompiled: {reason}", PIIPWarning, stacklevel=2
+            )
             return self.function(*inputs)
 
 

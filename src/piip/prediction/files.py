@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from piip.console import counted
 from piip.files import atomic_write, json_text, numbered, refuse_taken, shortened, taken
 from piip.prediction.earlier import RUN, Earlier
 from piip.prediction.listing import ALL, Shard
@@ -35,7 +36,8 @@ class Written:
     @property
     def summary(self) -> str:
         """For the terminal."""
-        return f"{self.images} images" + ("" if self.objects is None else f", {self.objects} objects")
+        found = "" if self.objects is None else f", {counted(self.objects, 'object')}"
+        return counted(self.images, "image") + found
 
 
 def saving(outcomes: Iterable[AnyResult | Failure], writer: Writer) -> Iterator[AnyResult | Failure]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from piip.profile.published import Count, published_counts
-from piip.zoo.entries import Entry
+from piip.zoo.entries import Entry, as_dict
 
 METRICS = {
     "detection": (("box_ap", "mask_ap"), "box / mask AP"),
@@ -19,6 +20,16 @@ CAPTION = (
     "`piip info MODEL` also has those of the backbone as it runs, which takes up to twice the computation."
 )
 DATA = {"detection": "COCO val2017", "segmentation": "ADE20K val", "classification": "ImageNet-1k val"}
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """What `piip models --json` prints: all that the tables show."""
+    count = published_count(entry)
+    return as_dict(entry) | {
+        "branches": list(entry.letters),
+        "licences": entry.licences,
+        "counts": {"params_m": round(count.params / 1e6, 3), "gflops": round(count.macs / 1e9, 3)},
+    }
 
 
 def tables(entries: Sequence[Entry]) -> list[Table]:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from piip.prediction.options import Precision
-from piip.serve.engine import Engine
-from piip.serve.guard import HERE, Guard, is_here
 from piip.serve.limits import Limits
 from piip.serve.source import ModelSource
 
@@ -49,6 +47,8 @@ def serve(
     """
     uvicorn = _uvicorn()
     from piip.serve.app import application
+    from piip.serve.engine import Engine
+    from piip.serve.guard import HERE, Guard, is_here
 
     if not is_here(host) and not token:
         raise ValueError(f"{host} can be reached from other machines: give a token that requests must bring "

@@ -37,10 +37,15 @@ and what to do instead of any other"""
 OFF = frozenset({"", "0", "false", "no", "none"})
 
 
-def build_accelerator(settings: Settings) -> Accelerator:
-    """Device, precision and processes. ValueError where the machine lacks them, ImportError without the extra."""
+def require_libraries() -> None:
+    """ImportError without the extra."""
     if missing := [name for name in NEEDED if not importlib.util.find_spec(name)]:
         raise ImportError(f'training needs {", ".join(missing)}: pip install "piip[train]"')
+
+
+def build_accelerator(settings: Settings) -> Accelerator:
+    """Device, precision and processes. ValueError where the machine lacks them, ImportError without the extra."""
+    require_libraries()
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from piip import config
 from piip.console import Terminal, counted, say, shortened
 from piip.model import PIIPModel
 from piip.tasks import Data
@@ -26,14 +27,22 @@ def say_header(model: PIIPModel, opened: Mapping[str, Data], trained_on: int, se
     say(console, f"data    {settings.data}: {splits}{kept}; {counted(len(classes), 'class')}: "
         f"{shortened(classes, NAMED_CLASSES)}")  # fmt: skip
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    sides = "/".join(str(branch.size) for branch in model.config.backbone.branches)
-    say(console, f"model   {model.config.name}: {parameters / 1e6:.1f} million parameters, branches on {sides} pixels")
+    sides = "/".join(str(side) for side in _sides(model.config))
+    say(console, f"model   {model.config.name}: {parameters / 1e6:.1f} million parameters, "
+        f"branches on up to {sides} pixels")  # fmt: skip
     side = settings.evaluated_in_tiles
     tiles = f", evaluated in tiles of {side} pixels" if side is not None and "val" in opened else ""
     say(console, f"how     {counted(settings.epochs, 'epoch')} in batches of {settings.batch_size} x "
         f"{settings.grad_accumulation} on {settings.device}, {settings.precision}, rate {settings.scaled_lr(1):.3g} "
         f"({settings.schedule}), seed {settings.seed}{tiles}")  # fmt: skip
     say(console, f"where   {folder}")
+
+
+def _sides(model: config.Model) -> list[int]:
+    """The longest side of each branch's images: of whole ones, or of a segmentor's windows."""
+    window = model.head.window if isinstance(model.head, config.UperNet) else None
+    longest, branches = window or model.preprocess.long_side, model.backbone.branches
+    return [round(longest * branch.size / branches[0].size) for branch in branches]
 
 
 def _in(data: Data) -> str:

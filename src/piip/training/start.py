@@ -17,10 +17,11 @@ from piip import config, processes, tasks, zoo
 from piip.config.errors import problems
 from piip.console import Terminal, say
 from piip.data.opening import opened_once
+from piip.data.report import DataError
 from piip.devices import float32_by_default
 from piip.model import PIIPModel
 from piip.prediction.tiled import refuse_classifier
-from piip.training.accelerator import build_accelerator
+from piip.training.accelerator import build_accelerator, require_libraries
 from piip.training.callbacks import Callback
 from piip.training.curves import VAL_LOSS
 from piip.training.facts import facts_of
@@ -124,6 +125,7 @@ def start_run(
     run and its best model.
     """
     assert settings.data is not None
+    require_libraries()
     base = with_head(with_image_size(base, image_size), {} if head is None else head)
     check_name(name or base.name)
     if settings.evaluated_in_tiles is not None:
@@ -193,6 +195,9 @@ def run(
     Several processes share the images of every evaluation; the main one alone writes what is said of all.
     """
     assert settings.data is not None
+    if resume and not Path(settings.data).expanduser().exists():
+        raise DataError(f"{settings.data}: there is no such file or folder here; say where the data of this run are, "
+                        "with --data or data=")  # fmt: skip
     task = tasks.of(model.config)
     data, val_data = opened or _opened(task, settings)
     if opened is None:
