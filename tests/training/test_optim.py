@@ -1,5 +1,6 @@
 """Learning rates and weight decay against the recipes; schedule; running average."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -20,6 +21,7 @@ from piip.training.optim import (
     layer_factor,
     layer_factors,
     parameter_groups,
+    restore_optimizer,
     schedule_factor,
     set_learning_rate,
 )
@@ -293,3 +295,28 @@ def _rates(model: nn.Module, new_lr_factor: float) -> dict[str, float]:
     groups = parameter_groups(model, 1.0, 0.05, 0.85, new_lr_factor)
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     return {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("saved", "now"), [(True, None), (None, True), (None, None)])
+def test_the_state_of_a_fused_optimizer_goes_on_without_and_the_other_way_round(
+    saved: bool | None, now: bool | None
+) -> None:
+    def take_steps(model: nn.Module, optimizer: torch.optim.AdamW, steps: range) -> None:
+        for step in steps:
+            for index, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.full_like(parameter, 0.1 * (index - 1) + 0.01 * step)
+            set_learning_rate(optimizer, lambda _: 1.0)
+            optimizer.step()
+
+    torch.manual_seed(0)
+    settings, throughout = Settings(lr=1e-2, lr_batch_size=None), toy_model()
+    interrupted = copy.deepcopy(throughout)
+    take_steps(throughout, build_optimizer(throughout, settings), range(4))
+    before = build_optimizer(interrupted, settings, fused=saved)
+    take_steps(interrupted, before, range(2))
+    after = build_optimizer(interrupted, settings, fused=now)
+    restore_optimizer(after, copy.deepcopy(before.state_dict()))
+    take_steps(interrupted, after, range(2, 4))
+    assert {group["fused"] for group in after.param_groups} == {now}
+    for one, other in zip(throughout.parameters(), interrupted.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

@@ -24,8 +24,13 @@ CONVNEXT_LAYERS = 12
 """what the released recipes count where no branch is a ViT"""
 
 
-def build_optimizer(model: nn.Module, settings: Settings, processes: int = 1) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; `set_learning_rate` must be called before every step."""
+def build_optimizer(
+    model: nn.Module, settings: Settings, processes: int = 1, fused: bool | None = None
+) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`; `set_learning_rate` must be called before every step.
+
+    `fused`: one kernel for each group, of which layer-wise rates make dozens; for parameters that will be on a GPU.
+    """
     lr = settings.scaled_lr(processes)
     groups = parameter_groups(
         model,
@@ -39,7 +44,17 @@ def build_optimizer(model: nn.Module, settings: Settings, processes: int = 1) ->
         decay_all=settings.decay_all,
         branch_lr_factors=settings.branch_lr_factors,
     )
-    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=fused)
+
+
+def restore_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load a checkpoint's state into an optimizer of `build_optimizer`, or accelerate's around it."""
+    rates = [group["peak_lr"] for group in optimizer.param_groups]
+    for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=False):
+        saved["fused"] = group["fused"]  # as suits this device, whatever it was saved on
+    optimizer.load_state_dict(state)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["peak_lr"] = rate  # the settings', which may change after a run that ended on broken numbers
 
 
 def parameter_groups(
@@ -202,9 +217,7 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        keep = keep_of(decay, int(updates))
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, 1 - keep)
+        torch._foreach_lerp_(list(averaged), list(current), 1 - keep_of(decay, int(updates)))
 
     averaged = AveragedModel(model, multi_avg_fn=average)
     for mean, value in zip(averaged.module.parameters(), model.parameters(), strict=True):

@@ -26,7 +26,7 @@ from piip.training.folder import RunFolder
 from piip.training.freeze import freeze
 from piip.training.lora import add_adapters, merged, write_adapter
 from piip.training.nonfinite import FREE_AFTERWARDS, IN_A_ROW, statistics_of
-from piip.training.optim import build_average, build_optimizer
+from piip.training.optim import build_average, build_optimizer, restore_optimizer
 from piip.training.peers import require_shared
 from piip.training.position import Position
 from piip.training.regrouped import at_now, check_same_epoch, check_same_step
@@ -170,7 +170,9 @@ def prepared(accelerator: Accelerator, model: PIIPModel, settings: Settings) -> 
         optimizer = accelerator.prepare_optimizer(build_optimizer(model, settings, processes))
         mean = None if settings.ema is None else ShardedAverage(model, settings.ema)
         return accelerator.prepare_model(losses, device_placement=False, evaluation_mode=True), optimizer, mean
-    plain = build_optimizer(model, settings, processes)
+    # With fp16 the scaler decides about steps: it must see whether they are taken, which a fused one decides by itself.
+    fused = True if accelerator.device.type == "cuda" and accelerator.scaler is None else None
+    plain = build_optimizer(model, settings, processes, fused)
     average = build_average(model, settings.ema) if settings.ema is not None else None
     wrapped, optimizer = accelerator.prepare(losses, plain)
     return wrapped, optimizer, average
@@ -336,7 +338,4 @@ def restore_whole(run: Run, state: dict[str, Any]) -> None:
     load_exactly(run.model, state["model"], str(run.folder.checkpoint))
     if run.average is not None:
         run.average.load_state_dict(state["average"])
-    rates = [group["peak_lr"] for group in run.optimizer.param_groups]
-    run.optimizer.load_state_dict(state["optimizer"])
-    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
-        group["peak_lr"] = rate  # the settings', which may change after a run that ended on broken numbers
+    restore_optimizer(run.optimizer, state["optimizer"])
