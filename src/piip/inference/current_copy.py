@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import torch
 
-from piip.inference import compiling, fuse
+from piip.inference import Mode, compiling, fuse
 from piip.inference.copies import Version, version, with_shared_tensors
 from piip.inference.fingerprint import Fingerprint, fingerprint
 from piip.inference.graphs import set_graphs
+from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 
 HALF = {torch.float16, torch.bfloat16}
@@ -28,6 +29,8 @@ class InferenceCopy:
         upcast: of weights stored in half precision, those that the copy has in float32: none of them, the head's, or
             all. All take twice the file's size in memory beside the model, and are folded as others are.
         graphs: run the copy's backbone as CUDA graphs, see `piip.inference.graphs`; not if compiled
+        half: what the backbone of a folded copy of weights in float32 is stored in, see `piip.inference.half`; None:
+            as they are
     """
 
     def __init__(
@@ -37,8 +40,10 @@ class InferenceCopy:
         compiled: bool = False,
         upcast: Upcast = "nothing",
         graphs: bool = True,
+        half: torch.dtype | None = None,
     ) -> None:
-        self.model, self.fold, self.compiled, self.upcast, self.graphs = model, fold, compiled, upcast, graphs
+        self.model, self.fold, self.compiled, self.upcast = model, fold, compiled, upcast
+        self.graphs, self.half = graphs, half
         self._copy: PIIPModel | None = None
         self._version: Version = ()
         self._weights: Fingerprint = ()
@@ -66,7 +71,10 @@ class InferenceCopy:
         return self._copy
 
     def _fold(self, model: PIIPModel) -> PIIPModel:
-        return fuse(model, share=True, mode="compile" if self.compiled else "predict")
+        mode: Mode = "compile" if self.compiled else "predict"
+        if self.half is None:
+            return fuse(model, share=True, mode=mode)
+        return with_half_backbone(fuse(model, share=True, winograd="nowhere", mode=mode), self.half, mode)
 
 
 def stored_in_half(model: PIIPModel) -> torch.dtype | None:

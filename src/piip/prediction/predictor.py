@@ -20,7 +20,7 @@ from piip.data.samples import Sample
 from piip.data.surround import Shown, Surroundings
 from piip.heads.precision import predict_in_float32
 from piip.inference.copies import Version, version
-from piip.inference.current_copy import InferenceCopy, stored_in_half
+from piip.inference.current_copy import InferenceCopy, Upcast, stored_in_half
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.least_scores import least_score, least_scores
 from piip.prediction.objects import Result
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 4
 """batches of images that may wait for others of their size"""
+HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NOTHING = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 """the target of an image that is not annotated"""
 
@@ -83,9 +84,10 @@ class Predictor:
     Args:
         model: moved to `device`; put into eval mode while it runs
         device: a name of torch's, the number of a GPU, or None or "auto": the first GPU if there is one, else the CPU
-        precision: of the matrix products; "bf16" and "fp16" use autocast. For weights stored in one of the two, "fp32"
-            makes a copy in float32 (twice the file's size), the others run the backbone on the weights as they are
-            and the head in float32
+        precision: of the matrix products; "bf16" and "fp16" use autocast, but that on devices other than the CPU the
+            backbone of a folded copy is stored in it, see `piip.inference.half`. For weights stored in one of the two,
+            "fp32" makes a copy in float32 (twice the file's size), the others run the backbone on the weights as they
+            are and the head in float32
         fuse: run a folded copy (see `piip.inference`), made with the first batch and again whenever the weights
             changed; it holds about two thirds of the model's memory once more
         compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.inference.compiling`
@@ -105,7 +107,9 @@ class Predictor:
         self.device = devices.find(device)
         self.precision: Precision = Options(precision=precision).precision
         self.model = model.to(self.device)
-        self.inference = InferenceCopy(self.model, fuse, compile, "all" if precision == "fp32" else "head", graphs)
+        upcast: Upcast = "all" if self.precision == "fp32" else "head"
+        half = None if self.device.type == "cpu" else HALF.get(self.precision)
+        self.inference = InferenceCopy(self.model, fuse, compile, upcast, graphs, half)
         self.config = model.config
         self.kind = RESULTS[model.config.task]
         self.transform = input_transform(model.config)
@@ -294,8 +298,7 @@ class Predictor:
         """In the precision asked for; the head of weights stored in half precision in float32."""
         if self.precision == "fp32":
             return model.predict(batch)
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
-        autocast = torch.autocast(self.device.type, half)
+        autocast = torch.autocast(self.device.type, HALF[self.precision])
         if stored_in_half(self.model) is not None:
             return predict_in_float32(model.head, model.features_of(batch), batch, autocast)
         with autocast:
