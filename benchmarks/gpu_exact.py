@@ -21,6 +21,7 @@ import piip
 from piip.benchmark.samples import noise
 from piip.data.synthetic import make_scenes
 from piip.inference import fuse
+from piip.inference.half import with_half_backbone
 from piip.lean import sampling_on_gpu
 from piip.lean.sampling_on_gpu import KernelSampling
 from piip.model import PIIPModel
@@ -129,6 +130,11 @@ def head_rows(name: str, device: torch.device) -> Iterator[Row]:
         with torch.no_grad(), torch.autocast(device.type, DTYPES[precision]):
             half = tensors_of(there.features(batch.images.to(device)))
         yield {"what": f"{name} features in {precision}", **rms_compared(features, half, limit)}
+        with torch.no_grad():
+            usual = tensors_of(fuse(on_cpu, winograd="nowhere").features(batch.images))
+            stored = with_half_backbone(fuse(there, winograd="nowhere"), DTYPES[precision])
+            found = tensors_of(stored.features(batch.images.to(device)))
+        yield {"what": f"{name} features of weights stored in {precision}", **rms_compared(usual, found, limit)}
 
 
 def tensors_of(features: list[Any]) -> list[Tensor]:

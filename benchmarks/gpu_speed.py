@@ -21,6 +21,7 @@ from piip.benchmark.machine import now
 from piip.benchmark.samples import noise
 from piip.inference import Mode, choose, fuse
 from piip.inference.graphs import SEEN, set_graphs
+from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 from piip.profile.measured import counts_of_parts
 
@@ -47,6 +48,8 @@ class Case(NamedTuple):
     """the detector, from images to predictions, or the backbone with its maps alone"""
     batch: int
     precision: str
+    """"half": weights stored in bfloat16, as predictors run pyramids in it: folded, so that the maps are as narrow as
+    the head's first layers, which they take over; "bf16" is autocast around what trains"""
     mode: str
 
 
@@ -54,6 +57,7 @@ def speed(arguments: argparse.Namespace) -> Iterator[Row]:
     """Rows of all cases, ViT-B before those that are compared with it."""
     device, quick = arguments.device, arguments.quick
     roofs = {precision: roof(precision, device, 512 if quick else 8192) for precision in ("bf16", "tf32", "fp32")}
+    roofs["half"] = roofs["bf16"]
     rates = {precision: float(f"{rate / 1e12:.3g}") for precision, rate in roofs.items()}
     yield {"what": "matrix product, T multiply-adds/s", **rates}
     vit_b: dict[tuple[int, str, str], float] = {}
@@ -83,16 +87,20 @@ def cases(quick: bool, graphs: bool) -> Iterator[Case]:
     """The most telling first."""
     pyramids, vits = (QUICK, QUICK_VITS) if quick else (MODELS, VITS)
     modes = ("eager", "graph") if graphs else ("eager",)
-    for precision, batch in (("bf16", 8), ("bf16", 1), ("fp32", 1), ("tf32", 1), ("tf32", 8), ("fp32", 8)):
+    compiled = [name for name in (*vits, *pyramids) if name in COMPILED and graphs]
+    kinds = (("half", 8), ("bf16", 8), ("half", 1), ("bf16", 1), ("fp32", 1), ("tf32", 1), ("tf32", 8), ("fp32", 8))
+    for precision, batch in kinds:
         for mode in modes:
             for name in (*vits, *pyramids):
                 yield Case(name, False, batch, precision, mode)
-        if precision == "bf16":
+        if precision in ("half", "bf16"):
             for name, mode in itertools.product(pyramids, modes):
                 yield Case(name, True, batch, precision, mode)
-    for name in (*vits, *pyramids):
-        if name in COMPILED and graphs:
-            yield Case(name, False, 8, "bf16", "compiled")
+        if (precision, batch) == ("half", 8):
+            for name, mode in itertools.product(compiled, ("compiled", "compiled graph")):
+                yield Case(name, False, batch, precision, mode)
+    for name in compiled:
+        yield Case(name, False, 8, "bf16", "compiled")
 
 
 def measured(case: Case, device: torch.device, quick: bool, roof: float) -> Row:
@@ -100,7 +108,7 @@ def measured(case: Case, device: torch.device, quick: bool, roof: float) -> Row:
     row: Row = {"what": "forward", "model": case.model + (" detector" if case.whole else "")}
     row |= {"batch": case.batch, "precision": case.precision, "mode": case.mode}
     try:
-        module, size, macs = built(case.model, case.whole, quick)
+        module, size, macs = built(case.model, case.whole, case.precision == "half", quick)
         run = runner(module, case, size, device)
         milliseconds = median_ms(run, device)
     except torch.OutOfMemoryError:
@@ -117,22 +125,24 @@ def measured(case: Case, device: torch.device, quick: bool, roof: float) -> Row:
 
 
 @cache
-def built(name: str, whole: bool, quick: bool) -> tuple[nn.Module, int, float]:
-    """The model in eval mode on the CPU, folded as predictors do if `whole`; the image's side; multiply-adds of one."""
+def built(name: str, whole: bool, half: bool, quick: bool) -> tuple[nn.Module, int, float]:
+    """The model in eval mode on the CPU, folded as predictors do if `whole` or `half`; side; multiply-adds of one."""
     torch.manual_seed(0)
     if name in (VITS | QUICK_VITS):
         architecture, size = (QUICK_VITS if quick else VITS)[name]
         vit = timm.create_model(architecture, img_size=size, num_classes=0, global_pool="").eval()
-        return vit, size, vit_macs(architecture, size)
+        return vit.to(torch.bfloat16) if half else vit, size, vit_macs(architecture, size)
     entry, size = (QUICK if quick else MODELS)[name]
     described = zoo.entry(entry).config()
-    counts = counts_of_parts(described, (size, size), folded=whole, winograd="nowhere")
+    counts = counts_of_parts(described, (size, size), folded=whole or half, winograd="nowhere")
     model = PIIPModel(described).eval()
-    if whole:
-        model.head.as_if_trained()
-        return fuse(model, winograd="nowhere"), size, sum(count.macs for count in counts.values())
-    parts = [count.macs for part, count in counts.items() if part not in ("neck", "head")]
-    return model.backbone, size, sum(parts)
+    model.head.as_if_trained()
+    if whole or half:
+        model = fuse(model, winograd="nowhere")
+    if half:
+        model = with_half_backbone(model, torch.bfloat16)
+    macs = sum(count.macs for part, count in counts.items() if whole or part not in ("neck", "head"))
+    return model if whole else model.backbone, size, macs
 
 
 def vit_macs(architecture: str, size: int) -> float:
@@ -148,7 +158,7 @@ def vit_macs(architecture: str, size: int) -> float:
 
 def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Callable[[], Any]:
     """What is called to run the case once."""
-    module = on_device(module, device, "compile" if case.mode == "compiled" else "predict")
+    module = on_device(module, device, "compile" if case.mode.startswith("compiled") else "predict")
     set_tf32(case.precision == "tf32")
     context = autocast(case.precision, device)
     if case.whole:
@@ -160,13 +170,26 @@ def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Ca
             for _ in range(SEEN):
                 in_context(lambda: module.predict(batch), context)
         return lambda: in_context(lambda: module.predict(batch), context)
-    images = torch.randn(case.batch, 3, size, size, device=device)
-    if case.mode == "compiled":
-        compiled = torch.compile(module, dynamic=False)
-        return lambda: in_context(lambda: compiled(images), context)
-    if case.mode == "graph":
-        return graphed(lambda: in_context(lambda: module(images), context))
-    return lambda: in_context(lambda: module(images), context)
+    dtype = torch.bfloat16 if case.precision == "half" else torch.float32
+    images = torch.randn(case.batch, 3, size, size, device=device).to(dtype)
+    if case.precision == "half":
+        context = nullcontext
+    function: Callable[..., Any] = module
+    if case.mode.startswith("compiled"):
+        in_context(lambda: module(images), context)  # makes what is the same for all images
+        function = compiled_of(module)
+
+    def run() -> Any:
+        return in_context(lambda: function(images), context)
+
+    return graphed(run) if case.mode.endswith("graph") else run
+
+
+@cache
+def compiled_of(module: nn.Module) -> Callable[..., Any]:
+    """The same for both of its modes."""
+    compiled: Callable[..., Any] = torch.compile(module, dynamic=False)
+    return compiled
 
 
 def on_device(module: nn.Module, device: torch.device, mode: Mode) -> nn.Module:
@@ -185,7 +208,7 @@ def in_context(work: Callable[[], Any], context: Callable[[], AbstractContextMan
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
     """A factory, because an autocast context keeps casted weights for one use only."""
-    if precision == "bf16":
+    if precision in ("half", "bf16"):
         return lambda: torch.autocast(device.type, torch.bfloat16)
     return nullcontext
 
@@ -240,7 +263,7 @@ def waits(device: torch.device, quick: bool) -> Iterator[Row]:
     if device.type != "cuda":
         return
     name = next(iter(QUICK if quick else MODELS))
-    module, size, _ = built(name, True, quick)
+    module, size, _ = built(name, True, False, quick)
     assert isinstance(module, PIIPModel)
     on_device(module, device, "predict")
     batch = noise(module, (size, size), 1, device, targets=False)
@@ -255,12 +278,12 @@ def waits(device: torch.device, quick: bool) -> Iterator[Row]:
 
 
 def kernels(device: torch.device, quick: bool, most: int = 14) -> Iterator[Row]:
-    """The kernels that take most of a backbone's time at batch 8 in bfloat16."""
+    """The kernels that take most of a backbone's time at batch 8 with weights in bfloat16."""
     if device.type != "cuda":
         return
     name = next(iter(QUICK if quick else MODELS))
-    module, size, _ = built(name, False, quick)
-    run = runner(module, Case(name, False, 8, "bf16", "eager"), size, device)
+    module, size, _ = built(name, False, True, quick)
+    run = runner(module, Case(name, False, 8, "half", "eager"), size, device)
     run()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         run()
