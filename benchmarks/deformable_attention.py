@@ -18,16 +18,20 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from piip import config
+from piip.backbone.interaction import DeformableCrossAttention
 from piip.benchmark.machine import describe, now
 from piip.inference import bags
+from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.lean import sampling_on_gpu
 from piip.lean.sampling import sample_rows
 from piip.lean.sampling_on_gpu import KernelSampling
-from piip.ops.deformable_attention import cell_centres, deformable_attention
+from piip.ops.deformable_attention import DeformableSampling, cell_centres, deformable_attention
 
 HEADS, POINTS = 16, 4
 SHAPES = (  # receiver's grid, source's grid, channels per head
@@ -105,6 +109,34 @@ def on_gpu(device: torch.device, batch: int, blocks: bool) -> None:
             print(f"{label:34} {columns_on_gpu(given)}", flush=True)
         elif shape[2] != 12:
             try_blocks(label, given)
+    if not blocks:
+        for (name, *shape), dtype in itertools.product(SHAPES[:4], (torch.bfloat16, torch.float32)):
+            exchange_on_gpu(f"{name} {str(dtype).removeprefix('torch.')}", shape, batch, dtype, device)
+
+
+def exchange_on_gpu(label: str, shape: list[int], batch: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Offsets and logits in, mixed values out, in inference: plain, with the sampling kernel, in one kernel."""
+    grid, source, channels = shape
+    module = DeformableCrossAttention(16, 16, config.Interaction(heads=HEADS, points=POINTS))
+    value = torch.randn(batch, source**2, HEADS * channels, device=device, dtype=dtype)
+    offsets, logits = (
+        torch.randn(batch, grid**2, HEADS * POINTS * n, device=device, dtype=dtype) for n in (2, 1)
+    )  # fmt: skip
+    times: list[float] = []
+    for kind, sampling in (
+        (DeformableCrossAttention, DeformableSampling), (DeformableCrossAttention, KernelSampling),
+        (KernelCrossAttention, KernelSampling),
+    ):  # fmt: skip
+        module.__class__, module.sampling.__class__ = kind, sampling
+
+        def mix(*given: Any) -> Tensor:
+            return module.mix(value, offsets, logits, (grid, grid), (source, source))
+
+        times.append(ms_on_gpu(mix, (value, [], value, value), True))
+    plain, one, fused = times
+    print(
+        f"{label:34} whole: {plain:8.3f} {one:8.3f} {plain / one:5.1f}x {fused:8.3f} {plain / fused:5.1f}x", flush=True
+    )
 
 
 def columns_on_gpu(given: tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]) -> str:

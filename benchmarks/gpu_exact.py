@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 import piip
+from piip import config
+from piip.backbone.interaction import DeformableCrossAttention
 from piip.benchmark.samples import noise
 from piip.data.synthetic import make_scenes
 from piip.inference import fuse
+from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.half import with_half_backbone
 from piip.lean import sampling_on_gpu
 from piip.lean.sampling_on_gpu import KernelSampling
@@ -50,6 +53,7 @@ def exact(arguments: argparse.Namespace) -> Iterator[Row]:
     """All checks, TF32 off."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     yield from kernel_rows(arguments.device)
+    yield from exchange_rows(arguments.device)
     for name in NANO:
         yield from head_rows(name, arguments.device)
     if arguments.reference is None:
@@ -83,6 +87,25 @@ def kernel_rows(device: torch.device) -> Iterator[Row]:
         for part, one, other in zip(("result", "value", "points", "weights"), found, expected, strict=True):
             kind = part if part == "result" else f"gradient of {part}"
             yield {"what": f"{what}, {kind}", **compared([other.cpu()], [one], limit)}
+
+
+def exchange_rows(device: torch.device) -> Iterator[Row]:
+    """Places, softmax and sampling in one kernel against the plain module in float32 on the same device."""
+    size, source = (70, 70), (56, 40)
+    for channels, dtype in itertools.product((6, 12, 24, 32), (torch.float32, torch.bfloat16, torch.float16)):
+        torch.manual_seed(0)
+        module: Any = DeformableCrossAttention(32, 32, config.Interaction(heads=16, points=4))
+        value = torch.randn(2, source[0] * source[1], 16 * channels).to(device, dtype)
+        offsets = torch.randn(2, size[0] * size[1], 16 * 4 * 2).mul(3).to(device, dtype)
+        logits = torch.randn(2, size[0] * size[1], 16 * 4).to(device, dtype)
+        expected = module.mix(value.float(), offsets.float(), logits.float(), size, source)
+        module.__class__ = KernelCrossAttention
+        found = module.mix(value, offsets, logits, size, source)
+        what = f"exchange in one kernel, {channels} channels, {str(dtype).removeprefix('torch.')}"
+        yield {"what": what, **compared([expected.cpu()], [found], KERNEL_LIMITS[dtype])}
+    failed = [asked for asked, works in sampling_on_gpu._TRIED.items() if not works]
+    if failed or (device.type == "cuda" and not sampling_on_gpu._TRIED):
+        yield {"what": "kernels that do not work here", "which": str(failed), "ok": False}
 
 
 def sampled(

@@ -241,7 +241,7 @@ def test_a_kernel_that_does_not_work_is_not_used_and_one_warning_says_so(
             raise RuntimeError("Failed to find C compiler.\nMore text")
         return torch.zeros(*points.shape[:2], value.shape[2:].numel(), device=DEVICE)
 
-    monkeypatch.setattr(module._kernels(), "forward", forward)
+    monkeypatch.setattr(module.loaded(), "forward", forward)
     given = inputs()
     said = "Failed to find C compiler.$" if fault == "raises" else "off by 1$"
     with pytest.warns(UserWarning, match=f"plain path runs instead: .*{said}"):

@@ -23,7 +23,7 @@ from torch import nn
 
 from piip.backbone.block import Blocks, WindowBlock
 from piip.backbone.feature_maps import Halve, Upsample, UpsampleTwice
-from piip.backbone.interaction import Injector
+from piip.backbone.interaction import DeformableCrossAttention, Injector
 from piip.backbone.merge import ConvMerge, LightMerge
 from piip.backbone.vit import ResizedPositions
 from piip.heads.mask_rcnn.fpn import FPN
@@ -31,6 +31,7 @@ from piip.heads.mask_rcnn.roi import RoIAlign
 from piip.heads.mask_rcnn.rpn import RPN
 from piip.inference.block_in_place import BlocksInPlace
 from piip.inference.exchange_in_pieces import InjectorInPieces
+from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.fold_interactions import FoldedInjector
 from piip.inference.kept_positions import KeptLeanPositions, KeptPositions
 from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
@@ -68,6 +69,7 @@ LEAN_ON_CPU: Twins = {
     FPN: ChannelsLastFPN,
 }
 LEAN_ON_GPU: Twins = {DeformableSampling: KernelSampling}
+PREDICTED_ON_GPU: Twins = {DeformableCrossAttention: KernelCrossAttention}
 TRAINED_ON_CPU: Twins = {Injector: LeanInjector}
 PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
@@ -87,9 +89,9 @@ TABLE: Mapping[tuple[Mode, bool], Twins] = {
     ("train", True): {**LEAN, **LEAN_ON_CPU, **TRAINED_ON_CPU},
     ("train", False): {**LEAN, **LEAN_ON_GPU},
     ("predict", True): {**LEAN, **LEAN_ON_CPU, **KEPT_ON_CPU, **PREDICTED_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("predict", False): {**LEAN, **LEAN_ON_GPU, **KEPT},
+    ("predict", False): {**LEAN, **LEAN_ON_GPU, **KEPT, **PREDICTED_ON_GPU},
     ("compile", True): {**LEAN, **LEAN_ON_CPU, **KEPT_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("compile", False): {**LEAN, **LEAN_ON_GPU, **KEPT},
+    ("compile", False): {**LEAN, **LEAN_ON_GPU, **KEPT, **PREDICTED_ON_GPU},
     ("export", True): {},
     ("export", False): {},
 }

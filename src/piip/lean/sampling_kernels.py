@@ -72,6 +72,38 @@ def _forward(
     tl.store(to, total.to(out.dtype.element_ty), mask=inside[:, None] & real[None, :])
 
 
+@triton.jit(do_not_specialize=[*CHANGING, "lines", "columns"])
+def _mix(
+    value, offsets, logits, out, rows, queries, tokens, height, width, lines, columns,
+    HEADS: tl.constexpr, CHANNELS: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, real = row < rows, channel < CHANNELS
+    query, first = row // HEADS % queries, row.to(tl.int64) * POINTS
+    image = (row // HEADS // queries).to(tl.int64)
+    source = value + (image * tokens * HEADS + row % HEADS)[:, None] * CHANNELS + channel[None, :]
+    own_x = (query % columns + 0.5) * (width / columns) - 0.5  # the query's own place, in cells of the source
+    own_y = (query // columns + 0.5) * (height / lines) - 0.5
+    highest = tl.load(logits + first, mask=inside, other=0.0).to(tl.float32)
+    for point in tl.static_range(1, POINTS):
+        highest = tl.maximum(highest, tl.load(logits + first + point, mask=inside, other=0.0).to(tl.float32))
+    total, shares = tl.zeros((BLOCK, PADDED), dtype=tl.float32), tl.zeros((BLOCK,), dtype=tl.float32)
+    for point in tl.static_range(POINTS):
+        at = offsets + (first + point) * 2
+        x = own_x + tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        y = own_y + tl.load(at + 1, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.exp(tl.load(logits + first + point, mask=inside, other=0.0).to(tl.float32) - highest)
+        shares += weight
+        total += (weight * ((x - x) + (y - y)))[:, None]  # 0, or NaN for a place that is none
+        for corner in tl.static_range(4):
+            there, cell, share_x, share_y = _corner(x, y, height, width, inside, corner % 2, corner // 2)
+            mask = there[:, None] & real[None, :]
+            numbers = tl.load(source + (cell * (HEADS * CHANNELS))[:, None], mask=mask, other=0.0)
+            total += (weight * share_x * share_y)[:, None] * numbers.to(tl.float32)
+    to = out + row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+    tl.store(to, (total / shares[:, None]).to(out.dtype.element_ty), mask=inside[:, None] & real[None, :])
+
+
 @triton.jit(do_not_specialize=CHANGING)
 def _backward(
     gradient, value, points, weights, for_value, for_points, for_weights, rows, queries, tokens, height, width,
@@ -115,6 +147,21 @@ def forward(value: Tensor, size: Size, points: Tensor, weights: Tensor) -> Tenso
         grid, numbers, constants = _launch(value, size, points)
         with torch.cuda.device_of(value):
             _forward[grid](value, points, weights, out, *numbers, **constants, num_warps=WARPS)
+    return out
+
+
+def mix(value: Tensor, offsets: Tensor, logits: Tensor, grid: Size, size: Size) -> Tensor:
+    """With places and softmax: [B, Q, H * D].
+
+    value: [B, S, H, D] of a source of `size`; offsets [B, Q, H, P, 2] in its cells, logits [B, Q, H, P] of queries on
+    a grid.
+    """
+    value, offsets, logits = value.contiguous(), offsets.contiguous(), logits.contiguous()
+    out = value.new_empty(*logits.shape[:2], value.shape[2] * value.shape[3])
+    if out.numel():
+        programs, numbers, constants = _launch(value, size, logits[:, :, :, None])
+        with torch.cuda.device_of(value):
+            _mix[programs](value, offsets, logits, out, *numbers, *grid, **constants, num_warps=WARPS)
     return out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -63,35 +63,50 @@ class Signature(NamedTuple):
 
 def kernel_is_used(value: Tensor, points: Tensor, weights: Tensor) -> bool:
     """For these inputs, here and now."""
-    if not enabled or value.device.type not in DEVICES or torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return False
     levels, count = points.shape[3:5]
-    if levels != 1 or count > MOST_POINTS or not {value.dtype, points.dtype, weights.dtype} <= set(DTYPES):
-        return False
-    if max(value.shape[1:].numel(), points.shape[:3].numel()) > LARGEST:
+    if not can_be_asked_for(value, points, weights, count) or levels != 1:
         return False
     inputs = (value, points, weights)
-    backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    backward = wants_gradients(*inputs)
     if backward and torch.are_deterministic_algorithms_enabled():
         return False
     dtypes = (tensor.dtype for tensor in inputs)
     return works(value.device, *dtypes, value.shape[2], value.shape[3], count, backward)
 
 
+def can_be_asked_for(value: Tensor, places: Tensor, weights: Tensor, count: int) -> bool:
+    """Whether the kernels take value [B, S, H, D], places [B, Q, H, ...] and weights of `count` points at all."""
+    if not enabled or value.device.type not in DEVICES or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    if count > MOST_POINTS or not {value.dtype, places.dtype, weights.dtype} <= set(DTYPES):
+        return False
+    return max(value.shape[1:].numel(), places.shape[:3].numel()) <= LARGEST
+
+
+def wants_gradients(*tensors: Tensor) -> bool:
+    """Whether a backward pass may come."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 @torch.compiler.assume_constant_result
 def works(*signature: Any) -> bool:
     """Whether the kernels of a `Signature` compile here and give the plain path's numbers, tried once in a process."""
     asked = Signature(*signature)
+    return tried(asked, asked.device, lambda: _difference(asked))
+
+
+def tried(asked: Hashable, device: torch.device, difference: Callable[[], float]) -> bool:
+    """Whether a kernel works and is not far from the plain path, found out when first asked for in a process."""
     if kernels() is None:
         return False
-    if asked.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return asked in _TRIED and _TRIED[asked]  # nothing can be tried while a graph is captured
     if asked not in _TRIED:
-        _TRIED[asked] = _try(asked)
+        _TRIED[asked] = _try(difference)
     return _TRIED[asked]
 
 
-_TRIED: dict[Signature, bool] = {}
+_TRIED: dict[Any, bool] = {}
 
 
 @cache
@@ -106,9 +121,9 @@ def kernels() -> ModuleType | None:
         return None
 
 
-def _try(asked: Signature) -> bool:
+def _try(difference: Callable[[], float]) -> bool:
     try:
-        worst = _difference(asked)
+        worst = difference()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -130,29 +145,35 @@ def _difference(asked: Signature) -> float:
     """The largest from the plain path, over the largest number, for a small input; nothing random is drawn."""
     with torch.inference_mode(False), torch.autocast(asked.device.type, enabled=False):
         size, queries = (3, 4), 5
-        value = _waves(2, 12, asked.heads, asked.channels, like=asked.value, device=asked.device)
+        value = waves(2, 12, asked.heads, asked.channels, like=asked.value, device=asked.device)
         shape = (2, queries, asked.heads, 1, asked.samples)
-        points = 0.5 + 0.6 * _waves(*shape, 2, like=asked.points, device=asked.device)
-        weights = _waves(*shape, like=asked.weights, device=asked.device)
-        found = [_kernels().forward(value, size, points, weights)]
+        points = 0.5 + 0.6 * waves(*shape, 2, like=asked.points, device=asked.device)
+        weights = waves(*shape, like=asked.weights, device=asked.device)
+        found = [loaded().forward(value, size, points, weights)]
         with torch.set_grad_enabled(asked.backward):
             leaves = [tensor.requires_grad_(asked.backward) for tensor in (value, points, weights)]
             plain = deformable_attention(leaves[0], [size], *leaves[1:])
         expected = [plain.detach()]
         if asked.backward:
-            gradient = _waves(*plain.shape, like=asked.value, device=asked.device)
+            gradient = waves(*plain.shape, like=asked.value, device=asked.device)
             expected.extend(torch.autograd.grad(plain, leaves, gradient))
-            found.extend(_kernels().backward(gradient, leaves[0].detach(), size, *(one.detach() for one in leaves[1:])))
-        pairs = zip(found, expected, strict=True)
-        return max(float((a.float() - b.float()).abs().max() / b.float().abs().max()) for a, b in pairs)
+            found.extend(loaded().backward(gradient, leaves[0].detach(), size, *(one.detach() for one in leaves[1:])))
+        return max(map(largest_difference, found, expected))
 
 
-def _waves(*shape: int, like: torch.dtype, device: torch.device) -> Tensor:
+def largest_difference(found: Tensor, expected: Tensor) -> float:
+    """Over the largest number that is expected."""
+    return float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
+
+
+def waves(*shape: int, like: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers in -1..1 that look like none in particular."""
     numbers = torch.arange(torch.Size(shape).numel(), device=device, dtype=torch.float32)
     return (numbers * 1.7 + 0.3).sin().reshape(shape).to(like)
 
 
-def _kernels() -> Any:
+def loaded() -> Any:
+    """The module of the kernels, where `tried` has found that they work."""
     found = kernels()
     assert found is not None, "asked for only where `works` says so"
     return found
@@ -164,7 +185,7 @@ def _kernels() -> Any:
 @torch.library.custom_op("piip::sample_level", mutates_args=())
 def sample_level(value: Tensor, points: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
     """`deformable_attention` with one level of height x width cells."""
-    out: Tensor = _kernels().forward(value, (height, width), points, weights)
+    out: Tensor = loaded().forward(value, (height, width), points, weights)
     return out
 
 
@@ -173,7 +194,7 @@ def sample_level_backward(
     gradient: Tensor, value: Tensor, points: Tensor, weights: Tensor, height: int, width: int, with_value: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value (empty unless `with_value`), points and weights."""
-    found: tuple[Tensor, Tensor, Tensor] = _kernels().backward(
+    found: tuple[Tensor, Tensor, Tensor] = loaded().backward(
         gradient, value, (height, width), points, weights, with_value
     )
     return found
