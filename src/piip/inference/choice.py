@@ -34,9 +34,15 @@ from piip.inference.exchange_in_pieces import InjectorInPieces
 from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.fold_interactions import FoldedInjector
 from piip.inference.kept_positions import KeptLeanPositions, KeptPositions
+from piip.inference.maps_channels_last import (
+    ConvMergeChannelsLast,
+    LightMergeChannelsLast,
+    UpsampleTwiceChannelsLast,
+)
 from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
 from piip.inference.merge_in_place import ConvMergeInPlace, LightMergeInPlace
 from piip.inference.neck_in_pieces import FPNInPieces, RPNInPieces
+from piip.inference.places import PlacedCrossAttention
 from piip.inference.roi_products import RoIAlignByProducts
 from piip.lean.blocks import LeanBlock, LeanBlocks
 from piip.lean.embedding import LeanPatchEmbed, LeanPositions
@@ -82,6 +88,12 @@ PREDICTED_ON_CPU: Twins = {
 }
 HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces, RoIAlign: RoIAlignByProducts}
 """heads are never compiled"""
+PREDICTED_ON_GPU: Twins = {
+    ConvMerge: ConvMergeChannelsLast,
+    LightMerge: LightMergeChannelsLast,
+    UpsampleTwice: UpsampleTwiceChannelsLast,
+    DeformableCrossAttention: PlacedCrossAttention,
+}
 KEPT: Twins = {ResizedPositions: KeptPositions}
 KEPT_ON_CPU: Twins = {ResizedPositions: KeptLeanPositions}
 """what does not change from image to image"""

@@ -43,7 +43,11 @@ class NormalisedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., S] -> [..., V]."""
         values, roots = self.both(x).split((self.channels, self.both.out_features - self.channels), dim=-1)
-        variance = roots.float().square().sum(dim=-1, keepdim=True) + self.least
+        if self.both.weight.dtype in (torch.float16, torch.bfloat16):  # in one pass
+            squares = torch.linalg.vector_norm(roots, dim=-1, keepdim=True, dtype=torch.float32).square()
+        else:
+            squares = roots.float().square().sum(dim=-1, keepdim=True)
+        variance = squares + self.least
         return torch.addcmul(self.shift, values, variance.rsqrt().to(values.dtype))
 
 

@@ -42,7 +42,10 @@ def with_half_backbone(folded: PIIPModel, dtype: torch.dtype, mode: Mode = "pred
     for module in folded.backbone.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in new:
-                new[id(parameter)] = nn.Parameter(parameter.to(dtype), requires_grad=False)
+                half = parameter.to(dtype)
+                if isinstance(module, nn.Conv2d) and parameter.ndim == 4:
+                    half = half.to(memory_format=torch.channels_last)  # as the maps
+                new[id(parameter)] = nn.Parameter(half, requires_grad=False)
             module.register_parameter(name, new[id(parameter)])
     choose(folded.backbone, mode)
     folded.__class__ = HalfModel
