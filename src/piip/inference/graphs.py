@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -176,7 +177,7 @@ def capture_on_gpu(function: Callable[[Tensor], Any], images: Tensor) -> Capture
     uncached = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), False)
     with torch.cuda.device(images.device), uncached:
         own = images.clone(memory_format=torch.contiguous_format)
-        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        current, side = torch.cuda.current_stream(), _stream(images.device)
         side.wait_stream(current)
         with torch.cuda.stream(side):
             function(own)
@@ -185,9 +186,15 @@ def capture_on_gpu(function: Callable[[Tensor], Any], images: Tensor) -> Capture
         torch.cuda.empty_cache()
         before = torch.cuda.memory_reserved()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             outputs = function(own)
         return Captured(graph.replay, own, outputs, torch.cuda.memory_reserved() - before)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """On which all graphs of a device are captured: libraries keep workspaces for each stream."""
+    return torch.cuda.Stream(device)
 
 
 def _share_of_memory(device: torch.device) -> float:
