@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-from tests import tiny
 from torch import nn
 
-from piip import config
 from piip.backbone.feature_maps import UpsampleTwice
-from piip.backbone.interaction import DeformableCrossAttention
 from piip.backbone.merge import ConvMerge
-from piip.inference import places
 from piip.inference.maps_channels_last import ConvMergeChannelsLast, UpsampleTwiceChannelsLast, group_norm
-from piip.inference.places import PlacedCrossAttention
 from piip.lean.maps import LeanUpsample
 from piip.structures import BranchState
 
@@ -53,20 +48,3 @@ def test_upsampling(norm: str) -> None:
         found = maps(x)
     assert found.shape == expected.shape
     assert (found - expected).float().abs().max() < 0.05 * expected.float().std()
-
-
-@pytest.mark.parametrize("framed", [True, False])
-def test_positions_of_sampling(framed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_kept", {})
-    attention = DeformableCrossAttention(32, 64, config.Interaction(**tiny.interaction().model_dump())).eval()
-    query, source = torch.randn(2, 12, 32), torch.randn(2, 30, 64)
-    frame = torch.tensor([[[0.5, 0.6], [0.2, 0.1]]]).repeat(2, 1, 1) if framed else None
-    with torch.inference_mode():
-        expected = attention(query, (3, 4), source, (5, 6), frame)
-        attention.__class__ = PlacedCrossAttention
-        for _ in range(2):
-            found = attention(query, (3, 4), source, (5, 6), frame)
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert list(places._kept) == [(3, 4, 5, 6, torch.device("cpu"))]
-    attention(query, (3, 4), source, (5, 6), frame).sum().backward()
-    assert attention.sampling_offsets.weight.grad is not None

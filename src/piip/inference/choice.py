@@ -42,7 +42,6 @@ from piip.inference.maps_channels_last import (
 from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
 from piip.inference.merge_in_place import ConvMergeInPlace, LightMergeInPlace
 from piip.inference.neck_in_pieces import FPNInPieces, RPNInPieces
-from piip.inference.places import PlacedCrossAttention
 from piip.inference.roi_products import RoIAlignByProducts
 from piip.lean.blocks import LeanBlock, LeanBlocks
 from piip.lean.embedding import LeanPatchEmbed, LeanPositions
@@ -75,7 +74,6 @@ LEAN_ON_CPU: Twins = {
     FPN: ChannelsLastFPN,
 }
 LEAN_ON_GPU: Twins = {DeformableSampling: KernelSampling}
-PREDICTED_ON_GPU: Twins = {DeformableCrossAttention: KernelCrossAttention}
 TRAINED_ON_CPU: Twins = {Injector: LeanInjector}
 PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
@@ -92,7 +90,7 @@ PREDICTED_ON_GPU: Twins = {
     ConvMerge: ConvMergeChannelsLast,
     LightMerge: LightMergeChannelsLast,
     UpsampleTwice: UpsampleTwiceChannelsLast,
-    DeformableCrossAttention: PlacedCrossAttention,
+    DeformableCrossAttention: KernelCrossAttention,
 }
 KEPT: Twins = {ResizedPositions: KeptPositions}
 KEPT_ON_CPU: Twins = {ResizedPositions: KeptLeanPositions}
