@@ -154,8 +154,10 @@ def try_blocks(label: str, given: tuple[Tensor, list[tuple[int, int]], Tensor, T
     """Sizes of programs, for inference and training."""
     from piip.lean import sampling_kernels
 
-    for rows, numbers, warps in ((64, 1024, 4), (32, 512, 4), (32, 512, 2), (32, 256, 1), (128, 1024, 4)):
+    for rows, numbers, warps in ((64, 1024, 4), (32, 512, 2), (16, 256, 1), (16, 128, 1), (64, 512, 4)):
         sampling_kernels.ROWS, sampling_kernels.NUMBERS, sampling_kernels.WARPS = rows, numbers, warps
+        sampling_kernels.BACKWARD_ROWS, sampling_kernels.BACKWARD_NUMBERS = rows, numbers
+        sampling_kernels.BACKWARD_WARPS = warps
         times = [ms_on_gpu(KernelSampling(), given, inference) for inference in (True, False)]
         print(f"{label:34} rows {rows:4} numbers {numbers:5} warps {warps}: {times[0]:.3f} {times[1]:.3f}", flush=True)
 

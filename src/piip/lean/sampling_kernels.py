@@ -19,11 +19,11 @@ from torch import Tensor
 
 from piip.structures import Size
 
-NUMBERS = 1024
-"""rows times channels (filled up to a power of two) of a program"""
-ROWS = 64
-"""of a program at most: fewer than its threads, so that each works out its rows' places itself and asks no other"""
-WARPS = 4
+NUMBERS, ROWS, WARPS = 1024, 64, 4
+"""of a program: rows times channels (filled up to a power of two) and rows at most; groups of 32 threads. Fewer rows
+than threads, so that each works out its rows' places itself and asks no other"""
+BACKWARD_NUMBERS, BACKWARD_ROWS, BACKWARD_WARPS = 256, 16, 1
+"""the same of the backward kernel, whose sums over channels then stay within one group"""
 CHANGING = ["rows", "queries", "tokens", "height", "width"]
 
 
@@ -144,7 +144,7 @@ def forward(value: Tensor, size: Size, points: Tensor, weights: Tensor) -> Tenso
     value, points, weights = value.contiguous(), points.contiguous(), weights.contiguous()
     out = value.new_empty(*points.shape[:2], value.shape[2] * value.shape[3])
     if out.numel():
-        grid, numbers, constants = _launch(value, size, points)
+        grid, numbers, constants = _launch(value, size, points, NUMBERS, ROWS)
         with torch.cuda.device_of(value):
             _forward[grid](value, points, weights, out, *numbers, **constants, num_warps=WARPS)
     return out
@@ -159,7 +159,7 @@ def mix(value: Tensor, offsets: Tensor, logits: Tensor, grid: Size, size: Size) 
     value, offsets, logits = value.contiguous(), offsets.contiguous(), logits.contiguous()
     out = value.new_empty(*logits.shape[:2], value.shape[2] * value.shape[3])
     if out.numel():
-        programs, numbers, constants = _launch(value, size, logits[:, :, :, None])
+        programs, numbers, constants = _launch(value, size, logits[:, :, :, None], NUMBERS, ROWS)
         with torch.cuda.device_of(value):
             _mix[programs](value, offsets, logits, out, *numbers, *grid, **constants, num_warps=WARPS)
     return out
@@ -177,20 +177,22 @@ def backward(
     for_points, for_weights = torch.empty_like(points), torch.empty_like(weights)
     for_value = torch.zeros(value.shape if with_value else 0, dtype=torch.float32, device=value.device)
     if gradient.numel():
-        grid, numbers, constants = _launch(value, size, points)
+        grid, numbers, constants = _launch(value, size, points, BACKWARD_NUMBERS, BACKWARD_ROWS)
         with torch.cuda.device_of(value):
             _backward[grid](
                 gradient, value, points, weights, for_value, for_points, for_weights, *numbers,
-                **constants, VALUE=with_value, num_warps=WARPS,
+                **constants, VALUE=with_value, num_warps=BACKWARD_WARPS,
             )  # fmt: skip
     return for_value.to(value.dtype), for_points, for_weights
 
 
-def _launch(value: Tensor, size: Size, points: Tensor) -> tuple[tuple[int], tuple[int, ...], dict[str, int]]:
+def _launch(
+    value: Tensor, size: Size, points: Tensor, most: int, most_rows: int
+) -> tuple[tuple[int], tuple[int, ...], dict[str, int]]:
     """The number of programs, the numbers that change, and those that a kernel is compiled for."""
     _, tokens, heads, channels = value.shape
     queries, rows = points.shape[1], points.shape[:3].numel()
     padded = triton.next_power_of_2(channels)
-    block = min(max(NUMBERS // padded, 1), ROWS)
+    block = min(max(most // padded, 1), most_rows)
     constants = {"HEADS": heads, "CHANNELS": channels, "POINTS": points.shape[4], "BLOCK": block, "PADDED": padded}
     return (triton.cdiv(rows, block),), (rows, queries, tokens, *size), constants
