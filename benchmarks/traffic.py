@@ -26,8 +26,8 @@ from torch.utils.flop_counter import flop_registry
 
 from piip import zoo
 from piip.inference import fuse
+from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.half import with_half_backbone
-from piip.lean.sampling_on_gpu import KernelSampling
 from piip.model import PIIPModel
 
 ATTENTION, SAMPLING = "attention", "sampling kernel"
@@ -84,15 +84,15 @@ class OneAttention(TorchFunctionMode):
         return out
 
 
-def sampled_in(traffic: Traffic) -> Any:
-    """The sampling as the one kernel that it is on a GPU."""
+def mixed_in(traffic: Traffic) -> Any:
+    """Places, softmax and sampling as the one kernel that they are on a GPU."""
 
-    def forward(_: Any, value: Tensor, sizes: Any, points: Tensor, weights: Tensor) -> Tensor:
-        out = value.new_empty(*points.shape[:2], value.shape[2] * value.shape[3])
-        traffic.add(SAMPLING, sum(map(bytes_of, (value, points, weights, out))), 0)
+    def mix(_: Any, value: Tensor, offsets: Tensor, logits: Tensor, *sizes: Any) -> Tensor:
+        out = value.new_empty(*offsets.shape[:2], value.shape[2])
+        traffic.add(SAMPLING, sum(map(bytes_of, (value, offsets, logits, out))), 0)
         return out
 
-    return forward
+    return mix
 
 
 def is_view(func: Any) -> bool:
@@ -137,7 +137,7 @@ def main() -> int:
         images = torch.empty(arguments.batch, 3, arguments.side, arguments.side, device="cuda", dtype=dtype)
         for _ in range(2):  # what is made once per size is there the second time
             traffic = Traffic(1e12 * arguments.bandwidth, 1e12 * arguments.rate)
-            with traffic, OneAttention(traffic), patch.object(KernelSampling, "forward", sampled_in(traffic)):
+            with traffic, OneAttention(traffic), patch.object(KernelCrossAttention, "mix", mixed_in(traffic)):
                 folded.backbone(images)
     print("\n".join(table(traffic, arguments.least)))
     return 0
