@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
@@ -25,12 +26,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from piip import zoo
-from piip.inference import fuse
+from piip.inference import fuse, rows_on_gpu
 from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 
-ATTENTION, SAMPLING = "attention", "sampling kernel"
+ATTENTION = "attention"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -84,15 +85,37 @@ class OneAttention(TorchFunctionMode):
         return out
 
 
-def mixed_in(traffic: Traffic) -> Any:
-    """Places, softmax and sampling as the one kernel that they are on a GPU."""
+class CountedKernels:
+    """The project's own kernels, each as the one operation that it is on a GPU."""
 
-    def mix(_: Any, value: Tensor, offsets: Tensor, logits: Tensor, *sizes: Any) -> Tensor:
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic = traffic
+
+    def mix(self, value: Tensor, offsets: Tensor, logits: Tensor, *_: Any) -> Tensor:
+        """Places, softmax and sampling of an exchange."""
         out = value.new_empty(*offsets.shape[:2], value.shape[2])
-        traffic.add(SAMPLING, sum(map(bytes_of, (value, offsets, logits, out))), 0)
-        return out
+        return self.counted("sampling kernel", (value, offsets, logits), out)
 
-    return mix
+    def normalise(self, x: Tensor, *_: Any) -> Tensor:
+        """See `row_kernels`."""
+        return self.counted("norm kernel", (x,), x.new_empty(x.shape))
+
+    def add_and_normalise(self, x: Tensor, added: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        """See `row_kernels`."""
+        return self.counted("add and norm kernel", (x, added), x.new_empty(x.shape), x.new_empty(x.shape))
+
+    def counted(self, name: str, inputs: tuple[Tensor, ...], *outputs: Tensor) -> Any:
+        """The outputs."""
+        self.traffic.add(name, sum(map(bytes_of, (*inputs, *outputs))), 0)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def in_place(self) -> ExitStack:
+        """In their places, until that is left."""
+        stack = ExitStack()
+        stack.enter_context(patch.object(KernelCrossAttention, "mix", lambda _, *inputs: self.mix(*inputs)))
+        stack.enter_context(patch.object(rows_on_gpu, "works", lambda *_: True))
+        stack.enter_context(patch.object(rows_on_gpu, "_kernels", lambda: self))
+        return stack
 
 
 def is_view(func: Any) -> bool:
@@ -137,7 +160,7 @@ def main() -> int:
         images = torch.empty(arguments.batch, 3, arguments.side, arguments.side, device="cuda", dtype=dtype)
         for _ in range(2):  # what is made once per size is there the second time
             traffic = Traffic(1e12 * arguments.bandwidth, 1e12 * arguments.rate)
-            with traffic, OneAttention(traffic), patch.object(KernelCrossAttention, "mix", mixed_in(traffic)):
+            with traffic, OneAttention(traffic), CountedKernels(traffic).in_place():
                 folded.backbone(images)
     print("\n".join(table(traffic, arguments.least)))
     return 0

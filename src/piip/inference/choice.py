@@ -30,6 +30,7 @@ from piip.heads.mask_rcnn.fpn import FPN
 from piip.heads.mask_rcnn.roi import RoIAlign
 from piip.heads.mask_rcnn.rpn import RPN
 from piip.inference.block_in_place import BlocksInPlace
+from piip.inference.blocks_on_gpu import BlocksByRows, InjectorByRows
 from piip.inference.exchange_in_pieces import InjectorInPieces
 from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.fold_interactions import FoldedInjector
@@ -86,6 +87,8 @@ PREDICTED_ON_CPU: Twins = {
 }
 HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces, RoIAlign: RoIAlignByProducts}
 """heads are never compiled"""
+RUN_ON_GPU: Twins = {Blocks: BlocksByRows, FoldedInjector: InjectorByRows}
+"""a compiler makes such passes by itself"""
 PREDICTED_ON_GPU: Twins = {
     ConvMerge: ConvMergeChannelsLast,
     LightMerge: LightMergeChannelsLast,
@@ -99,7 +102,7 @@ TABLE: Mapping[tuple[Mode, bool], Twins] = {
     ("train", True): {**LEAN, **LEAN_ON_CPU, **TRAINED_ON_CPU},
     ("train", False): {**LEAN, **LEAN_ON_GPU},
     ("predict", True): {**LEAN, **LEAN_ON_CPU, **KEPT_ON_CPU, **PREDICTED_ON_CPU, **HEAD_PREDICTED_ON_CPU},
-    ("predict", False): {**LEAN, **LEAN_ON_GPU, **KEPT, **PREDICTED_ON_GPU},
+    ("predict", False): {**LEAN, **LEAN_ON_GPU, **KEPT, **PREDICTED_ON_GPU, **RUN_ON_GPU},
     ("compile", True): {**LEAN, **LEAN_ON_CPU, **KEPT_ON_CPU, **HEAD_PREDICTED_ON_CPU},
     ("compile", False): {**LEAN, **LEAN_ON_GPU, **KEPT, **PREDICTED_ON_GPU},
     ("export", True): {},

@@ -40,7 +40,7 @@ class LeanBlock(WindowBlock):
         """As the plain block; with `ordered`, [B, H*W, C] are in the order of its windows, before and after."""
         normalised, gamma = self.norm1(tokens), gamma_of(self, 1)
         if ordered:
-            attended = self._attend_by_region(normalised, size, gamma)
+            attended = self.attend_by_region(normalised, size, gamma)
         elif self.window is None and rotary is None and is_open(self.attn):
             attended = attend(self.attn, normalised, gamma=gamma)
         else:
@@ -50,7 +50,8 @@ class LeanBlock(WindowBlock):
             return tokens + self.drop_path2(feed_forward(tokens, self.norm2, self.mlp, gamma))
         return tokens + self.drop_path2(self._scale(self.mlp(self.norm2(tokens)), 2))
 
-    def _attend_by_region(self, tokens: Tensor, size: Size, gamma: Tensor | None) -> Tensor:
+    def attend_by_region(self, tokens: Tensor, size: Size, gamma: Tensor | None) -> Tensor:
+        """Attention of normalised tokens in window order [B, H*W, C], scaled by `gamma` [C]."""
         assert self.window is not None
         kinds = regions(size, self.window)
         lengths = [region.windows * region.cells for region in kinds]

@@ -137,7 +137,7 @@ def _try(difference: Callable[[], float]) -> bool:
 
 def _warn(reason: object) -> None:
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    message = f"the Triton kernel for deformable attention does not work here, the plain path runs instead: {lines[0]}"
+    message = f"a Triton kernel does not work here, plain operations run instead: {lines[0]}"
     warnings.warn(message, stacklevel=2)
 
 

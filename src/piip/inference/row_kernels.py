@@ -1,0 +1,96 @@
+"""LayerNorm of rows as a Triton kernel, with what comes before it: a sum, or another order of the rows.
+
+A program handles a block of rows, whose channels lie side by side. What changes between images is not specialised, so
+that a kernel is compiled once for each number of channels, dtype and kind.
+"""
+
+# ruff: noqa: N803 (constants of a kernel are written large)
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+NUMBERS = 2048
+"""rows times channels (filled up to a power of two) of a program"""
+WARPS = 4
+
+
+@triton.jit(do_not_specialize=["rows", "tokens"])
+def _normalise(
+    x, added, order, weight, bias, total, out, rows, tokens, eps,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    ADDED: tl.constexpr, ORDERED: tl.constexpr, AFFINE: tl.constexpr,
+):  # fmt: skip
+    row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, real = row < rows, channel < CHANNELS
+    mask = inside[:, None] & real[None, :]
+    own = row.to(tl.int64)
+    other = own
+    if ORDERED:
+        other = own - row % tokens + tl.load(order + row % tokens, mask=inside, other=0)
+    to = own[:, None] * CHANNELS + channel[None, :]
+    elsewhere = other[:, None] * CHANNELS + channel[None, :]
+    if ADDED:
+        numbers = tl.load(x + to, mask=mask, other=0.0).to(tl.float32)
+        numbers += tl.load(added + elsewhere, mask=mask, other=0.0).to(tl.float32)
+        rounded = numbers.to(total.dtype.element_ty)
+        tl.store(total + to, rounded, mask=mask)
+        numbers = rounded.to(tl.float32)
+    else:
+        numbers = tl.load(x + elsewhere, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(numbers, axis=1) / CHANNELS
+    away = tl.where(real[None, :], numbers - mean[:, None], 0.0)
+    variance = tl.sum(away * away, axis=1) / CHANNELS
+    normalised = away * tl.rsqrt(variance + eps)[:, None]
+    if AFFINE:
+        scale = tl.load(weight + channel, mask=real, other=0.0).to(tl.float32)
+        shift = tl.load(bias + channel, mask=real, other=0.0).to(tl.float32)
+        normalised = normalised * scale[None, :] + shift[None, :]
+    tl.store(out + to, normalised.to(out.dtype.element_ty), mask=mask)
+
+
+def normalise(x: Tensor, order: Tensor | None, affine: tuple[Tensor, Tensor] | None, eps: float) -> Tensor:
+    """The norm of x [B, N, C], the rows of each image in an `order` [N]."""
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    _launch(x, None, order, affine, None, out, eps)
+    return out
+
+
+def add_and_normalise(
+    x: Tensor, added: Tensor, order: Tensor | None, affine: tuple[Tensor, Tensor] | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """x + added[order], each [B, N, C], and its norm."""
+    x, added = x.contiguous(), added.contiguous()
+    total, out = torch.empty_like(x), torch.empty_like(x)
+    _launch(x, added, order, affine, total, out, eps)
+    return total, out
+
+
+def _launch(x: Tensor, added: Any, order: Any, affine: Any, total: Any, out: Tensor, eps: float) -> None:
+    if not out.numel():
+        return
+    channels, tokens = x.shape[-1], x.shape[-2]
+    rows, padded = x.numel() // channels, triton.next_power_of_2(channels)
+    block = max(1, NUMBERS // padded)
+    weight, bias = (x, x) if affine is None else affine
+    given = (
+        x,
+        x if added is None else added,
+        x if order is None else order,
+        weight,
+        bias,
+        total if added is not None else x,
+        out,
+    )
+    kinds = {"ADDED": added is not None, "ORDERED": order is not None, "AFFINE": affine is not None}
+    with torch.cuda.device_of(x):
+        _normalise[(triton.cdiv(rows, block),)](
+            *given, rows, tokens, eps, CHANNELS=channels, PADDED=padded, BLOCK=block, **kinds, num_warps=WARPS
+        )

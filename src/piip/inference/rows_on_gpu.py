@@ -1,0 +1,98 @@
+"""LayerNorm on CUDA devices by the kernel of `row_kernels` where it works: PyTorch's own is slow for few channels.
+
+Legend: B images, N rows of each, C channels.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import LayerNorm
+from torch import Tensor, nn
+
+from piip.lean import sampling_on_gpu
+from piip.lean.sampling_on_gpu import largest_difference, tried, waves
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MOST_CHANNELS = 8192
+"""that a program can hold"""
+
+
+class Signature(NamedTuple):
+    """What the kernels are compiled for."""
+
+    kind: str
+    device: torch.device
+    dtype: torch.dtype
+    channels: int
+
+
+def rows_are_normalised(x: Tensor, *norms: nn.Module) -> bool:
+    """Whether the functions below take x [B, N, C] and these norms, here and now."""
+    if x.device.type not in sampling_on_gpu.DEVICES or not sampling_on_gpu.enabled or torch.is_grad_enabled():
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled(x.device.type):
+        return False
+    if x.dtype not in DTYPES or x.shape[-1] > MOST_CHANNELS or x.shape[:-1].numel() >= 2**31:
+        return False
+    return all(_is_plain(norm, x) for norm in norms) and works("rows", x.device, x.dtype, x.shape[-1])
+
+
+def normalised(x: Tensor, norm: Any, order: Tensor | None = None) -> Tensor:
+    """norm(x), the rows of each image in an `order` [N] (int32): [B, N, C]."""
+    out: Tensor = _kernels().normalise(x, order, _affine(norm), norm.eps)
+    return out
+
+
+def added_and_normalised(x: Tensor, added: Tensor, norm: Any, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """x + added, whose rows are taken in an `order` [N] (int32), and the norm of that: [B, N, C] each."""
+    total, out = _kernels().add_and_normalise(x, added, order, _affine(norm), norm.eps)
+    return total, out
+
+
+def works(*signature: Any) -> bool:
+    """Whether the kernels compile here and give the plain path's numbers, tried once in a process."""
+    asked = Signature(*signature)
+    return tried(asked, asked.device, lambda: _difference(asked))
+
+
+def _is_plain(norm: nn.Module, x: Tensor) -> bool:
+    """A LayerNorm over the channels, with weight and bias or without both, in the dtype of x."""
+    if not isinstance(norm, nn.LayerNorm) or type(norm) not in (nn.LayerNorm, LayerNorm):
+        return False
+    if tuple(norm.normalized_shape) != (x.shape[-1],) or (norm.weight is None) != (norm.bias is None):
+        return False
+    return norm.weight is None or norm.weight.dtype == x.dtype
+
+
+def _affine(norm: Any) -> tuple[Tensor, Tensor] | None:
+    return None if norm.weight is None else (norm.weight, norm.bias)
+
+
+@cache
+def _kernels() -> Any:
+    return importlib.import_module("piip.inference.row_kernels")
+
+
+@torch.no_grad()
+def _difference(asked: Signature) -> float:
+    """From the plain path, for a small input."""
+    with torch.inference_mode(False):
+        x, added = (
+            factor * waves(2, 5, asked.channels, like=asked.dtype, device=asked.device) for factor in (2.0, 0.7)
+        )
+        weight = 1 + waves(asked.channels, like=asked.dtype, device=asked.device)
+        order = torch.arange(4, -1, -1, device=asked.device, dtype=torch.int32)
+        sums = x + added[:, order.long()]
+        expected = [
+            F.layer_norm(x[:, order.long()], x.shape[2:]),
+            sums,
+            F.layer_norm(sums, x.shape[2:], weight, weight),
+        ]
+        found = [_kernels().normalise(x, order, None, 1e-5)]
+        found.extend(_kernels().add_and_normalise(x, added, order, (weight, weight), 1e-5))
+        return max(map(largest_difference, found, expected))

@@ -1,0 +1,144 @@
+"""Norms, sums and orders of rows as one kernel against the plain modules: on a GPU, else in Triton's interpreter.
+
+TRITON_INTERPRET=1 python -m pytest tests/inference/test_rows_on_gpu.py
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+import pytest
+import torch
+from tests import tiny
+from torch import Tensor, nn
+
+from piip.backbone.block import Blocks
+from piip.inference import blocks_on_gpu, fuse, rows_on_gpu
+from piip.inference.blocks_on_gpu import BlocksByRows, InjectorByRows
+from piip.inference.choice import TABLE
+from piip.inference.fold_interactions import FoldedInjector
+from piip.inference.half import with_half_backbone
+from piip.inference.rows_on_gpu import added_and_normalised, normalised
+from piip.lean import sampling_on_gpu
+from piip.model import PIIPModel
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
+    pytest.mark.skipif(DEVICE.type == "cpu" and not INTERPRETED, reason="no GPU, and TRITON_INTERPRET=1 is not set"),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling_on_gpu, "_TRIED", {})
+    monkeypatch.setattr(sampling_on_gpu, "DEVICES", (DEVICE.type,))
+    monkeypatch.setattr(blocks_on_gpu, "_kept", {})
+
+
+def norm_of(channels: int, affine: bool, dtype: torch.dtype = torch.float32) -> nn.LayerNorm:
+    norm = nn.LayerNorm(channels, eps=1e-6, elementwise_affine=affine).to(DEVICE, dtype)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return norm
+
+
+@pytest.mark.parametrize("channels", [1, 6, 32, 100, 3000])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("ordered", [False, True])
+@torch.no_grad()
+def test_the_numbers_are_pytorch_s(channels: int, affine: bool, ordered: bool) -> None:
+    norm, rows = norm_of(channels, affine), 11
+    x, added = (torch.randn(3, rows, channels, device=DEVICE) + 3 for _ in range(2))
+    order = torch.randperm(rows, device=DEVICE) if ordered else None
+    places = torch.arange(rows, device=DEVICE) if order is None else order
+    given = None if order is None else order.int()
+    torch.testing.assert_close(normalised(x, norm, given), norm(x[:, places]), atol=2e-5, rtol=1e-5)
+    total, out = added_and_normalised(x, added, norm, given)
+    torch.testing.assert_close(total, x + added[:, places], atol=0, rtol=0)
+    torch.testing.assert_close(out, norm(total), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_in_half_precision_sums_are_rounded_once(dtype: torch.dtype) -> None:
+    norm = norm_of(48, True, dtype)
+    x, added = (torch.randn(2, 9, 48, device=DEVICE, dtype=dtype) for _ in range(2))
+    total, out = added_and_normalised(x, added, norm)
+    ulp = torch.finfo(dtype).eps  # the interpreter cuts bfloat16 off, a GPU rounds it
+    torch.testing.assert_close(total, x + added, atol=0, rtol=ulp)
+    assert float((out.float() - norm(total).float()).abs().max()) <= 0.02 * float(out.float().abs().max())
+    assert out.dtype == dtype
+
+
+def backbones(described: Any) -> tuple[Any, Any]:
+    """A folded copy as it runs on a GPU, and one without the kernels."""
+    torch.manual_seed(0)
+    model = PIIPModel(described).eval().to(DEVICE)
+    for name, parameter in model.backbone.named_parameters():
+        if parameter.ndim == 1 and "sampling_offsets" not in name:
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("weight")), std=0.2)
+    plain, fast = fuse(model), fuse(model)
+    for module in fast.backbone.modules():
+        kind = {Blocks: BlocksByRows, FoldedInjector: InjectorByRows}
+        plains = [one for one in kind if isinstance(module, one)]
+        if plains:
+            module.__class__ = kind[plains[0]]
+    return plain.backbone, fast.backbone
+
+
+@pytest.mark.parametrize("size", [(128, 128), (112, 150)])
+@torch.inference_mode()
+def test_backbones_are_the_same(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, fast = backbones(tiny.model(3).model_copy(update={"backbone": tiny.backbone(3)}))
+    images = torch.randn(2, 3, *size, device=DEVICE)
+    calls: list[int] = []
+    usual = blocks_on_gpu.added_and_normalised
+
+    def counted(*given: Any) -> tuple[Tensor, Tensor]:
+        calls.append(1)
+        return usual(*given)
+
+    monkeypatch.setattr(blocks_on_gpu, "added_and_normalised", counted)
+    for expected, found in zip(plain(images), fast(images), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.std()), rtol=1e-4)
+    assert len(calls) == 3 * 4 + 2 * 4  # blocks, directions of exchanges
+    assert len(blocks_on_gpu._kept) == 3
+
+
+@torch.inference_mode()
+def test_a_model_in_half_precision_uses_them() -> None:
+    torch.manual_seed(0)
+    model = PIIPModel(tiny.model(2)).eval().to(DEVICE)
+    half = with_half_backbone(fuse(model), torch.bfloat16)
+    assert {BlocksByRows, InjectorByRows} <= {type(module) for module in half.backbone.modules()}
+    images = torch.randn(1, 3, 128, 96, device=DEVICE)
+    expected, found = fuse(model).features(images), half.features(images)
+    for one, other in zip(expected, found, strict=True):
+        assert isinstance(one, Tensor)
+        assert isinstance(other, Tensor)
+        assert float((one - other.float()).square().mean().sqrt() / one.std()) < 3e-2
+    assert "rows" in {asked[0] for asked in sampling_on_gpu._TRIED}
+
+
+@torch.no_grad()
+def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_on_gpu, "_difference", lambda _: 1.0)
+    with pytest.warns(UserWarning, match="does not work"):
+        assert not rows_on_gpu.rows_are_normalised(torch.randn(1, 4, 8, device=DEVICE), norm_of(8, False))
+
+
+def test_only_what_runs_on_a_gpu_uses_them() -> None:
+    with_them = {key for key, twins in TABLE.items() if BlocksByRows in twins.values()}
+    assert with_them == {("predict", False)}
+    x = torch.randn(1, 4, 8, device=DEVICE)
+    assert not rows_on_gpu.rows_are_normalised(x, norm_of(8, False))  # autograd is on
+    with torch.no_grad():
+        assert not rows_on_gpu.rows_are_normalised(x, nn.LayerNorm(4).to(DEVICE))
+        assert not rows_on_gpu.rows_are_normalised(x.double(), norm_of(8, False))
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            assert not rows_on_gpu.rows_are_normalised(x, norm_of(8, False))
