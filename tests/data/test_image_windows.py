@@ -108,6 +108,20 @@ def test_what_is_refused(tmp_path: Path) -> None:
         read_large(cut, ENOUGH)
 
 
+def test_the_cache_of_gdal_is_small_and_put_back(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "x.tif", RGB)
+
+    def usual() -> int:
+        with rasterio.Env():
+            return int(rasterio.env.get_gdal_config("GDAL_CACHEMAX"))
+
+    before = usual()
+    with windows._strictly():
+        assert usual() == windows.CACHE
+    read_large(path, ENOUGH)
+    assert usual() == before != windows.CACHE
+
+
 def test_predictions_go_beyond_the_limit_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("piip.data.decode.MAX_PIXELS", 5000)
     path = tiff(tmp_path / "large.tif", RGB)

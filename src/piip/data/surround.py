@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -134,6 +134,21 @@ def _start(start: float, length: float, limit: int) -> int:
     return round(max(0.0, min(start, limit - length)))
 
 
+class Photo(Protocol):
+    """Uint8 [3, H, W] of which parts can be had: a tensor, or a file's `FileRows`."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(3, H, W)."""
+
+    def __getitem__(self, part: tuple[slice, slice, slice], /) -> Tensor:
+        """[3, h, w]; slices without a step."""
+
+
+AT_ONCE = 89_000_000
+"""pixels of a view that are shrunk at once; what is larger came from a file by windows"""
+
+
 class Surroundings:
     """The views of one photo's parts.
 
@@ -141,13 +156,14 @@ class Surroundings:
     of a photo may share it.
 
     Args:
-        photo: uint8 [3, H, W].
+        photo: uint8 [3, H, W], a tensor or as one.
         preprocess: whose normalising is done.
         views: of each branch; none: no views at all.
     """
 
-    def __init__(self, photo: Tensor, preprocess: Preprocess, views: Sequence[View]) -> None:
+    def __init__(self, photo: Photo, preprocess: Preprocess, views: Sequence[View]) -> None:
         self.photo, self.preprocess, self.views = photo, preprocess, tuple(views)
+        self.size: Size = (photo.shape[1], photo.shape[2])
         self._last: dict[View, tuple[Window, Size, Tensor]] = {}
 
     def of(self, shown: Shown, change: Callable[[Tensor], Tensor] | None = None) -> tuple[Surround | None, ...]:
@@ -160,7 +176,7 @@ class Surroundings:
         return surrounds if any(surrounds) else ()
 
     def _surround(self, shown: Shown, view: View, change: Callable[[Tensor], Tensor] | None) -> Surround | None:
-        window = None if view == 1 else window_of(shown, view, size_of(self.photo))
+        window = None if view == 1 else window_of(shown, view, self.size)
         if window is None:
             return None
         size = shown.upright_size
@@ -174,7 +190,7 @@ class Surroundings:
 
     def _within(self, window: Window) -> Size:
         """(height, width) of the photo's pixels in a window."""
-        height, width = size_of(self.photo)
+        height, width = self.size
         return min(window.height, height - window.top), min(window.width, width - window.left)
 
     def _pixels(self, view: View, window: Window, size: Size) -> Tensor:
@@ -183,11 +199,20 @@ class Surroundings:
         if last is not None and last[:2] == (window, size):
             return last[2]
         height, width = self._within(window)
-        part = self.photo[:, window.top : window.top + height, window.left : window.left + width]
         to = max(1, round(size[0] * height / window.height)), max(1, round(size[1] * width / window.width))
-        pixels = functional.resize(part, list(to), v2.InterpolationMode.BILINEAR, antialias=True)
+        rows, columns = (window.top, window.top + height), slice(window.left, window.left + width)
+        if height * width > AT_ONCE:  # across, some rows at a time, and then down, as resizing does it, too
+            strips = ((start, min(start + AT_ONCE // width, rows[1])) for start in range(*rows, AT_ONCE // width))
+            pixels = torch.cat([_shrunk(self.photo[:, a:b, columns], (b - a, to[1])) for a, b in strips], dim=1)
+        else:
+            pixels = self.photo[:, slice(*rows), columns]
+        pixels = _shrunk(pixels, to)
         self._last[view] = window, size, pixels
         return pixels
+
+
+def _shrunk(image: Tensor, size: Size) -> Tensor:
+    return functional.resize(image, list(size), v2.InterpolationMode.BILINEAR, antialias=True)
 
 
 def _place(shown: Shown, window: Window, within: Size, seen: Size) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -33,6 +33,8 @@ STRICT = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
 }
 """GDAL is not to look for files beside the image, nor to fill up what is missing of a JPEG with grey"""
+CACHE = 64 << 20
+"""bytes that GDAL keeps of what it decoded; of itself it would be a twentieth of the machine's memory"""
 UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -90,7 +92,7 @@ class FileImage:
             return np.zeros((area.height, area.width, 3), np.uint8)
         channels, alpha = self._channels
         try:
-            with _rasterio().Env(**STRICT):
+            with _strictly():
                 values = self._file.read([*channels, *alpha], window=area)
         except Exception as error:  # whatever GDAL meets in a damaged file
             raise ImageError(f"{self.path}: broken or truncated image ({error})") from error
@@ -181,7 +183,7 @@ def _opened(path: Path) -> Any:
     if driver is None:
         raise ImageError(f"{path}: not a TIFF, PNG or JPEG, which alone can be read by windows")
     try:
-        with warnings.catch_warnings(), rasterio.Env(**STRICT):
+        with warnings.catch_warnings(), _strictly():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             return rasterio.open(os.path.abspath(path), driver=driver)
     except rasterio.errors.RasterioError as error:
@@ -218,9 +220,23 @@ def _palette_of(file: Any) -> np.ndarray | None:
     return table
 
 
+@contextmanager
+def _strictly() -> Iterator[None]:
+    """GDAL as it is to read here; the size of its cache, which `Env` would leave behind, is put back."""
+    rasterio = _rasterio()
+    with rasterio.Env(**STRICT):
+        usual = rasterio.env.get_gdal_config("GDAL_CACHEMAX")
+        rasterio.env.set_gdal_config("GDAL_CACHEMAX", CACHE)
+        try:
+            yield
+        finally:
+            rasterio.env.set_gdal_config("GDAL_CACHEMAX", usual)
+
+
 def _rasterio() -> Any:
     try:
         import rasterio
+        import rasterio.env
         import rasterio.errors
     except ImportError:
         raise ImportError('images by windows need rasterio: pip install "piip[large]"') from None

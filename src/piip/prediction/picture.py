@@ -7,12 +7,17 @@ memory than what was found in them.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from piip.data.decode import ImageError, decode_image
-from piip.data.windows import read_large
+from piip.data.file_rows import FileRows
+from piip.data.surround import Photo
+from piip.data.windows import FileImage, read_large
 from piip.structures import Size
 
 Stamp = tuple[int, int]
@@ -95,6 +100,22 @@ def by_windows(path: Path, max_pixels: int, before: ImageError) -> np.ndarray:
     if pixels is None:
         raise before
     return pixels
+
+
+@contextmanager
+def rows_of(path: Path, max_pixels: int, before: ImageError) -> Iterator[Photo]:
+    """The same, [3, H, W], of which rows are read when they are asked for; one that has to be turned is read whole."""
+    try:
+        file = FileImage(path, max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{before}; by windows: {error}") from error
+    with file:
+        if file.is_for_pillow:
+            raise before
+        if file.orientation == 1:
+            yield FileRows(file)
+        else:
+            yield torch.from_numpy(by_windows(path, max_pixels, before)).permute(2, 0, 1)
 
 
 def stamp_of(path: Path) -> Stamp | None:

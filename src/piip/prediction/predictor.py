@@ -28,7 +28,7 @@ from piip.prediction.options import Conf, FurtherOptions, Options, Precision, la
 from piip.prediction.preparing import input_transform
 from piip.prediction.reading import Prepared, Reader, in_order
 from piip.prediction.results import RESULTS, AnyResult
-from piip.prediction.sources import Failure, Opened, Source, images_of, opened
+from piip.prediction.sources import Failure, InParts, Source, images_of, opened_in_parts
 from piip.prediction.tiled import predict_in_tiles, refuse_classifier
 from piip.structures import Batch, Instances, Prediction, Size, size_of
 from piip.tiles.grid import Tile
@@ -208,23 +208,31 @@ class Predictor:
         self.check(options)
         refuse_classifier(self.model.config)
         for source in images:
-            begun = time.perf_counter()
-            found = opened(source, options.max_pixels, options.bgr)
+            outcome = self._outcome_in_tiles(source, options)
+            yield outcome
+            if not isinstance(outcome, Failure):
+                outcome.picture.let_go()
+
+    def _outcome_in_tiles(self, source: Source, options: Options) -> Result | SegmentationResult | Failure:
+        begun = time.perf_counter()
+        with opened_in_parts(source, options.max_pixels, options.bgr) as found:
             read = time.perf_counter()
             if isinstance(found, Failure):
-                yield found
-            else:
+                return found
+            try:
                 result = self.in_tiles(found, options)
-                yield result.timed(1000 * (read - begun), 1000 * (time.perf_counter() - read), 0.0)
-                result.picture.let_go()
+            except ImageError as error:  # of a part of the file
+                assert found.path is not None
+                return Failure(found.path, str(error))
+        return result.timed(1000 * (read - begun), 1000 * (time.perf_counter() - read), 0.0)
 
-    def in_tiles(self, image: Opened, options: Options) -> Result | SegmentationResult:
+    def in_tiles(self, image: InParts, options: Options) -> Result | SegmentationResult:
         """The result of one image in tiles, of which a batch runs at a time; see `prediction.tiled`."""
         transform, newest = self.transform, Newest(self.inference, self.model)
         if options.image_size is not None:
             transform = input_transform(self.model.config.predicting_at(options.image_size))
 
-        photo = torch.from_numpy(image.pixels).permute(2, 0, 1)
+        photo = image.photo
         around = Surroundings(photo, self.config.preprocess, self.config.backbone.views)
 
         def seen(tile: Tile) -> Sample:

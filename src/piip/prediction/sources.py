@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from piip.data.decode import ImageError, decode_for, rgb_from_pil
+from piip.data.surround import Photo
 from piip.prediction.listing import Paths, is_list, paths_of
-from piip.prediction.picture import Picture, by_windows, stamp_of
+from piip.prediction.picture import Picture, by_windows, rows_of, stamp_of
 from piip.structures import Size
 
 Files = str | Path
@@ -59,6 +61,20 @@ class Opened(NamedTuple):
     def of(cls, path: Path | None, pixels: np.ndarray) -> Opened:
         """An image that was read, all of it."""
         return cls(path, pixels, Picture.of(pixels))
+
+
+class InParts(NamedTuple):
+    """An image of which one part after the other is looked at."""
+
+    path: Path | None
+    photo: Photo
+    """[3, H, W] uint8 RGB, upright"""
+    picture: Picture
+
+    @classmethod
+    def of(cls, image: Opened) -> InParts:
+        """One that is in memory, all of it."""
+        return cls(image.path, torch.from_numpy(image.pixels).permute(2, 0, 1), image.picture)
 
 
 def is_one_image(source: Source | Iterable[Source]) -> bool:
@@ -129,8 +145,37 @@ def opened(
     raise TypeError(f"a {type(source).__name__} is no image; use a path, a PIL image, an array or a tensor")
 
 
+@contextmanager
+def opened_in_parts(source: Source, max_pixels: int | None = None, bgr: bool = False) -> Iterator[InParts | Failure]:
+    """As `opened`, but of a file that is too large to be decoded no more rows are read than a part has.
+
+    `ImageError` comes from its parts, then, where the file is damaged there.
+    """
+    with ExitStack() as files:
+        if not isinstance(source, Path) or max_pixels is None:
+            found = opened(source, max_pixels, bgr)
+            yield found if isinstance(found, Failure) else InParts.of(found)
+            return
+        picture = _picture_of(source, max_pixels)
+        try:
+            try:
+                image = InParts.of(_as_found(source, *decode_for(source, whole_size), picture))
+            except ImageError as error:
+                photo = files.enter_context(rows_of(source, max_pixels, error))
+                picture.size = (photo.shape[1], photo.shape[2])
+                image = InParts(source, photo, picture)
+        except ImageError as error:
+            yield Failure(source, str(error))
+            return
+        yield image
+
+
+def _picture_of(path: Path, max_pixels: int | None) -> Picture:
+    return Picture((0, 0), Path(os.path.abspath(path)), max_pixels=max_pixels, stamp=stamp_of(path))
+
+
 def _from_file(path: Path, max_pixels: int | None, needed: Needed) -> Opened:
-    picture = Picture((0, 0), Path(os.path.abspath(path)), max_pixels=max_pixels, stamp=stamp_of(path))
+    picture = _picture_of(path, max_pixels)
     try:
         return _as_found(path, *decode_for(path, needed), picture)
     except ImageError as error:

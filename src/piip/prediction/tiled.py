@@ -11,7 +11,7 @@ from piip.console import Terminal
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.objects import Result
 from piip.prediction.options import Options
-from piip.prediction.sources import Opened
+from piip.prediction.sources import InParts
 from piip.structures import Prediction
 from piip.tiles.found import Found
 from piip.tiles.grid import Tile, grid
@@ -24,7 +24,9 @@ SHOWN_FROM = 8
 """batches of tiles, of which a terminal shows the progress"""
 
 
-def predict_in_tiles(run: Run, image: Opened, described: config.Model, options: Options) -> Result | SegmentationResult:
+def predict_in_tiles(
+    run: Run, image: InParts, described: config.Model, options: Options
+) -> Result | SegmentationResult:
     """The result of one image by `options.tiles` and `options.overlap`.
 
     No more than a batch of tiles is with the model at a time. An image no larger than a tile gives what it gives
@@ -36,7 +38,7 @@ def predict_in_tiles(run: Run, image: Opened, described: config.Model, options: 
     """
     assert options.tiles is not None
     refuse_classifier(described)
-    size = image.pixels.shape[:2]
+    size = image.picture.size
     tiles = grid(size, options.tiles, options.overlap)
     found = _predictions(run, tiles, options.batch_size)
     if described.task == "segmentation":

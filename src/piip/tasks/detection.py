@@ -37,7 +37,7 @@ from piip.prediction.coco import CocoResult
 from piip.prediction.objects import Result
 from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
-from piip.prediction.sources import Opened, whole_size
+from piip.prediction.sources import InParts, Opened, whole_size
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights, spread
 from piip.tasks.unread import Missing, gathered, without
@@ -156,7 +156,7 @@ def by_image_in_tiles(
         except ImageError as error:
             missing.note(index, error)
             continue
-        found = predictor.in_tiles(Opened.of(image.path, pixels), options)
+        found = predictor.in_tiles(InParts.of(Opened.of(image.path, pixels)), options)
         assert isinstance(found, Result)
         results[index] = found.to_coco(image.id, data.category_ids)
     return results

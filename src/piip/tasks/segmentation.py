@@ -31,7 +31,7 @@ from piip.pictures.label_map import draw_label_batch, draw_readable_labels
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
-from piip.prediction.sources import Opened
+from piip.prediction.sources import InParts, Opened
 from piip.structures import Batch, Prediction
 from piip.tasks.task import ClassWeights, spread
 from piip.tasks.unread import Missing, gathered, without
@@ -157,7 +157,9 @@ def predict_all(
             except ImageError as error:
                 missing.note(index, error)
                 continue
-            whole = predictor.in_tiles(Opened.of(image.path, pixels), replace(options, batch_size=batch_size))
+            whole = predictor.in_tiles(
+                InParts.of(Opened.of(image.path, pixels)), replace(options, batch_size=batch_size)
+            )
             assert isinstance(whole, SegmentationResult)
             found = {"labels": torch.from_numpy(whole.labels), "scores": torch.from_numpy(whole.scores)}
             yield index, annotated, found
