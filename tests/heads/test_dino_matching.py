@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 
+from piip.heads.dino import matching
 from piip.heads.dino.losses import detection_losses
 from piip.heads.dino.matching import Matches, Objects, costs, generalised_iou, match_queries, objects_of, repeated
 from piip.heads.dino.positions import embed_boxes, geometry, inverse_sigmoid, to_centres, to_corners
 from piip.heads.dino.queries import cell_boxes
 from piip.structures import Instances
 
-SIZES = [(60, 80), (100, 50)]
+SIZES = [(60, 80), (100, 50), (70, 70)]
 
 
 def random_boxes(count: int) -> Tensor:
@@ -55,6 +56,16 @@ def test_all_layers_at_once_are_each_the_cheapest_assignment() -> None:
         found = table[pairs.query[layer, mine], pairs.object[layer, mine] - start]
         assert len(found) == count
         assert found.sum().item() == pytest.approx(cheapest, abs=1e-4)
+
+
+def test_several_tables_at_a_time_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    every, guessed = objects((7, 0, 30)), predictions(images=3, queries=20)
+    one_by_one = match_queries(*guessed, every)
+    monkeypatch.setattr(matching, "AT_A_TIME", 0)
+    together = match_queries(*guessed, every)
+    assert together.query.shape == (3, 27)
+    for one, other in zip(one_by_one, together, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_costs_by_hand() -> None:

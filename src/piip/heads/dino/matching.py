@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -87,17 +90,22 @@ def match_queries(logits: Tensor, boxes: Tensor, objects: Objects) -> Matches:
         start = end
     # Numbers that are not finite have no order; the losses, which are not finite either, then say what is wrong.
     flat = torch.cat([table.flatten() for table in tables]).nan_to_num(1e9, 1e9, -1e9).cpu()
-    found: list[list[tuple[int, int, int]]] = [[] for _ in range(len(logits))]
-    start = place = 0
-    for image, table in enumerate(tables):
-        for layer, one in enumerate(flat[place : place + table.numel()].view(table.shape).numpy()):
-            queries, which = linear_sum_assignment(one)
-            found[layer] += [(image, query, start + index) for query, index in zip(queries, which, strict=True)]
-        start, place = start + objects.counts[image], place + table.numel()
+    parts = flat.split([table.numel() for table in tables])
+    wanted = [one for part, table in zip(parts, tables, strict=True) for one in part.view(table.shape).numpy()]
+    # Of hundreds of objects several at a time: scipy lets go of Python's lock.
+    with ThreadPoolExecutor(THREADS) if flat.numel() > AT_A_TIME else nullcontext() as pool:
+        pairs_of = iter((map if pool is None else pool.map)(linear_sum_assignment, wanted))
+        found: list[list[tuple[int, int, int]]] = [[] for _ in range(len(logits))]
+        start = 0
+        for image, count in enumerate(objects.counts):
+            for layer in found:
+                layer += [(image, query, start + index) for query, index in zip(*next(pairs_of), strict=True)]
+            start += count
     pairs = torch.tensor(found, device=device, dtype=torch.long).reshape(len(logits), len(found[0]), 3)
     return Matches(*pairs.unbind(-1))
 
 
+THREADS = min(8, os.cpu_count() or 1)
 AT_A_TIME = 1 << 22
 """pairs of a query and an object: of all layers and hundreds of objects at once they would take gigabytes"""
 
