@@ -52,7 +52,8 @@ class Traffic(TorchDispatchMode):
             moved = sum(map(bytes_of, tensors_in((args, kwargs)))) + sum(map(bytes_of, tensors_in(out)))
             if func is torch.ops.aten.addmm.default and args[0].ndim == 2:
                 moved += bytes_of(args[0]) + bytes_of(out)  # copied first
-            count = flop_registry.get(func.overloadpacket)
+            packet = torch.ops.aten.addmm if func is torch.ops.aten.addmm_.default else func.overloadpacket
+            count = flop_registry.get(packet)
             flops = 0 if count is None else count(*args, **(kwargs or {}), out_val=out)
             self.add(str(func.overloadpacket).removeprefix("aten."), moved, flops / 2)
         return out

@@ -61,6 +61,10 @@ def test_the_numbers_are_pytorch_s(channels: int, affine: bool, ordered: bool) -
     total, out = added_and_normalised(x, added, norm, given)
     torch.testing.assert_close(total, x + added[:, places], atol=0, rtol=0)
     torch.testing.assert_close(out, norm(total), atol=2e-5, rtol=1e-5)
+    ahead = torch.randn(channels, device=DEVICE)
+    with_bias, same = added_and_normalised(x, added, norm, given, ahead)
+    torch.testing.assert_close(with_bias, total + ahead)
+    assert torch.equal(same, out)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -99,9 +103,9 @@ def test_backbones_are_the_same(size: tuple[int, int], monkeypatch: pytest.Monke
     calls: list[int] = []
     usual = blocks_on_gpu.added_and_normalised
 
-    def counted(*given: Any) -> tuple[Tensor, Tensor]:
+    def counted(*given: Any, **named: Any) -> tuple[Tensor, Tensor]:
         calls.append(1)
-        return usual(*given)
+        return usual(*given, **named)
 
     monkeypatch.setattr(blocks_on_gpu, "added_and_normalised", counted)
     for expected, found in zip(plain(images), fast(images), strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from piip.backbone.block import rotary_of
@@ -61,8 +62,23 @@ def _run(block: Any, tokens: Tensor, size: Size) -> Tensor:
     else:
         there, back = _orders(size, block.window, tokens.device)
         attended = block.attend_by_region(normalised(tokens, block.norm1, there), size, None)
-    tokens, second = added_and_normalised(tokens, attended, block.norm2, back)
-    return tokens + block.mlp(second)
+    if not _is_mlp(block.mlp):
+        tokens, second = added_and_normalised(tokens, attended, block.norm2, back)
+        return tokens + block.mlp(second)
+    mlp = block.mlp
+    tokens, second = added_and_normalised(tokens, attended, block.norm2, back, mlp.fc2.bias)
+    return _add_product(tokens, mlp.act(mlp.fc1(second)), mlp.fc2)
+
+
+def _is_mlp(mlp: nn.Module) -> bool:
+    """Timm's without a norm; its dropout plays no part here."""
+    return type(mlp) is Mlp and type(mlp.fc2) is nn.Linear and isinstance(mlp.norm, nn.Identity)
+
+
+def _add_product(tokens: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
+    """Add layer(inputs) without the bias to `tokens` [B, N, C], which are overwritten."""
+    tokens.view(-1, tokens.shape[-1]).addmm_(inputs.flatten(0, -2), layer.weight.t())
+    return tokens
 
 
 def _orders(size: Size, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -92,8 +108,8 @@ class InjectorByRows(FoldedInjector):
         frame = between(receiver.frame, source.frame)
         query = normalised(x, self.query_norm)
         attended = self.attention(query, receiver.size, projected, source.size, frame)
-        x, hidden = added_and_normalised(x, attended, self.ffn_norm)
-        return receiver._replace(tokens=x + ffn(hidden, receiver.size))
+        x, hidden = added_and_normalised(x, attended, self.ffn_norm, ahead=ffn.fc2.bias)
+        return receiver._replace(tokens=_add_product(x, ffn.mix(ffn.fc1(hidden), receiver.size), ffn.fc2))
 
 
 def _projected(projection: nn.Module, tokens: Tensor) -> Tensor:

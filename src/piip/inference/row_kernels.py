@@ -9,8 +9,6 @@ that a kernel is compiled once for each number of channels, dtype and kind.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -23,9 +21,9 @@ WARPS = 4
 
 @triton.jit(do_not_specialize=["rows", "tokens"])
 def _normalise(
-    x, added, order, weight, bias, total, out, rows, tokens, eps,
+    x, added, order, weight, bias, ahead, total, out, rows, tokens, eps,
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
-    ADDED: tl.constexpr, ORDERED: tl.constexpr, AFFINE: tl.constexpr,
+    ADDED: tl.constexpr, ORDERED: tl.constexpr, AFFINE: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
     inside, real = row < rows, channel < CHANNELS
@@ -39,9 +37,11 @@ def _normalise(
     if ADDED:
         numbers = tl.load(x + to, mask=mask, other=0.0).to(tl.float32)
         numbers += tl.load(added + elsewhere, mask=mask, other=0.0).to(tl.float32)
-        rounded = numbers.to(total.dtype.element_ty)
-        tl.store(total + to, rounded, mask=mask)
-        numbers = rounded.to(tl.float32)
+        kept = numbers
+        if AHEAD:
+            kept += tl.load(ahead + channel, mask=real, other=0.0).to(tl.float32)[None, :]
+        tl.store(total + to, kept.to(total.dtype.element_ty), mask=mask)
+        numbers = numbers.to(total.dtype.element_ty).to(tl.float32)  # as if they were added alone
     else:
         numbers = tl.load(x + elsewhere, mask=mask, other=0.0).to(tl.float32)
     mean = tl.sum(numbers, axis=1) / CHANNELS
@@ -59,38 +59,44 @@ def normalise(x: Tensor, order: Tensor | None, affine: tuple[Tensor, Tensor] | N
     """The norm of x [B, N, C], the rows of each image in an `order` [N]."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    _launch(x, None, order, affine, None, out, eps)
+    _launch(x, None, order, affine, None, None, out, eps)
     return out
 
 
 def add_and_normalise(
-    x: Tensor, added: Tensor, order: Tensor | None, affine: tuple[Tensor, Tensor] | None, eps: float
+    x: Tensor,
+    added: Tensor,
+    order: Tensor | None,
+    affine: tuple[Tensor, Tensor] | None,
+    eps: float,
+    ahead: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """x + added[order], each [B, N, C], and its norm."""
+    """x + added[order], each [B, N, C], and its norm; `ahead` [C] is in the sum that is returned only."""
     x, added = x.contiguous(), added.contiguous()
     total, out = torch.empty_like(x), torch.empty_like(x)
-    _launch(x, added, order, affine, total, out, eps)
+    _launch(x, added, order, affine, ahead, total, out, eps)
     return total, out
 
 
-def _launch(x: Tensor, added: Any, order: Any, affine: Any, total: Any, out: Tensor, eps: float) -> None:
+def _launch(
+    x: Tensor,
+    added: Tensor | None,
+    order: Tensor | None,
+    affine: tuple[Tensor, Tensor] | None,
+    ahead: Tensor | None,
+    total: Tensor | None,
+    out: Tensor,
+    eps: float,
+) -> None:
     if not out.numel():
         return
     channels, tokens = x.shape[-1], x.shape[-2]
     rows, padded = x.numel() // channels, triton.next_power_of_2(channels)
     block = max(1, NUMBERS // padded)
+    given = {"ADDED": added, "ORDERED": order, "AFFINE": affine, "AHEAD": ahead}
     weight, bias = (x, x) if affine is None else affine
-    given = (
-        x,
-        x if added is None else added,
-        x if order is None else order,
-        weight,
-        bias,
-        total if added is not None else x,
-        out,
-    )
-    kinds = {"ADDED": added is not None, "ORDERED": order is not None, "AFFINE": affine is not None}
+    tensors = [x if tensor is None else tensor for tensor in (added, order, weight, bias, ahead, total)]
+    kinds = {kind: one is not None for kind, one in given.items()}
+    sizes = {"CHANNELS": channels, "PADDED": padded, "BLOCK": block}
     with torch.cuda.device_of(x):
-        _normalise[(triton.cdiv(rows, block),)](
-            *given, rows, tokens, eps, CHANNELS=channels, PADDED=padded, BLOCK=block, **kinds, num_warps=WARPS
-        )
+        _normalise[(triton.cdiv(rows, block),)](x, *tensors, out, rows, tokens, eps, **sizes, **kinds, num_warps=WARPS)

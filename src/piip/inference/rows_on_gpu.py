@@ -48,9 +48,14 @@ def normalised(x: Tensor, norm: Any, order: Tensor | None = None) -> Tensor:
     return out
 
 
-def added_and_normalised(x: Tensor, added: Tensor, norm: Any, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """x + added, whose rows are taken in an `order` [N] (int32), and the norm of that: [B, N, C] each."""
-    total, out = _kernels().add_and_normalise(x, added, order, _affine(norm), norm.eps)
+def added_and_normalised(
+    x: Tensor, added: Tensor, norm: Any, order: Tensor | None = None, ahead: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x + added, whose rows are taken in an `order` [N] (int32), and the norm of that: [B, N, C] each, new tensors.
+
+    `ahead` [C] is added to the first of the two after that: the bias of a layer whose results will be added to it.
+    """
+    total, out = _kernels().add_and_normalise(x, added, order, _affine(norm), norm.eps, ahead)
     return total, out
 
 
@@ -95,4 +100,6 @@ def _difference(asked: Signature) -> float:
         ]
         found = [_kernels().normalise(x, order, None, 1e-5)]
         found.extend(_kernels().add_and_normalise(x, added, order, (weight, weight), 1e-5))
+        expected.append(sums + weight)
+        found.append(_kernels().add_and_normalise(x, added, order, None, 1e-5, weight)[0])
         return max(map(largest_difference, found, expected))
