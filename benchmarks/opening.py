@@ -1,11 +1,12 @@
 """What it costs to open a large data set for training: CPU seconds and memory to the first batch.
 
-    python benchmarks/opening.py [--images 100000] [--workers 2] [--start fork] [--folder FOLDER]
+    python benchmarks/opening.py [--task detection] [--images 100000] [--workers 2] [--start fork] [--folder FOLDER]
 
-Makes a COCO file of so many small images, with eight outlined objects of 29 points each, in FOLDER (kept) or in a
-temporary one. In a process of its own it opens the training split, makes the training set and the record of it that a
-checkpoint holds, and reads a batch with worker processes. Linux only: memory is the proportional share (PSS) of that
-process and its workers, so that what they share counts once. Prints JSON.
+Makes so many small images in FOLDER (kept) or in a temporary one, with a COCO file of eight outlined objects of 29
+points in each, with a mask for each, or in the folders of 100 classes. In a process of its own it opens the training
+split, makes the training set and the record of it that a checkpoint holds, and reads a batch with worker processes.
+Linux only: memory is the proportional share (PSS) of that process and its workers, so that what they share counts once.
+Prints JSON.
 """
 
 from __future__ import annotations
@@ -21,31 +22,50 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 OBJECTS, POINTS = 8, 29
 """of an image, of an outline"""
 WIDTH, HEIGHT = 64, 48
+CLASSES = 100
+"""of a classifier's data"""
 LINKS = 30_000
 """names of one file: file systems have a limit"""
 
 
-def make(folder: Path, images: int) -> None:
+def make_files(paths: Iterable[Path], mode: str = "RGB") -> None:
     from PIL import Image
 
-    (folder / "train").mkdir(parents=True)
+    for number, path in enumerate(paths):
+        if number % LINKS == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (WIDTH, HEIGHT)).save(path)
+            first = path
+        else:
+            path.parent.mkdir(exist_ok=True)
+            os.link(first, path)
+
+
+def make_masks(folder: Path, images: int) -> None:
+    make_files(folder / "images" / "train" / f"{number:012d}.jpg" for number in range(images))
+    make_files((folder / "masks" / "train" / f"{number:012d}.png" for number in range(images)), "L")
+    (folder / "classes.json").write_text('{"classes": ["a", "b"], "ignore_index": 255}')
+
+
+def make_classes(folder: Path, images: int) -> None:
+    make_files(folder / "train" / f"class {number % CLASSES:02d}" / f"{number:012d}.jpg" for number in range(images))
+
+
+def make(folder: Path, images: int) -> None:
+    paths = [folder / "train" / f"{number:012d}.jpg" for number in range(images)]
+    make_files(paths)
     (folder / "annotations").mkdir()
     draw = random.Random(0)  # noqa: S311
     with (folder / "annotations" / "train.json").open("w") as file:
         file.write('{"categories":[{"id":1,"name":"a"},{"id":2,"name":"b"}],"images":[')
-        for number in range(images):
-            path = folder / "train" / f"{number:012d}.jpg"
-            if number % LINKS == 0:
-                Image.new("RGB", (WIDTH, HEIGHT)).save(path)
-                first = path
-            else:
-                os.link(first, path)
+        for number, path in enumerate(paths):
             record = {"id": number + 1, "file_name": path.name, "width": WIDTH, "height": HEIGHT, "license": 3,
                       "date_captured": "2013-11-14 17:02:52"}  # fmt: skip
             file.write(("," if number else "") + json.dumps(record))
@@ -68,6 +88,14 @@ def annotation(number: int, image: int, draw: random.Random) -> dict[str, Any]:
             "area": round(3 * radius**2, 3), "bbox": box, "segmentation": [outline]}  # fmt: skip
 
 
+MAKE = {"detection": make, "segmentation": make_masks, "classification": make_classes}
+MODELS = {
+    "detection": "piip_nano_mask_rcnn",
+    "segmentation": "piip_nano_upernet",
+    "classification": "piip_nano_classifier",
+}
+
+
 def share(process: int) -> float:
     """MB of memory that count for a process."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
@@ -79,23 +107,25 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(folder: Path, workers: int) -> None:
+def measure(folder: Path, workers: int, kind: str) -> None:
     from multiprocessing.reduction import ForkingPickler
 
-    from piip import zoo
-    from piip.data.augmentation import Augmentation
+    from piip import tasks, zoo
     from piip.data.batches import train_loader
     from piip.data.shared_file import to_this_machine
-    from piip.tasks import detection
     from piip.training.data_record import record_of
+    from piip.training.start import build_settings
 
     me = os.getpid()
+    entry = zoo.entry(MODELS[kind])
+    task = tasks.of(entry.config())
     found = {"imports": {"cpu_s": cpu_seconds(me), "mb": share(me)}}
-    data = detection.open_split(folder, "train")
+    data = task.open_split(folder, "train")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024 / 1e3
     found["opened"] = {"cpu_s": cpu_seconds(me), "mb": share(me), "peak_mb": peak}
-    model = detection.adapted(zoo.entry("piip_nano_mask_rcnn").config(), data)
-    dataset = detection.training_set(model, data, Augmentation(), seed=0)
+    model = task.adapted(entry.config(), data)
+    settings = build_settings(dict(task.defaults(entry.config())) | entry.recipe, {})
+    dataset = task.training_set(model, data, settings.augmentation, seed=0)
     record_of(dataset)
     batches = iter(train_loader(dataset, 2, seed=0, epoch=0, workers=workers))
     next(batches)
@@ -110,7 +140,8 @@ def measure(folder: Path, workers: int) -> None:
     found["first_batch"]["peak_mb"] = peak
     begun = time.process_time()
     for position in range(0, len(data.images), len(data.images) // 1000):
-        list(data.images[position].objects)
+        image = data.images[position]
+        list(image.objects if kind == "detection" else image)
     took = (time.process_time() - begun) / len(range(0, len(data.images), len(data.images) // 1000))
     with to_this_machine():
         size = len(ForkingPickler.dumps(dataset))
@@ -121,6 +152,7 @@ def measure(folder: Path, workers: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=MAKE, default="detection")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--start", choices=("fork", "forkserver", "spawn"), help="of workers; default: Python's own")
@@ -129,13 +161,23 @@ def main() -> None:
     told = parser.parse_args()
     if told.measure:
         multiprocessing.set_start_method(told.start)
-        measure(told.folder, told.workers)
+        measure(told.folder, told.workers, told.task)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = told.folder or Path(temporary) / "data"
         if not folder.exists():
-            make(folder, told.images)
-        command = [sys.executable, __file__, "--measure", "--folder", folder, "--workers", str(told.workers)]
+            MAKE[told.task](folder, told.images)
+        command = [
+            sys.executable,
+            __file__,
+            "--measure",
+            "--folder",
+            folder,
+            "--workers",
+            str(told.workers),
+            "--task",
+            told.task,
+        ]
         subprocess.run([*command, "--start", told.start or multiprocessing.get_start_method()], check=True)
 
 

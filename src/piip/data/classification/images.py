@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from rich.table import Table
 
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
 from piip.data.layout import SplitName
 from piip.data.opening import check_each, chosen
+from piip.data.packed import Packed
 from piip.data.report import DataError, Findings, nothing_found
 
 THREADS = 8
@@ -30,13 +34,45 @@ class ClassImage(NamedTuple):
     """0-based"""
 
 
+class PackedClassImages(Packed[ClassImage]):
+    """Images and what they show, as a list of `ClassImage` would have them: rows, and paths."""
+
+    ROW = struct.Struct("<qqq")
+    """place and length of the path, label"""
+
+    def packed(self, records: Iterable[ClassImage]) -> tuple[bytearray, bytearray]:
+        """As of `Packed`."""
+        rows, texts = bytearray(), bytearray()
+        for image, label in records:
+            path = os.fsencode(image)
+            rows += self.ROW.pack(len(texts), len(path), label)
+            texts += path
+        return rows, texts
+
+    def record(self, row: tuple[Any, ...]) -> ClassImage:
+        """As of `Packed`."""
+        place, length, label = row
+        return ClassImage(Path(os.fsdecode(bytes(self.parts[1][place : place + length]))), label)
+
+    def labels(self) -> np.ndarray:
+        """Of all images, [N] int64."""
+        return np.frombuffer(self.parts[0], np.int64).reshape(-1, 3)[:, 2]
+
+    def relabelled(self, labels: Sequence[int]) -> PackedClassImages:
+        """The same with `labels[label]` in place of each label."""
+        rows = np.frombuffer(self.parts[0], np.int64).reshape(-1, 3).copy()
+        rows[:, 2] = np.array(labels, np.int64)[rows[:, 2]] if len(rows) else 0
+        return PackedClassImages.of_buffers((rows.tobytes(), self.parts[1]))
+
+
 @dataclass(frozen=True)
 class ClassData:
     """The usable images of one split."""
 
     source: Path
     """the folder or table that they were found by"""
-    images: tuple[ClassImage, ...]
+    images: Sequence[ClassImage]
+    """where they were read, `PackedClassImages`"""
     classes: tuple[str, ...]
     """names, in label order"""
     report: Findings = field(default_factory=nothing_found, compare=False, repr=False)
@@ -45,8 +81,8 @@ class ClassData:
     @property
     def counts(self) -> tuple[int, ...]:
         """Images per class, in label order."""
-        counted = Counter(image.label for image in self.images)
-        return tuple(counted[label] for label in range(len(self.classes)))
+        labels = PackedClassImages.of(self.images).labels()
+        return tuple(np.bincount(labels, minlength=len(self.classes)).tolist())
 
     def with_classes(self, classes: Sequence[str]) -> ClassData:
         """The same images with the labels of `classes`; DataError where these lack a class of the data."""
@@ -55,7 +91,7 @@ class ClassData:
         if unknown:
             raise DataError(f"{self.source}: holds classes that the model does not know: {', '.join(unknown[:8])}; "
                             f"it knows {', '.join(list(classes)[:8])}")  # fmt: skip
-        images = tuple(ClassImage(path, label_of[self.classes[label]]) for path, label in self.images)
+        images = PackedClassImages.of(self.images).relabelled([label_of[name] for name in self.classes])
         return replace(self, images=images, classes=tuple(classes))
 
 
@@ -126,7 +162,7 @@ def _read(split: ClassSplit, whole: bool) -> tuple[ClassData, ClassReport, list[
     report.images, report.class_counts = len(kept), {name: counts[name] for name in classes}
     if len(classes) == 1:
         report.add("error", "only one class, nothing to tell apart", classes[0])
-    images = tuple(ClassImage(path, label_of[name]) for path, name in kept)
+    images = PackedClassImages(ClassImage(path, label_of[name]) for path, name in kept)
     return ClassData(split.source, images, classes, report), report, digests
 
 

@@ -7,7 +7,9 @@ or as bad figures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from piip.console import encodable
 from piip.data.decode import ImageError, decode_for, decode_values, read_header, upright_size
 from piip.data.layout import SplitName, images_below
 from piip.data.opening import chosen
+from piip.data.packed import Packed
 from piip.data.report import DataError, Finding, Findings, encodable_keys, nothing_found
 from piip.data.segmentation.folders import (
     Description,
@@ -47,11 +50,35 @@ class LabelledImage(NamedTuple):
     """whether the mask is made for the upright image, or for the pixels as they are stored"""
 
 
+class PackedLabelledImages(Packed[LabelledImage]):
+    """Images and their masks, as a list of `LabelledImage` would have them: rows, and paths."""
+
+    ROW = struct.Struct("<qqqqq?")
+    """place and lengths of the two paths, height, width, upright"""
+
+    def packed(self, records: Iterable[LabelledImage]) -> tuple[bytearray, bytearray]:
+        """As of `Packed`."""
+        rows, texts = bytearray(), bytearray()
+        for image in records:
+            path, mask = os.fsencode(image.path), os.fsencode(image.mask)
+            rows += self.ROW.pack(len(texts), len(path), len(mask), *image.size, image.upright)
+            texts += path + mask
+        return rows, texts
+
+    def record(self, row: tuple[Any, ...]) -> LabelledImage:
+        """As of `Packed`."""
+        place, length, of_mask, height, width, upright = row
+        names = bytes(self.parts[1][place : place + length + of_mask])
+        path, mask = (Path(os.fsdecode(name)) for name in (names[:length], names[length:]))
+        return LabelledImage(path, mask, (height, width), upright)
+
+
 @dataclass(frozen=True)
 class MaskData:
     """One checked split."""
 
-    images: tuple[LabelledImage, ...]
+    images: Sequence[LabelledImage]
+    """where they were read, `PackedLabelledImages`"""
     description: Description
     """what the values in the masks stand for"""
     pixels: tuple[int, ...]
@@ -163,7 +190,9 @@ def read_masks(root: str | Path, split: MaskSplit) -> tuple[MaskData, MaskReport
     _note_absent(report)
     if images and not pixels.any():
         report.add("error", "no annotated pixel", f"all pixels of {len(images)} masks are ignored")
-    return MaskData(tuple(images), description, tuple(pixels.tolist()), tuple(containing.tolist()), report), report
+    return MaskData(
+        PackedLabelledImages(images), description, tuple(pixels.tolist()), tuple(containing.tolist()), report
+    ), report
 
 
 def load_pair(
