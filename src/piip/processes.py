@@ -25,6 +25,14 @@ _counts = True
 """whether what this process counts is part of the sums; see `uncounted`"""
 
 
+def _nothing() -> None:
+    """There is nothing to settle."""
+
+
+_settle: Callable[[], None] = _nothing
+"""see `settling`"""
+
+
 class StoppedTogether(BaseException):
     """One of the processes that share a piece of work was asked to stop it; no error, so that no `except` keeps it."""
 
@@ -156,6 +164,17 @@ def stoppable(asked: Callable[[], bool]) -> Iterator[None]:
         _asked = bool
 
 
+@contextmanager
+def settling(settle: Callable[[], None]) -> Iterator[None]:
+    """Inside, `found_by_all` first calls `settle`: what this process still has to do for the others' work."""
+    global _settle  # noqa: PLW0603
+    _settle = settle
+    try:
+        yield
+    finally:
+        _settle = _nothing
+
+
 def until_asked(parts: Iterable[Part]) -> Iterator[Part]:
     """All of `parts`, or as many as there is time for before this process is asked to stop."""
     for part in parts:
@@ -169,6 +188,7 @@ def found_by_all(mine: Part) -> list[Part]:
 
     Raises StoppedTogether, on every process, if one was asked to stop.
     """
+    _settle()
     found = gathered((_asked(), mine))
     if from_main(any(asked for asked, _ in found)):
         raise StoppedTogether

@@ -10,18 +10,23 @@ import shutil
 import sys
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from one_batch import CLASSES, cases, part
-from toy_training import ToyData, toy_metric, toy_model, toy_settings
+from toy_training import PARTS, ToyData, toy_metric, toy_model, toy_settings
 
 from piip import processes, zoo
 from piip.model import PIIPModel
-from piip.structures import Batch
+from piip.prediction.predictor import Predictor
+from piip.structures import Batch, Prediction
 from piip.training.accelerator import build_accelerator
 from piip.training.callbacks import Callback, Moment
+from piip.training.freeze import freeze
 from piip.training.gradients import clip, total_norm
 from piip.training.loop import train
+from piip.training.lora import add_adapters
+from piip.training.on_shards import on_shards
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.run import prepared
 from piip.training.shard import ShardedAverage, whole
@@ -93,6 +98,83 @@ def compare(name: str) -> None:
         print(f"{name} {difference:.1e} {apart:.1e} {same}", flush=True)
 
 
+def evaluate(name: str) -> None:
+    """Print how far predictions on shards are from the whole model's, and whether a training goes on as without them.
+
+    The processes have two batches and one.
+    """
+    seen, apart = [], 0.0
+    for look in (False, True):
+        model, kind = cases()[name]
+        batch = part(5, kind, processes.rank(), 2)
+        settings = toy_settings(shard=True, lr=1e-3)
+        accelerator = build_accelerator(settings)
+        model.train()
+        losses, optimizer, average = prepared(accelerator, model, settings)
+        assert isinstance(average, ShardedAverage)
+        for step in range(STEPS):
+            if look and step != 1:  # also before anything was trained
+                whole_model = copy_of(model, average)
+                with on_shards(model, losses, average) as ready:
+                    predictor = Predictor(cast(PIIPModel, ready))
+                    for _ in range(2 - processes.rank()):
+                        found = predictor.run(batch)
+                        wanted = Predictor(whole_model, fuse=False).run(batch)
+                        apart = max(apart, *(difference(*pair) for pair in zip(found, wanted, strict=True)))
+                    processes.found_by_all(None)
+            torch.manual_seed(step)
+            accelerator.backward(torch.stack(list(losses(batch).values())).sum())
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update_parameters(model)
+        assert model.training
+        seen.append([whole(value).clone() for value in (*model.state_dict().values(), *average.tensors.values())])
+    same = all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+    print(f"{name} {apart:.1e} {same}", flush=True)
+
+
+def copy_of(model: PIIPModel, average: ShardedAverage) -> PIIPModel:
+    """A model of the averages in one piece."""
+    copied = PIIPModel(model.config)
+    copied.load_state_dict({name: whole(value) for name, value in (model.state_dict() | average.tensors).items()})
+    return copied.eval()
+
+
+def difference(one: Prediction, other: Prediction) -> float:
+    """The largest, relative to the largest number."""
+    assert one.keys() == other.keys()
+    pairs = [(one[name].double(), other[name].double()) for name in one if isinstance(one[name], torch.Tensor)]
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1)).item() for a, b in pairs if a.numel())
+
+
+def learn_parts(name: str) -> None:
+    """Print how far the gradients of a run that does not train all are from those of one batch, by each process."""
+    model, kind = cases()["mask_rcnn"]
+    settings = toy_settings(**PARTS[name])
+    accelerator = build_accelerator(settings)
+    freeze(model, settings.freeze, settings.lora is not None)
+    add_adapters(model, settings.lora, settings.seed)
+    trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    assert len(trained) < sum(1 for _ in model.parameters())
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for key, value in trained.items():
+            if ".lora_" in key or "gamma" in key:
+                value.copy_(0.1 * torch.randn(value.shape, generator=draw))  # zeros pass nothing on
+    model.train()
+    torch.stack(list(model.loss(part(5, kind, 0, 1)).values())).sum().backward()
+    one = {key: torch.zeros(()) if value.grad is None else value.grad.clone() for key, value in trained.items()}
+    model.zero_grad()
+    losses, _, _ = prepared(accelerator, model, settings)
+    accelerator.backward(torch.stack(list(losses(part(5, kind, processes.rank(), 2)).values())).sum())
+    assert all((value.grad is not None) == value.requires_grad for value in model.parameters())
+    apart, size = (
+        torch.stack([tensor.norm() for tensor in tensors]).norm()
+        for tensors in ([trained[key].grad - one[key] for key in trained], list(one.values()))
+    )
+    print(f"{name} {(apart / size).item():.1e} {len(trained)}", flush=True)
+
+
 class Stop(Callback):
     """After the third step."""
 
@@ -120,6 +202,10 @@ if __name__ == "__main__":
     for head in sys.argv[2:]:
         if head == "run":
             runs(Path(sys.argv[1]))
+        elif head in PARTS:
+            learn_parts(head)
+        elif head.startswith("evaluate-"):
+            evaluate(head.removeprefix("evaluate-"))
         else:
             compare(head)
     processes.leave()

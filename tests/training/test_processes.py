@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_training import PlainModel, ToyData, toy_metric, toy_settings
+from toy_training import PARTS, PlainModel, ToyData, toy_config, toy_metric, toy_settings, train_parts
 
 from piip.data.synthetic import make_scenes
+from piip.model import PIIPModel
 from piip.training.folder import RunFolder
 from piip.training.loop import train
 from piip.weights.files import nonfinite_keys
@@ -30,6 +31,11 @@ def launch(folder: Path, kind: str, *options: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
+def losses_of(folder: RunFolder) -> list[float]:
+    header, *rows = (line.split(",") for line in folder.results.read_text().splitlines())
+    return [float(row[header.index("loss")]) for row in rows]
+
+
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     done = launch(tmp_path / "two", "plain")
     assert done.returncode == 0, done.stderr
@@ -39,19 +45,38 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     assert not torch.equal(one["head.weight"], PlainModel().head.weight)
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=1e-5, atol=2e-6)
-    lines = RunFolder(tmp_path / "two").results.read_text().splitlines()
-    assert len(lines) == 3
-    header = lines[0].split(",")
-    losses = [float(line.split(",")[header.index("loss")]) for line in lines[1:]]
+    losses = losses_of(RunFolder(tmp_path / "two"))
+    assert len(losses) == 2
     assert losses == pytest.approx([row["loss"] for row in result.history], rel=1e-5)
 
 
-def test_processes_share_one_folder_and_one_writes(tmp_path: Path) -> None:
-    make_scenes(tmp_path / "scenes", train=6, val=2, size=(64, 64))
-    done = launch(tmp_path, "whole")
+@pytest.mark.parametrize("kind", PARTS)
+def test_what_trains_a_part_of_the_model_is_the_same_in_two_processes(tmp_path: Path, kind: str) -> None:
+    """Its losses are those of one with twice the batch, what is frozen stays, and it is resumed to the same bits."""
+    done = launch(tmp_path, kind)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "detection" / "whole"
-    assert [path.name for path in folder.parent.iterdir()] == ["whole"]
+    train_parts(kind, tmp_path / "one", 4)
+    whole, resumed, one = (RunFolder(tmp_path / name) for name in ("whole", "resumed", "one"))
+    mine, other, again = (load_file(folder.last) for folder in (whole, one, resumed))
+    assert all(torch.equal(value, again[key]) for key, value in mine.items())
+    torch.manual_seed(0)
+    began = PIIPModel(toy_config(drop_path=0.0)).state_dict()
+    assert mine.keys() == other.keys() == began.keys()
+    kept = [key for key in began if torch.equal(mine[key], began[key])]
+    assert any(key.startswith("backbone.branches.0.") for key in kept)
+    assert all(torch.equal(other[key], began[key]) for key in kept)
+    losses, losses_of_one = (losses_of(folder) for folder in (whole, one))
+    assert losses == pytest.approx(losses_of_one, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["whole", "sharded"])
+def test_processes_share_one_folder_and_one_writes(tmp_path: Path, kind: str) -> None:
+    """One that evaluates on shards, too: what it finds with its best weights is what it found after the epoch."""
+    make_scenes(tmp_path / "scenes", train=6, val=2, size=(64, 64))
+    done = launch(tmp_path, kind)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "detection" / kind
+    assert [path.name for path in folder.parent.iterdir()] == [kind]
     assert sorted(line for line in done.stdout.splitlines() if line.startswith("main ")) == [
         f"main False {folder}",
         f"main True {folder}",

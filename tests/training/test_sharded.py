@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from toy_training import ToyData, toy_model, toy_settings
+from toy_training import PARTS, ToyData, toy_model, toy_settings
 
 from piip.data.batches import collate
 from piip.inference import choose
@@ -51,6 +51,26 @@ def check(lines: list[str], heads: tuple[str, ...]) -> None:
 def test_every_head_trains_with_shards_as_without(tmp_path: Path) -> None:
     """With recomputed activations, accumulation, clipping and an average; and a small H6B."""
     check(in_two(tmp_path, *MODELS), MODELS)
+
+
+@pytest.mark.slow
+def test_every_head_is_evaluated_on_its_shards(tmp_path: Path) -> None:
+    """As the whole model, by processes with other numbers of batches; the training goes on as if nothing had been."""
+    heads = MODELS[:-1]
+    told = [line.split() for line in in_two(tmp_path, *(f"evaluate-{head}" for head in heads))]
+    assert sorted(line[0] for line in told) == sorted(heads * 2)
+    for name, apart, same in told:
+        assert float(apart) < 1e-4, (name, apart)
+        assert same == "True", name
+
+
+@pytest.mark.slow
+def test_what_is_trained_of_a_model_gets_the_gradients_of_one_batch(tmp_path: Path) -> None:
+    """Some parts frozen, or adapters, without shards."""
+    told = [line.split() for line in in_two(tmp_path, *PARTS)]
+    assert sorted(line[0] for line in told) == sorted([*PARTS, *PARTS])
+    for name, apart, _ in told:
+        assert float(apart) < 1e-5, (name, apart)
 
 
 @pytest.mark.slow

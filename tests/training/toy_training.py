@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -17,12 +18,14 @@ from piip import config
 from piip.data.detection.dataset import Sample
 from piip.model import PIIPModel
 from piip.structures import Batch, Instances
+from piip.training.folder import RunFolder
 from piip.training.settings import Settings
+from piip.training.shard import whole
 
 SIDE = 64
 
 
-def toy_branch(width: int, depth: int, size: int) -> config.Branch:
+def toy_branch(width: int, depth: int, size: int, drop_path: float) -> config.Branch:
     return config.Branch(
         size=size,
         width=width,
@@ -31,16 +34,16 @@ def toy_branch(width: int, depth: int, size: int) -> config.Branch:
         groups=config.even_groups(depth, 2),
         windows=None,
         position_grid=4,
-        drop_path=0.3,
+        drop_path=drop_path,
     )
 
 
-def toy_config(masks: bool = True) -> config.Model:
+def toy_config(masks: bool = True, drop_path: float = 0.3) -> config.Model:
     """Two branches of different depth, with everything random that a real model has."""
     return config.Model(
         name="toy",
         backbone=config.Backbone(
-            branches=(toy_branch(16, 2, 64), toy_branch(32, 4, 32)),
+            branches=(toy_branch(16, 2, 64, drop_path), toy_branch(32, 4, 32, drop_path)),
             interaction=config.Interaction(heads=4),
         ),
         head=config.MaskRCNN(
@@ -99,7 +102,8 @@ class ToyData(Dataset[Sample]):
 def toy_metric(model: PIIPModel) -> dict[str, float]:
     """A deterministic number that changes with the weights; not in training mode, or the test would notice."""
     assert not model.training
-    weights: Tensor = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    parameters = (parameter.detach() for parameter in model.parameters())
+    weights: Tensor = torch.cat([whole(parameter).flatten() for parameter in parameters])
     return {"AP": 1.0 - float(weights.abs().mean()), "other": float(weights.std())}
 
 
@@ -118,6 +122,31 @@ class PlainModel(nn.Module):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         values = self.head(batch.images.flatten(1))
         return {"loss_a": (values[:, 0] - 1).square().mean(), "loss_b": (values[:, 1] + 1).square().mean()}
+
+
+PARTS = {
+    "frozen": {"freeze": ("branches.1.blocks.0-1", "branches.0")},
+    "adapters": {"lora": {"rank": 4, "branches": (1,)}, "freeze": ("branches.0",)},
+}
+"""settings of runs that do not train all of the model"""
+
+
+def train_parts(kind: str, folder: Path, batch_size: int, stop_at: int | None = None) -> None:
+    """A run of two epochs with eight images a step, whatever the processes; stopped after a step and resumed."""
+    from piip.training.callbacks import Callback, Moment
+    from piip.training.loop import train
+
+    class Stop(Callback):
+        def on_step_end(self, moment: Moment) -> None:
+            if moment.step == stop_at:
+                moment.stop()
+
+    settings = toy_settings(**PARTS[kind], batch_size=batch_size, grad_accumulation=2, epochs=2)
+    for again in (False, True):
+        torch.manual_seed(int(again))
+        model = PIIPModel(toy_config(drop_path=0.0))
+        if not again or stop_at is not None:
+            train(model, ToyData(12), settings, folder, toy_metric, resume=again, callbacks=[] if again else [Stop()])
 
 
 def toy_settings(**changes: object) -> Settings:
@@ -143,12 +172,19 @@ def main(folder: str, workers: str, kind: str) -> None:
     from piip.training.peers import watched
 
     torch.set_num_threads(1)
-    if kind == "whole":  # as the command does it, on FOLDER/scenes
+    if kind in ("whole", "sharded"):  # as the command does it, on FOLDER/scenes
         from piip.training.start import start_run
 
-        settings = toy_settings(data=f"{folder}/scenes", epochs=1, grad_accumulation=1)
-        result, _ = start_run(toy_config(), None, settings, folder, "whole")
+        settings = toy_settings(data=f"{folder}/scenes", epochs=1, grad_accumulation=1, shard=kind == "sharded")
+        result, best = start_run(toy_config(), None, settings, folder, kind)
+        assert result.sharded is None
+        weights = load_file(RunFolder(Path(folder, "detection", kind)).best)
+        assert all(torch.equal(value, weights[name]) for name, value in best.state_dict().items())
         print(f"main {result.main_process} {result.folder}")
+        return
+    if kind in PARTS:
+        train_parts(kind, Path(folder, "whole"), 2)
+        train_parts(kind, Path(folder, "resumed"), 2, stop_at=3)
         return
     if kind == "piip":
         train(toy_model(), ToyData(11), toy_settings(workers=int(workers)), Path(folder), toy_metric)

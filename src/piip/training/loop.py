@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +28,7 @@ from piip.data.seeding import derived_seed
 from piip.model import PIIPModel
 from piip.structures import Batch, size_of
 from piip.training.accelerator import build_accelerator
+from piip.training.at_hand import result_at_hand
 from piip.training.callbacks import Callback, Events, Moment
 from piip.training.folder import RunFolder
 from piip.training.freeze import train_mode
@@ -37,7 +38,7 @@ from piip.training.lock import locked
 from piip.training.nonfinite import IN_A_ROW, Step, end_of_run, record
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.report import DrawBatch, Report, Row
-from piip.training.run import Run, epoch_loader, give_away, of_all_processes, save, start, whole_result
+from piip.training.run import Run, epoch_loader, give_away, of_all_processes, save, start
 from piip.training.settings import Settings
 from piip.training.unreadable import SkipUnreadable
 
@@ -69,6 +70,8 @@ class RunResult:
     """of several processes, the one that writes files"""
     metric: str = ""
     """what `best` is"""
+    sharded: nn.Module | None = field(default=None, repr=False)
+    """of a sharded training what trained, for a last look at its weights"""
 
 
 def train(
@@ -127,7 +130,9 @@ def train(
     end: Any = "stopped" if stopped else "finished" if at.epoch == settings.epochs else "early stop"
     best = folder.best if at.best is not None else None
     number = stop.signal if stopped else None  # one that came too late to stop anything is no failure
-    return RunResult(folder.path, best, folder.last, at.best, at.best_epoch, at.history, end, number, main, best_metric)
+    sharded = run.losses if settings.shard else None
+    return RunResult(folder.path, best, folder.last, at.best, at.best_epoch, at.history, end, number, main,
+                     best_metric, sharded)  # fmt: skip
 
 
 def moment(run: Run, stop: StopRequest, ahead: int, values: Row) -> Moment:
@@ -318,7 +323,8 @@ def measure(run: Run, evaluate: Evaluate, best_metric: str, stop: StopRequest) -
 
     shared: list[Row | None] = [None]
     with suppress(Interrupted), stop.together(), torch.no_grad():
-        metrics = evaluate(whole_result(run).eval())
+        with result_at_hand(run) as model:
+            metrics = evaluate(model)
         if best_metric not in metrics:
             raise ValueError(f"best_metric {best_metric!r} is not among the evaluation's metrics: {', '.join(metrics)}")
         shared = [{name: float(value) for name, value in metrics.items()}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from piip.data.batches import train_loader
 from piip.files import write_json
 from piip.inference import choose
 from piip.model import PIIPModel
-from piip.structures import Batch
+from piip.structures import Batch, Prediction
 from piip.training.checkpoint import load_checkpoint, save_checkpoint
 from piip.training.data_record import DataRecord, check_same_data, record_of
 from piip.training.folder import RunFolder
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
+Features = Callable[[Tensor], Any]
+"""what a head reads, of images"""
 
 
 @dataclass
@@ -109,15 +112,15 @@ class Run:
 
 
 class Losses(nn.Module):
-    """`model.loss` as a forward pass, which is all that mixed precision and DDP wrap."""
+    """`model.loss` as a forward pass, which is all that mixed precision, DDP and shards wrap."""
 
     def __init__(self, model: PIIPModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted losses of a batch."""
-        return self.model.loss(batch)
+    def forward(self, batch: Batch, features: Features | None = None) -> dict[str, Tensor] | list[Prediction]:
+        """The weighted losses of a batch; with `features`, which do the backbone's work, its predictions."""
+        return self.model.loss(batch) if features is None else self.model.head.predict(features, batch)
 
 
 def start(
@@ -250,15 +253,6 @@ def give_away(run: Run, path: Path) -> None:
             model = run.model if run.average is None else cast(PIIPModel, run.average.module)
             adapter = path.with_suffix(f".adapter{path.suffix}")
             write_adapter(model, run.model, run.settings.lora, run.settings.began_from, adapter)
-
-
-def whole_result(run: Run) -> PIIPModel:
-    """The result model in one piece, to be evaluated. All processes call."""
-    if not run.settings.shard:
-        return run.result_model
-    from piip.training.whole import whole_model
-
-    return whole_model(run.model.config, run.result_tensors, run.accelerator.device)
 
 
 def write_skipped(at: Position, path: Path) -> None:

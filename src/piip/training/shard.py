@@ -9,18 +9,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from piip import processes
 from piip.backbone.called_alone import called_alone
 from piip.model import PIIPModel
 from piip.training.optim import keep_of
+from piip.weights.files import read_one_by_one
 
 
 def shard(model: PIIPModel, losses: nn.Module, device: torch.device) -> None:
@@ -47,6 +50,37 @@ def local(tensor: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """All of a sharded tensor, gathered from all processes, which must all ask; any other tensor itself."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def fill_shards(model: nn.Module, weights: Path) -> None:
+    """Give a sharded model the weights of a file, of which no process has more than one whole tensor at a time."""
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in read_one_by_one(weights):
+            mine = state[name]
+            part = tensor
+            if isinstance(mine, DTensor):
+                part = distribute_tensor(tensor.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None)
+            local(mine).copy_(local(part))
+
+
+def forget_forward_passes(losses: nn.Module) -> None:
+    """Forget what FSDP has noted of passes that no backward pass followed, and let go of what is gathered.
+
+    By these notes it gathers ahead in the next backward pass, old weights then, and where the processes made other
+    passes, each of them others: they would wait for each other for ever.
+    """
+    root = cast(FSDPModule, losses)
+    if hasattr(root, "reset_iter_state"):  # torch 2.14
+        root.reset_iter_state()
+        return
+    for module in losses.modules():
+        if isinstance(module, FSDPModule):
+            state = module._get_fsdp_state()
+            state._comm_ctx.post_forward_order.clear()
+            for group in getattr(state, "_fsdp_param_groups", None) or filter(None, [state._fsdp_param_group]):
+                group._post_forward_indices.clear()
+            module.reshard()
 
 
 def average_single_numbers(parameters: Iterable[nn.Parameter]) -> None:
@@ -100,3 +134,13 @@ class ShardedAverage:
         for name in self.tensors.keys() - set(self.trained):
             self.tensors[name].copy_(now[name])
         self.updates += 1
+
+    @torch.no_grad()
+    def exchange(self, model: nn.Module) -> None:
+        """Put the averages into the model, and its own values here until the next call; every tensor stays in place."""
+        now = model.state_dict()
+        for name, mean in self.tensors.items():
+            mine, other = local(mean), local(now[name])
+            value = other.clone()
+            other.copy_(mine)
+            mine.copy_(value)

@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from piip.devices import float32_by_default
 from piip.model import PIIPModel
 from piip.prediction.tiled import refuse_classifier
 from piip.training.accelerator import build_accelerator, require_libraries
+from piip.training.at_hand import best_at_hand
 from piip.training.callbacks import Callback
 from piip.training.curves import VAL_LOSS
 from piip.training.facts import facts_of
@@ -232,24 +234,24 @@ def run(
     with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes):
         result = train(model, train_data, settings, folder, measure, best_metric, resume, draw_batch, callbacks)
     with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes), stop_on_signal() as stop:
-        best = load_model(result.best_weights or result.last_weights)
+        weights = result.best_weights or result.last_weights
+        best, device, sharded = load_model(weights), next(model.parameters()).device, result.sharded
         metrics: tasks.Metrics | None = None
         if result.end != "stopped" and val_data is not None:
-            best.to(next(model.parameters()).device)
             try:
-                with stop.together():
-                    metrics = last_look(best, val_data, settings, folder / VAL_FOLDER)
+                with stop.together(), best_at_hand(best, weights, device, sharded) as ready:
+                    metrics = last_look(ready, val_data, settings, folder / VAL_FOLDER)
                 late.note("val", metrics.unreadable)
                 best.config = tasks.of(best.config).with_thresholds(best.config, metrics)
                 if processes.rank() == 0 and best.config.thresholds is not None:
-                    save_model(best, result.best_weights or result.last_weights)
+                    save_model(best, weights)
             except Interrupted:
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
         if result.end != "stopped" and processes.rank() == 0:
             write_card(result.last_weights.parent, best.config, facts_of(opened_splits, result, metrics, settings))
         processes.leave()
-    return result, best
+    return replace(result, sharded=None), best
 
 
 def _opened(task: tasks.Task, settings: Settings) -> tuple[tasks.Data, tasks.Data | None]:
