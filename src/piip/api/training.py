@@ -89,6 +89,7 @@ class Training(Held):
         head: Mapping[str, Any] | None = None,
         detections: int | None = None,
         device: Device | None = None,
+        processes: int | None = None,
         callbacks: Sequence[Callback] = (),
         **settings: Any,
     ) -> RunResult:
@@ -108,8 +109,11 @@ class Training(Held):
             detections: objects that a detector is to find in an image, kept in its weights: it keeps as many, and as
                 many proposals or queries as they need.
             device: None: this object's.
+            processes: how many of this machine share the training, on GPUs one for each, see docs/processes.md.
+                `batch_size` is that of each. They are started for it and end with it; nothing of this program runs in
+                them, so that it may be any script or a notebook.
             callbacks: told of the begin and the end of the training, of epochs and of steps, see
-                `piip.training.callbacks.Callback`.
+                `piip.training.callbacks.Callback`; not with `processes`.
             settings: any field of `piip.training.settings.Settings`.
 
         Returns:
@@ -125,7 +129,16 @@ class Training(Held):
             note_random_branches(zoo.entry(self.config.name), self._random_branches, data)
         base = with_detections(self.config, detections)
         part = BRANCHES if self._only_branches else ("",)
-        result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
+        many = _several(processes, chosen.device, callbacks)
+        if many is None:
+            result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
+        else:
+            from piip.training.handed_over import Job, train_in
+
+            job = Job(base=base, settings=chosen, output=str(output), name=name, image_size=image_size, part=part,
+                      head=None if head is None else dict(head))  # fmt: skip
+            result = train_in(*many, job, self._model)
+            self._model = load_model(result.best_weights or result.last_weights)
         self._only_branches, self._random_branches = False, set()
         self._began_from = {"weights": str(result.best_weights or result.last_weights)}
         self._facts = read_facts(result.last_weights)
@@ -148,6 +161,7 @@ class Training(Held):
         epochs: int | None = None,
         device: Device | None = None,
         *,
+        processes: int | None = None,
         callbacks: Sequence[Callback] = (),
         **changes: Any,
     ) -> tuple[Self, RunResult]:
@@ -157,6 +171,8 @@ class Training(Held):
             folder: of the run.
             epochs: another number of them.
             device: another one; None: as the run was told.
+            processes: as of `train`; another number than the run had needs another `batch_size` or
+                `grad_accumulation`, so that a step has as many images.
             callbacks: as of `train`; a run does not remember those it had.
             changes: other settings that do not make it another run, such as `workers` or `data` (if it was moved);
                 see `piip.training.settings.FREE_ON_RESUME`.
@@ -168,7 +184,29 @@ class Training(Held):
 
         given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
         given |= {} if device is None else {"device": devices.named(device)}
-        result, model = resume_run(folder, given | changes, callbacks)
+        many = _several(processes, given.get("device"), callbacks)
+        if many is None:
+            result, model = resume_run(folder, given | changes, callbacks)
+        else:
+            from piip.training.handed_over import Job, train_in
+
+            result = train_in(*many, Job(resume=str(folder), changes=given | changes), None)
+            model = load_model(result.best_weights or result.last_weights)
         held = cls(model, device)
         held._facts = read_facts(result.last_weights)
         return held, result
+
+
+def _several(
+    processes: int | None, device: str | None, callbacks: Sequence[Callback]
+) -> tuple[int, dict[str, str]] | None:
+    """How many processes to start, and their environment; None: this one trains. ValueError for what cannot be."""
+    from piip.training import launch
+
+    many = launch.wanted(processes, None, device)
+    if many is not None and callbacks:
+        raise ValueError(
+            f"callbacks are not told of a training in {processes} processes, in which nothing of this program runs: "
+            "leave them out, or run the script itself with torchrun, see docs/processes.md"
+        )
+    return many

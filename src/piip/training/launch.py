@@ -83,12 +83,12 @@ def _told(codes: Mapping[int, int], folder: Path) -> int:
 
 
 def wanted(processes: int | None, devices: str | None, device: str | None) -> tuple[int, dict[str, str]] | None:
-    """How many processes a command line asks for, and their environment; None where this process is one of them.
+    """How many processes are asked for, and their environment; None where this process is one of them.
 
     Also None for one process without a choice of devices. ValueError where this machine cannot run so many.
     """
-    if processes is not None and processes < 1:
-        raise ValueError(f"{processes} processes: give at least 1")
+    if processes is not None and (type(processes) is not int or processes < 1):
+        raise ValueError(f"{processes!r} processes: give a whole number, at least 1")
     if os.environ.get("RANK") is not None:
         if processes not in (None, launched()):
             raise ValueError(
@@ -104,7 +104,7 @@ def wanted(processes: int | None, devices: str | None, device: str | None) -> tu
     gpus = torch.cuda.device_count()
     if device != "cpu" and 0 < gpus < processes:
         raise ValueError(
-            f"{processes} processes, but {gpus} GPUs, one for each: give --processes {gpus}, or --device cpu"
+            f"{processes} processes, but {gpus} GPUs, one for each: give {gpus} processes, or the device cpu"
         )
     return processes, {}
 
