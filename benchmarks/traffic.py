@@ -105,6 +105,10 @@ class CountedKernels:
         """See `row_kernels`."""
         return self.counted("add and norm kernel", (x, added), x.new_empty(x.shape), x.new_empty(x.shape))
 
+    def divide(self, both: Tensor, _: Tensor, shift: Tensor) -> Tensor:
+        """See `row_kernels`."""
+        return self.counted("norm kernel", (both,), both.new_empty(*both.shape[:-1], len(shift)))
+
     def counted(self, name: str, inputs: tuple[Tensor, ...], *outputs: Tensor) -> Any:
         """The outputs."""
         self.traffic.add(name, sum(map(bytes_of, (*inputs, *outputs))), 0)

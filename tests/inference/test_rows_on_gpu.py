@@ -18,9 +18,9 @@ from piip.backbone.block import Blocks
 from piip.inference import blocks_on_gpu, fuse, rows_on_gpu
 from piip.inference.blocks_on_gpu import BlocksByRows, InjectorByRows
 from piip.inference.choice import TABLE
-from piip.inference.fold_interactions import FoldedInjector
+from piip.inference.fold_interactions import FoldedInjector, NormalisedLinear
 from piip.inference.half import with_half_backbone
-from piip.inference.rows_on_gpu import added_and_normalised, normalised
+from piip.inference.rows_on_gpu import added_and_normalised, normalised, normalised_linear
 from piip.lean import sampling_on_gpu
 from piip.model import PIIPModel
 
@@ -77,6 +77,17 @@ def test_in_half_precision_sums_are_rounded_once(dtype: torch.dtype) -> None:
     torch.testing.assert_close(total, x + added, atol=0, rtol=ulp)
     assert float((out.float() - norm(total).float()).abs().max()) <= 0.02 * float(out.float().abs().max())
     assert out.dtype == dtype
+
+
+@pytest.mark.parametrize(("inputs", "values"), [(8, 12), (24, 5), (3, 300)])
+@torch.no_grad()
+def test_a_projection_with_its_norm_and_the_layer_after_it(inputs: int, values: int) -> None:
+    first, second = nn.Linear(inputs, 40).to(DEVICE), nn.Linear(40, values).to(DEVICE)
+    norm = norm_of(40, True)
+    folded = NormalisedLinear(first, norm, second)
+    x = torch.randn(2, 7, inputs, device=DEVICE)
+    torch.testing.assert_close(normalised_linear(folded, x), second(norm(first(x))), atol=1e-4, rtol=1e-4)
+    assert [asked[0] for asked, works in sampling_on_gpu._TRIED.items() if works] == ["linear"]
 
 
 def backbones(described: Any) -> tuple[Any, Any]:

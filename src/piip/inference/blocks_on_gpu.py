@@ -14,8 +14,13 @@ from torch import Tensor, nn
 
 from piip.backbone.block import rotary_of
 from piip.backbone.frames import between
-from piip.inference.fold_interactions import FoldedInjector
-from piip.inference.rows_on_gpu import added_and_normalised, normalised, rows_are_normalised
+from piip.inference.fold_interactions import FoldedInjector, NormalisedLinear
+from piip.inference.rows_on_gpu import (
+    added_and_normalised,
+    normalised,
+    normalised_linear,
+    rows_are_normalised,
+)
 from piip.lean.attention import attend
 from piip.lean.blocks import LeanBlock, LeanBlocks, gamma_of
 from piip.lean.window_order import to_window_order
@@ -119,5 +124,5 @@ def _projected(projection: nn.Module, tokens: Tensor) -> Tensor:
         linear, norm = projection
         out = linear(tokens)
         return normalised(out, norm) if rows_are_normalised(out, norm) else norm(out)
-    out = projection(tokens)
+    out = normalised_linear(projection, tokens) if type(projection) is NormalisedLinear else projection(tokens)
     return out

@@ -42,7 +42,11 @@ class NormalisedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., S] -> [..., V]."""
-        values, roots = self.both(x).split((self.channels, self.both.out_features - self.channels), dim=-1)
+        return self.of(self.both(x))
+
+    def of(self, both: Tensor) -> Tensor:
+        """What follows the product [..., V + S]."""
+        values, roots = both.split((self.channels, self.both.out_features - self.channels), dim=-1)
         if self.both.weight.dtype in (torch.float16, torch.bfloat16):  # in one pass
             squares = torch.linalg.vector_norm(roots, dim=-1, keepdim=True, dtype=torch.float32).square()
         else:

@@ -1,4 +1,4 @@
-"""LayerNorm of rows as a Triton kernel, with what comes before it: a sum, or another order of the rows.
+"""LayerNorm of rows as Triton kernels, with what comes before it: a sum, another order of the rows, a linear map.
 
 A program handles a block of rows, whose channels lie side by side. What changes between images is not specialised, so
 that a kernel is compiled once for each number of channels, dtype and kind.
@@ -53,6 +53,42 @@ def _normalise(
         shift = tl.load(bias + channel, mask=real, other=0.0).to(tl.float32)
         normalised = normalised * scale[None, :] + shift[None, :]
     tl.store(out + to, normalised.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _divide(
+    both, least, shift, out, rows,
+    VALUES: tl.constexpr, ROOTS: tl.constexpr, PADDED_VALUES: tl.constexpr, PADDED_ROOTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value, root, inside = tl.arange(0, PADDED_VALUES), tl.arange(0, PADDED_ROOTS), row < rows
+    start = both + row.to(tl.int64)[:, None] * (VALUES + ROOTS)
+    there = inside[:, None] & (root < ROOTS)[None, :]
+    roots = tl.load(start + VALUES + root[None, :], mask=there, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(roots * roots, axis=1) + tl.load(least).to(tl.float32))
+    there = inside[:, None] & (value < VALUES)[None, :]
+    values = tl.load(start + value[None, :], mask=there, other=0.0).to(tl.float32)
+    shifts = tl.load(shift + value, mask=value < VALUES, other=0.0).to(tl.float32)
+    scaled = values * scale[:, None] + shifts[None, :]
+    to = out + row.to(tl.int64)[:, None] * VALUES + value[None, :]
+    tl.store(to, scaled.to(out.dtype.element_ty), mask=there)
+
+
+def divide(both: Tensor, least: Tensor, shift: Tensor) -> Tensor:
+    """Of both = values and roots [..., V + R]: values / (|roots|^2 + least)^(1/2) + shift [V], [..., V]."""
+    both = both.contiguous()
+    values = len(shift)
+    roots = both.shape[-1] - values
+    out, rows = both.new_empty(*both.shape[:-1], values), both.numel() // both.shape[-1]
+    padded = {"PADDED_VALUES": triton.next_power_of_2(values), "PADDED_ROOTS": triton.next_power_of_2(roots)}
+    block = max(1, NUMBERS // max(padded.values()))
+    if rows:
+        with torch.cuda.device_of(both):
+            _divide[(triton.cdiv(rows, block),)](
+                both, least, shift, out, rows, VALUES=values, ROOTS=roots, **padded, BLOCK=block, num_warps=WARPS
+            )
+    return out
 
 
 def normalise(x: Tensor, order: Tensor | None, affine: tuple[Tensor, Tensor] | None, eps: float) -> Tensor:

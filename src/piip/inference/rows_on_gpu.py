@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm
 from torch import Tensor, nn
 
+from piip.inference.fold_interactions import NormalisedLinear
 from piip.lean import sampling_on_gpu
 from piip.lean.sampling_on_gpu import largest_difference, tried, waves
 
@@ -33,13 +34,16 @@ class Signature(NamedTuple):
 
 def rows_are_normalised(x: Tensor, *norms: nn.Module) -> bool:
     """Whether the functions below take x [B, N, C] and these norms, here and now."""
+    return takes(x) and all(_is_plain(norm, x) for norm in norms) and works("rows", x.device, x.dtype, x.shape[-1])
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels are for [..., C] like these, without autograd and not for a compiler, at all."""
     if x.device.type not in sampling_on_gpu.DEVICES or not sampling_on_gpu.enabled or torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled(x.device.type):
         return False
-    if x.dtype not in DTYPES or x.shape[-1] > MOST_CHANNELS or x.shape[:-1].numel() >= 2**31:
-        return False
-    return all(_is_plain(norm, x) for norm in norms) and works("rows", x.device, x.dtype, x.shape[-1])
+    return x.dtype in DTYPES and x.shape[-1] <= MOST_CHANNELS and x.shape[:-1].numel() < 2**31
 
 
 def normalised(x: Tensor, norm: Any, order: Tensor | None = None) -> Tensor:
@@ -57,6 +61,15 @@ def added_and_normalised(
     """
     total, out = _kernels().add_and_normalise(x, added, order, _affine(norm), norm.eps, ahead)
     return total, out
+
+
+def normalised_linear(folded: NormalisedLinear, x: Tensor) -> Tensor:
+    """folded(x), all that follows its product in one pass: [..., S] -> [..., V]."""
+    both = folded.both(x)
+    if not takes(both) or not works("linear", both.device, both.dtype, both.shape[-1]):
+        return folded.of(both)
+    out: Tensor = _kernels().divide(both, folded.least, folded.shift)
+    return out
 
 
 def works(*signature: Any) -> bool:
@@ -86,6 +99,21 @@ def _kernels() -> Any:
 @torch.no_grad()
 def _difference(asked: Signature) -> float:
     """From the plain path, for a small input."""
+    return _difference_of_linear(asked) if asked.kind == "linear" else _difference_of_rows(asked)
+
+
+def _difference_of_linear(asked: Signature) -> float:
+    with torch.inference_mode(False):
+        both = waves(2, 5, asked.channels, like=asked.dtype, device=asked.device)
+        values = max(1, asked.channels // 3)
+        shift = waves(values, like=asked.dtype, device=asked.device)
+        least = torch.full((), 0.3, dtype=torch.float32, device=asked.device)
+        variance = both[..., values:].float().square().sum(dim=-1, keepdim=True) + least
+        expected = shift + both[..., :values] * variance.rsqrt()
+        return largest_difference(_kernels().divide(both, least, shift), expected)
+
+
+def _difference_of_rows(asked: Signature) -> float:
     with torch.inference_mode(False):
         x, added = (
             factor * waves(2, 5, asked.channels, like=asked.dtype, device=asked.device) for factor in (2.0, 0.7)
