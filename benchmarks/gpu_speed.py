@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from gpu_steps import steps
 from torch import nn
 
 from piip import zoo
@@ -80,6 +81,8 @@ def closely(device: torch.device, quick: bool) -> Iterator[Row]:
     """What the host waits for, which kernels take the time, training steps."""
     yield from waits(device, quick)
     yield from kernels(device, quick)
+    if device.type == "cuda":
+        yield from steps(lambda run: median_ms(run, device, 0.05), device)
     yield from training(device, quick)
 
 
@@ -234,12 +237,12 @@ def graphed(work: Callable[[], Any]) -> Callable[[], Any]:
     return replay
 
 
-def median_ms(run: Callable[[], Any], device: torch.device) -> float:
+def median_ms(run: Callable[[], Any], device: torch.device, seconds: float = SECONDS) -> float:
     """Of single runs, each waited for; two before them do not count."""
     for _ in range(2):
         run()
     times: list[float] = []
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     while len(times) < 3 or (time.monotonic() < until and len(times) < 30):
         began = now(device)
         run()

@@ -26,12 +26,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from piip import zoo
-from piip.inference import fuse, rows_on_gpu
+from piip.inference import fuse, gelu_on_gpu, rows_on_gpu
 from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 
 ATTENTION = "attention"
+PRODUCTS = ("addmm_.default", "_addmm_activation.default")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -52,7 +53,7 @@ class Traffic(TorchDispatchMode):
             moved = sum(map(bytes_of, tensors_in((args, kwargs)))) + sum(map(bytes_of, tensors_in(out)))
             if func is torch.ops.aten.addmm.default and args[0].ndim == 2:
                 moved += bytes_of(args[0]) + bytes_of(out)  # copied first
-            packet = torch.ops.aten.addmm if func is torch.ops.aten.addmm_.default else func.overloadpacket
+            packet = torch.ops.aten.addmm if func.__name__ in PRODUCTS else func.overloadpacket
             count = flop_registry.get(packet)
             flops = 0 if count is None else count(*args, **(kwargs or {}), out_val=out)
             self.add(str(func.overloadpacket).removeprefix("aten."), moved, flops / 2)
@@ -119,6 +120,7 @@ class CountedKernels:
         stack = ExitStack()
         stack.enter_context(patch.object(KernelCrossAttention, "mix", lambda _, *inputs: self.mix(*inputs)))
         stack.enter_context(patch.object(rows_on_gpu, "works", lambda *_: True))
+        stack.enter_context(patch.object(gelu_on_gpu, "works", lambda *_: True))
         stack.enter_context(patch.object(rows_on_gpu, "_kernels", lambda: self))
         return stack
 

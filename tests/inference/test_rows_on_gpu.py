@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tests import tiny
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from piip.backbone.block import Blocks
@@ -19,6 +20,7 @@ from piip.inference import blocks_on_gpu, fuse, rows_on_gpu
 from piip.inference.blocks_on_gpu import BlocksByRows, InjectorByRows
 from piip.inference.choice import TABLE
 from piip.inference.fold_interactions import FoldedInjector, NormalisedLinear
+from piip.inference.gelu_on_gpu import hidden_of
 from piip.inference.half import with_half_backbone
 from piip.inference.rows_on_gpu import added_and_normalised, normalised, normalised_linear
 from piip.lean import sampling_on_gpu
@@ -88,6 +90,17 @@ def test_a_projection_with_its_norm_and_the_layer_after_it(inputs: int, values: 
     x = torch.randn(2, 7, inputs, device=DEVICE)
     torch.testing.assert_close(normalised_linear(folded, x), second(norm(first(x))), atol=1e-4, rtol=1e-4)
     assert [asked[0] for asked, works in sampling_on_gpu._TRIED.items() if works] == ["linear"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_product_with_its_gelu(dtype: torch.dtype) -> None:
+    mlp, x = Mlp(16, 64).to(DEVICE, dtype), torch.randn(2, 5, 16, device=DEVICE, dtype=dtype)
+    expected = mlp.act(mlp.fc1(x))
+    assert float((hidden_of(mlp, x) - expected).abs().max()) < 0.01
+    assert [asked[0] for asked, works in sampling_on_gpu._TRIED.items() if works] == ["gelu"]
+    exact = mlp.float()
+    assert torch.equal(hidden_of(exact, x.float()), exact.act(exact.fc1(x.float())))
 
 
 def backbones(described: Any) -> tuple[Any, Any]:

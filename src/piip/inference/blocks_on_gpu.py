@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from piip.backbone.block import rotary_of
 from piip.backbone.frames import between
 from piip.inference.fold_interactions import FoldedInjector, NormalisedLinear
+from piip.inference.gelu_on_gpu import hidden_of
 from piip.inference.rows_on_gpu import (
     added_and_normalised,
     normalised,
@@ -72,7 +73,7 @@ def _run(block: Any, tokens: Tensor, size: Size) -> Tensor:
         return tokens + block.mlp(second)
     mlp = block.mlp
     tokens, second = added_and_normalised(tokens, attended, block.norm2, back, mlp.fc2.bias)
-    return _add_product(tokens, mlp.act(mlp.fc1(second)), mlp.fc2)
+    return _add_product(tokens, hidden_of(mlp, second), mlp.fc2)
 
 
 def _is_mlp(mlp: nn.Module) -> bool:
