@@ -121,6 +121,26 @@ def test_what_is_drawn_changes_with_zoom_and_ticks(page, photo: Path) -> None:
     page.keyboard.press("0")
 
 
+LABELS = """async () => {
+  const { draw, View } = await import("/view.js");
+  const context = new OffscreenCanvas(200, 100).getContext("2d");
+  const drawn = [], usual = context.fillRect.bind(context);
+  context.fillRect = (x, y, wide, high) => { drawn.push([x, x + wide]); usual(x, y, wide, high); };
+  const object = (box) => ({ box, name: "watermelon", score: 0.5, colour: [0, 0, 255] });
+  const objects = [[150, 40, 190, 60], [-60, 70, 10, 90], [300, 30, 340, 60]].map(object);
+  draw(context, { image: context.canvas, width: 200, height: 100, objects, show: { labels: true } }, new View());
+  return drawn;
+}"""
+
+
+def test_names_are_whole_where_the_object_is_seen(page) -> None:
+    at_the_right, at_the_left, outside = page.evaluate(LABELS)
+    assert at_the_right[0] < 150
+    assert at_the_right[1] == pytest.approx(200)
+    assert at_the_left[0] == 0
+    assert outside[0] == 300
+
+
 def test_what_was_found_can_be_kept(page, photo: Path, tmp_path: Path) -> None:
     looked_at(page, photo)
     page.fill("#threshold", "0.05")

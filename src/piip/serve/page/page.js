@@ -22,6 +22,7 @@ async function learnModel() {
   const { name, task, classes } = state.model;
   $("model").textContent = `${name} · ${task} · ${classes.length} ${classes.length === 1 ? "class" : "classes"}`;
   document.title = `piip · ${name}`;
+  if (task === "detection") $("opacity").value = 35; // the object under its mask is what one wants to see
   say("Ready.");
 }
 

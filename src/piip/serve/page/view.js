@@ -101,7 +101,7 @@ export function draw(context, scene, view, unit = 1) {
   if (scene.show.labels) drawLabels(context, scene.objects, view, unit);
 }
 
-/** Names above their boxes, the best first; what would cover another name is left out. */
+/** Names above their boxes, the best first, whole where the box is seen; what would cover another name is left out. */
 function drawLabels(context, objects, view, unit) {
   context.setTransform(1, 0, 0, 1, 0, 0);
   const size = 12 * unit, pad = 3 * unit, high = size + 2 * pad, placed = [];
@@ -110,7 +110,8 @@ function drawLabels(context, objects, view, unit) {
   for (const object of objects) {
     const text = `${object.name} ${object.score.toFixed(2)}`;
     const wide = context.measureText(text).width + 2 * pad;
-    const x = view.x + object.box[0] * view.scale;
+    const left = view.x + object.box[0] * view.scale, right = view.x + object.box[2] * view.scale;
+    const x = right > 0 && left < context.canvas.width ? Math.max(0, Math.min(left, context.canvas.width - wide)) : left;
     let y = view.y + object.box[1] * view.scale - high;
     if (y < HIDDEN) y = view.y + object.box[3] * view.scale;
     if (placed.some((p) => x < p[0] + p[2] && p[0] < x + wide && y < p[1] + high && p[1] < y + high)) continue;
