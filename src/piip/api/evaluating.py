@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from piip import processes, tasks
+from piip import config, processes, tasks
 from piip.api.held import Held
 from piip.config import ImageSize
 from piip.console import Terminal, say
@@ -17,10 +17,13 @@ from piip.evaluation.plots import require_plots
 from piip.files import refuse_taken
 from piip.inference.resized import described_as
 from piip.prediction.files import REMEDY
-from piip.prediction.options import Options
+from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision
 
 if TYPE_CHECKING:
+    from piip.export.exported import Exported
+    from piip.export.exported_model import ExportedModel
+    from piip.model import PIIPModel
     from piip.tasks import Metrics
 
 
@@ -59,39 +62,74 @@ class Evaluating(Held):
         """
         options = Options.of(conf=0.0, detections=detections, tiles=tiles, overlap=overlap)
         judging = Judging(area_limits, DRAWS if intervals else 0)
-        if self.config.task != "detection":
-            judging.refuse_sizes(self.config.task)
-        data, output = Path(data).expanduser(), None if output is None else Path(output).expanduser()
-        if output is not None:
-            require_plots()
-        tasks.require_pairing(self.config, data)
-        if output is not None and processes.rank() == 0:
-            refuse_taken((Path(output) / name for name in tasks.EVALUATION_FILES), REMEDY)
-        processes.from_main(None)  # nobody writes before that is known
-        task = tasks.of(self.config)
-        opened = opened_once(lambda: task.open_split(data, split))
-        opened = tasks.leave_out(opened, _undecodable([image.path for image in opened.images], workers), "val")
-        if split != "train":
-            tasks.require_enough(split, opened)
-        line = tasks.in_a_line({split: opened})
-        if line is not None:
-            say(Terminal(stderr=True), line)
-        model = self.model
-        if image_size is not None:
-            model = described_as(model, self.config.predicting_at(image_size))
-        run = (batch_size, workers, precision, options, judging)
-        if output is None:
-            metrics = task.evaluate(model, opened, *run)
-        else:
-            metrics = task.evaluate_to_folder(model, opened, Path(output), *run)
-        if metrics.unreadable and processes.rank() == 0:
-            line = tasks.note_unreadable(opened, metrics.unreadable)
-            say(Terminal(stderr=True), f"{split}: {line}")
-        if line is not None and output is not None and processes.rank() == 0:
-            tasks.write_findings({split: opened}, Path(output) / tasks.FINDINGS_FILE)
-        return metrics
+        place = (Path(data).expanduser(), split, None if output is None else Path(output).expanduser())
+
+        def model() -> PIIPModel:
+            whole = self.model
+            return whole if image_size is None else described_as(whole, self.config.predicting_at(image_size))
+
+        return _evaluated(self.config, model, place, (batch_size, workers, precision, options, judging))
 
     evaluate = val
+
+
+def evaluate_exported(
+    exported: Exported,
+    data: str | Path,
+    split: str = "val",
+    output: str | Path | None = None,
+    workers: int = 2,
+    area_limits: Sequence[float] | None = None,
+    intervals: bool = True,
+) -> Metrics:
+    """As `PIIP.val`, of an exported file: what it lost on the way, by the same figures.
+
+    Raises:
+        DataError, ValueError: as there; or a file that holds a backbone, or whose graph is too small for whole images.
+    """
+    exported.require_whole_images()
+    judging = Judging(area_limits, DRAWS if intervals else 0)
+    place = (Path(data).expanduser(), split, None if output is None else Path(output).expanduser())
+    run = (exported.description.batch, workers, "fp32", EVERYTHING, judging)
+    return _evaluated(exported.config, lambda: exported.model, place, run)
+
+
+def _evaluated(
+    described: config.Model,
+    make: Callable[[], PIIPModel | ExportedModel],
+    place: tuple[Path, str, Path | None],
+    run: tuple[int, int, Any, Options, Judging],
+) -> Metrics:
+    """The evaluation of the model that `make` gives, which is asked for it when all else is known to be right."""
+    data, split, output = place
+    judging, workers = run[-1], run[1]
+    if described.task != "detection":
+        judging.refuse_sizes(described.task)
+    if output is not None:
+        require_plots()
+    tasks.require_pairing(described, data)
+    if output is not None and processes.rank() == 0:
+        refuse_taken((output / name for name in tasks.EVALUATION_FILES), REMEDY)
+    processes.from_main(None)  # nobody writes before that is known
+    task: Any = tasks.of(described)
+    opened = opened_once(lambda: task.open_split(data, split))
+    opened = tasks.leave_out(opened, _undecodable([image.path for image in opened.images], workers), "val")
+    if split != "train":
+        tasks.require_enough(split, opened)
+    line = tasks.in_a_line({split: opened})
+    if line is not None:
+        say(Terminal(stderr=True), line)
+    metrics: Metrics
+    if output is None:
+        metrics = task.evaluate(make(), opened, *run)
+    else:
+        metrics = task.evaluate_to_folder(make(), opened, output, *run)
+    if metrics.unreadable and processes.rank() == 0:
+        line = tasks.note_unreadable(opened, metrics.unreadable)
+        say(Terminal(stderr=True), f"{split}: {line}")
+    if line is not None and output is not None and processes.rank() == 0:
+        tasks.write_findings({split: opened}, output / tasks.FINDINGS_FILE)
+    return metrics
 
 
 def _undecodable(files: list[Path], workers: int) -> dict[Path, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,21 +19,30 @@ from piip.cli.options import (
     Sizes,
     Tiles,
     Views,
-    Weights,
     Window,
     image_size_of,
     in_processes,
     limits_of,
     out,
     sizes_of,
+    used,
     views_of,
     weights_path,
 )
 from piip.console import say
 
+if TYPE_CHECKING:
+    from piip import config
+    from piip.tasks import Metrics
+
 
 def val(
-    weights: Weights,
+    weights: Annotated[
+        Path,
+        typer.Option(
+            help='A run folder, weights, a saved model folder or an exported file; or "official" with --model.'
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
     split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
     output: Annotated[
@@ -62,13 +71,21 @@ def val(
 ) -> None:
     """Evaluate: the task's metrics, predictions in files, and pictures such as the confusion matrix."""
     in_processes(processes, devices, device)
-    from piip import tasks
     from piip.api import PIIP
+    from piip.export.exported import is_exported
     from piip.files import free_folder
     from piip.processes import from_main, join, leave
     from piip.weights.files import find_weights
 
     limits = None if areas is None else limits_of(areas)
+    if is_exported(weights):
+        settled = used(
+            device=None if device == "cpu" else device, processes=processes, devices=devices, detections=detections,
+            tiles=tiles, overlap=overlap, window=window, image_size=image_size, sizes=sizes, views=views,
+            precision=None if precision == "fp32" else precision, batch_size=None if batch_size == 1 else batch_size,
+        )  # fmt: skip
+        _val_a_file(weights, data, split, output, workers, limits, intervals, settled)
+        return
     join(cpu=device == "cpu")
     released = weights_path(weights, model_name)
     home = find_weights(released).parent if released == weights else Path("runs", str(model_name))
@@ -95,7 +112,30 @@ def val(
         limits,
         intervals,
     )
-    for table in tasks.of(model.config).tables(metrics):
-        out.print(table)
     leave()
+    _tell(model.config, metrics, folder)
+
+
+def _val_a_file(
+    path: Path, data: Path, split: str, output: Path | None, workers: int, areas: list[float] | None, intervals: bool,
+    settled: dict[str, Any],
+) -> None:  # fmt: skip
+    """The same of an exported file; ValueError for what is settled in it."""
+    from piip.api.evaluating import evaluate_exported
+    from piip.export.exported import load_exported
+    from piip.files import free_folder
+
+    if settled:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in settled)
+        raise ValueError(f"{path}: an exported file runs as it is, without {names}")
+    exported = load_exported(path)
+    folder = output or free_folder(path.parent / f"{split}-{data.resolve().name}", "-")
+    _tell(exported.config, evaluate_exported(exported, data, split, folder, workers, areas, intervals), folder)
+
+
+def _tell(described: config.Model, metrics: Metrics, folder: Path) -> None:
+    from piip import tasks
+
+    for table in tasks.of(described).tables(metrics):
+        out.print(table)
     say(out, f"metrics, results and pictures are in {folder}")

@@ -100,6 +100,18 @@ class Exported:
             if getattr(options, name) != getattr(usual, name):
                 raise ValueError(f"{name} {getattr(options, name)}: an exported file has its own; export another one")
 
+    def require_whole_images(self) -> None:
+        """ValueError where the graph cannot take every image as large as the model would see it."""
+        described, preprocess = self.description, self.description.preprocess
+        if described.part == "backbone":
+            raise ValueError(f"{self.path}: holds a backbone, which predicts nothing")
+        if self.config.task == "classification" or described.slides:
+            return
+        height, width = described.size
+        if not preprocess.resize_in_tests or min(height, width) < preprocess.test_long_side:
+            raise ValueError(f"{self.path}: its graph takes {height} x {width} pixels, and the model's images may be "
+                             "larger; export a square of its longer side (without --image-size)")  # fmt: skip
+
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """An exported backbone's feature maps by name, of normalised images [B, 3, H, W] no larger than the graph's."""
         return self.model.outputs(images)

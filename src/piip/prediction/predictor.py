@@ -114,6 +114,12 @@ class Predictor:
         self.kind = RESULTS[model.config.task]
         self.transform = input_transform(model.config)
 
+    @classmethod
+    def where_it_is(cls, model: PIIPModel, precision: Precision = "fp32") -> Predictor:
+        """On the device of the model's weights; an exported model, which has none, as it is."""
+        weight = next(model.parameters(), None)
+        return cls(model, "cpu") if weight is None else cls(model, weight.device, precision)
+
     def predict(
         self,
         sources: Source | Iterable[Source],

@@ -162,7 +162,7 @@ def _measured(
     model: PIIPModel, data: ClassData, batch_size: int, workers: int, precision: Precision, judging: Judging
 ) -> _Measured:
     missing = Missing()
-    predictor = Predictor(model, next(model.parameters()).device, precision)
+    predictor = Predictor.where_it_is(model, precision)
     mine = dict(predict_all(predictor, data, batch_size, workers, missing))
     shares = processes.found_by_all((mine, missing.reasons))
     reasons = gathered(reasons for _, reasons in shares)

@@ -202,7 +202,7 @@ def _measured(
     judging: Judging,
 ) -> _Measured:
     missing = Missing()
-    predictor = Predictor(model, next(model.parameters()).device, precision)
+    predictor = Predictor.where_it_is(model, precision)
     if options.tiles is None:
         mine = by_image(predict_all(predictor, data, batch_size, workers, options.detections, missing), data)
     else:

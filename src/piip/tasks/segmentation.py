@@ -186,7 +186,7 @@ def evaluate(
 ) -> SegmentationMetrics:
     """Overlap of `model`'s labels with those of `data`, at the images' own size, on the model's device."""
     data = in_label_order(model.config, data)
-    predictor = Predictor(model, next(model.parameters()).device, precision)
+    predictor = Predictor.where_it_is(model, precision)
     missing = Missing()
     found = predict_all(predictor, data, batch_size, workers, options, missing)
     places: list[int] = []
@@ -232,7 +232,7 @@ def evaluate_to_folder(
     from piip.evaluation.plots import plot_matrix
 
     data = in_label_order(model.config, data)
-    predictor = Predictor(model, next(model.parameters()).device, precision)
+    predictor = Predictor.where_it_is(model, precision)
 
     names = numbered([image.mask.name for image in data.images])
     places: list[int] = []
