@@ -1,13 +1,16 @@
 """What stands for the paper's modules on a GPU: the same numbers, here on a CPU."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from piip.backbone.feature_maps import UpsampleTwice
+from piip.backbone.feature_maps import Upsample, UpsampleTwice
 from piip.backbone.merge import ConvMerge
 from piip.inference.maps_channels_last import ConvMergeChannelsLast, UpsampleTwiceChannelsLast, group_norm
-from piip.lean.maps import LeanUpsample
+from piip.lean.maps import LeanUpsample, LeanUpsampleTwice
 from piip.structures import BranchState
 
 
@@ -48,3 +51,29 @@ def test_upsampling(norm: str) -> None:
         found = maps(x)
     assert found.shape == expected.shape
     assert (found - expected).float().abs().max() < 0.05 * expected.float().std()
+
+
+class Names(TorchDispatchMode):
+    """Operations that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_maps_in_any_memory_layout_are_upsampled_by_one_product(twice: bool) -> None:
+    module: Any = UpsampleTwice(32, "layernorm") if twice else Upsample(32, 16)
+    x = torch.randn(2, 32, 3, 5)
+    with torch.no_grad(), Names() as names:
+        expected = module(x)
+        for part in module.modules():
+            part.__class__ = {Upsample: LeanUpsample, UpsampleTwice: LeanUpsampleTwice}.get(type(part), type(part))
+        names.found.clear()
+        torch.testing.assert_close(module(x), expected, atol=1e-5, rtol=1e-5)
+    assert "addmm.default" in names.found
+    assert "bmm.default" not in names.found

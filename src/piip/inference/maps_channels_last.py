@@ -67,7 +67,7 @@ def _merged(merge: Any, states: list[BranchState]) -> Tensor:
 def _projected(project: nn.Sequential, x: Tensor) -> Tensor:
     for part in project:
         if isinstance(part, nn.GroupNorm):
-            pixels = x.permute(0, 2, 3, 1)
+            pixels = x.permute(0, 2, 3, 1).contiguous()
             x = group_norm(part, pixels.flatten(1, 2)).view(pixels.shape).permute(0, 3, 1, 2)
         else:
             x = part(x)

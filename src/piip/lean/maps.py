@@ -24,7 +24,8 @@ class LeanUpsample(Upsample):
     def cells(self, tokens: Tensor) -> Tensor:
         """[..., C] -> [..., 2, 2, O]: the four pixels that each becomes."""
         bias = None if self.bias is None else self.bias.repeat(4)
-        return F.linear(tokens, self.matrix(), bias).unflatten(-1, (2, 2, self.out_channels))
+        # Of tokens that do not lie side by side, as a GPU's group norm leaves them, each would be a product of its own.
+        return F.linear(tokens.contiguous(), self.matrix(), bias).unflatten(-1, (2, 2, self.out_channels))
 
     def to_map(self, tokens: Tensor, size: Size, sides: int = 1) -> Tensor:
         """Tokens [B, H*W * sides**2, C] of a grid of `size` with so many by so many in each cell -> [B, O, *, *]."""
