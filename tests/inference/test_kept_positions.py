@@ -80,3 +80,9 @@ def test_a_model_that_trains_keeps_none() -> None:
     model = PIIPModel(tiny.model(2))
     choose(model, "train")
     assert type(model.backbone.branches[0].resize_positions) is LeanPositions
+
+
+def test_what_a_graph_owns_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_positions, "can_be_kept", lambda _: False)
+    stored, tables = torch.randn(1, 16, 8), KeptPositions()
+    assert tables.of(stored, (3, 4)) is not tables.of(stored, (3, 4))

@@ -16,6 +16,7 @@ from piip.backbone.block import rotary_of
 from piip.backbone.frames import between
 from piip.inference.fold_interactions import FoldedInjector, NormalisedLinear
 from piip.inference.gelu_on_gpu import hidden_of
+from piip.inference.kept import can_be_kept
 from piip.inference.rows_on_gpu import (
     added_and_normalised,
     normalised,
@@ -97,7 +98,7 @@ def _orders(size: Size, window: int, device: torch.device) -> tuple[Tensor, Tens
         there = to_window_order(rows[None, :, None], size, window).flatten()
         back = torch.empty_like(there).scatter_(0, there, rows)
         made = there.int(), back.int()
-    if type(there) is Tensor and len(_kept) < MOST_KEPT:
+    if len(_kept) < MOST_KEPT and can_be_kept(there):
         _kept[key] = made
     return made
 

@@ -47,7 +47,10 @@ class NormalisedLinear(nn.Module):
     def of(self, both: Tensor) -> Tensor:
         """What follows the product [..., V + S]."""
         values, roots = both.split((self.channels, self.both.out_features - self.channels), dim=-1)
-        if self.both.weight.dtype in (torch.float16, torch.bfloat16):  # in one pass
+        if self.both.weight.dtype in (torch.float16, torch.bfloat16) and roots.device.type in (
+            "cuda",
+            "cpu",
+        ):  # one pass
             squares = torch.linalg.vector_norm(roots, dim=-1, keepdim=True, dtype=torch.float32).square()
         else:
             squares = roots.float().square().sum(dim=-1, keepdim=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from piip.backbone.vit import ResizedPositions
+from piip.inference.kept import can_be_kept
 from piip.lean.embedding import LeanPositions
 from piip.structures import Size
 
@@ -39,7 +40,7 @@ class KeptPositions(ResizedPositions):
         if table is None:
             with torch.inference_mode(False), torch.no_grad():
                 table = super().of(stored, size)
-            if len(self._tables) < MOST_KEPT:
+            if len(self._tables) < MOST_KEPT and can_be_kept(table):
                 self._tables[size] = table
         return table
 

@@ -17,6 +17,7 @@ from piip.lean.maps import LeanUpsampleTwice
 from piip.structures import BranchState, Size, size_of
 
 HALF = (torch.float16, torch.bfloat16)
+DEVICES = ("cuda", "cpu")
 
 
 class ConvMergeChannelsLast(ConvMerge):
@@ -50,8 +51,8 @@ class UpsampleTwiceChannelsLast(LeanUpsampleTwice):
 
 
 def _is_wanted(tensor: Tensor) -> bool:
-    """In half precision, without autograd."""
-    return tensor.dtype in HALF and not torch.is_grad_enabled()
+    """In half precision, without autograd, on devices that take two dtypes in one operation."""
+    return tensor.dtype in HALF and tensor.device.type in DEVICES and not torch.is_grad_enabled()
 
 
 def _merged(merge: Any, states: list[BranchState]) -> Tensor:
