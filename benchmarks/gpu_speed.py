@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from piip.inference.graphs import SEEN, set_graphs
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 from piip.profile.measured import counts_of_parts
+from piip.structures import Batch
 
 Row = dict[str, Any]
 
@@ -165,7 +167,7 @@ def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Ca
         assert isinstance(module, PIIPModel)
         set_graphs(module, on=False)
         set_graphs(module, on=case.mode == "graph")  # of the backbone, as predictors do it
-        batch = noise(module, (size, size), case.batch, device, targets=False)
+        batch = as_predicted(noise(module, (size, size), case.batch, device, targets=False))
         if case.mode == "graph":
             for _ in range(SEEN):
                 in_context(lambda: module.predict(batch), context)
@@ -183,6 +185,11 @@ def runner(module: nn.Module, case: Case, size: int, device: torch.device) -> Ca
         return in_context(lambda: function(images), context)
 
     return graphed(run) if case.mode.endswith("graph") else run
+
+
+def as_predicted(batch: Batch) -> Batch:
+    """As predictors ask: masks inside boxes, which are pasted one by one where somebody wants them."""
+    return replace(batch, paste_masks=False)
 
 
 @cache
@@ -266,7 +273,7 @@ def waits(device: torch.device, quick: bool) -> Iterator[Row]:
     module, size, _ = built(name, True, False, quick)
     assert isinstance(module, PIIPModel)
     on_device(module, device, "predict")
-    batch = noise(module, (size, size), 1, device, targets=False)
+    batch = as_predicted(noise(module, (size, size), 1, device, targets=False))
     with torch.inference_mode():
         module.predict(batch)
     with torch.inference_mode(), torch.profiler.profile() as profile:

@@ -74,7 +74,7 @@ class UperNetHead(Head[Tensor]):
     def probabilities(self, features_of: FeaturesOf, batch: Batch) -> list[Tensor]:
         """[K, H, W] float32 of each image at its original size: all classes, of which `predict` keeps the best."""
         each = zip(self.logits(features_of, batch), batch.original_sizes, strict=True)
-        return [resize(logits[None], size)[0].softmax(dim=0) for logits, size in each]
+        return [resize(logits[None].contiguous(), size)[0].softmax(dim=0) for logits, size in each]
 
     def logits(self, features_of: FeaturesOf, batch: Batch) -> list[Tensor]:
         """Class logits [K, h, w] float32 of each image without its padding, from the whole image or from windows."""

@@ -26,6 +26,7 @@ def winners(logits: Tensor, size: Size) -> Prediction:
     """The best class of each pixel and its probability at another size, a few classes at a time."""
     count = max(1, WINNERS_AT_ONCE // (size[0] * size[1]))
     best, labels, total = (logits.new_full(size, -torch.inf) for _ in range(3))
+    logits = logits.contiguous()  # class by class, as what follows runs through them; maps may lie channels last
     for first in range(0, len(logits), count):
         some = resize(logits[None, first : first + count], size)[0]
         largest, which = some.max(dim=0)
