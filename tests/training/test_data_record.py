@@ -1,8 +1,10 @@
 """A run remembers what it was trained on, and does not go on with other labels."""
 
+import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,31 @@ def changed(scenes: Path, folder: Path, change: Any) -> Path:
     change(content)
     file.write_text(json.dumps(content))
     return copy
+
+
+class Listed:
+    """Files that describe themselves as training data."""
+
+    classes = ("a",)
+
+    def __init__(self, *files: str) -> None:
+        self.files = files
+
+    def contents(self) -> Iterator[tuple[Path, str]]:
+        return ((Path(file), f"{number}: 1.0") for number, file in enumerate(self.files))
+
+
+def test_the_record_of_runs_that_were_begun_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for files, names in (
+        (("x/a/1.png", "x/b/2.png"), ("a/1.png", "b/2.png")),
+        ((f"{tmp_path}/x/1.png", "x/é..png"), ("1.png", "é..png")),
+        (("x/1.png", "x/../y/2.png"), ("1.png", "../y/2.png")),
+    ):
+        lines = "".join(f"{name}\0{number}: 1.0\n" for number, name in enumerate(names))
+        record = record_of(Listed(*files))
+        assert record is not None
+        assert record.digest == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_data_that_was_moved_is_the_same(run: Path, scenes: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from piip.data.decode import ImageError
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_split
-from piip.data.detection.dataset import DetectionDataset, load_image, rasterise_objects, training_objects
+from piip.data.detection.dataset import MOST, DetectionDataset, load_image, rasterise_objects, training_objects
+from piip.data.detection.packed import PackedImages
 from piip.data.detection.splits import find_splits
 from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.object_masks import Masks
@@ -105,7 +106,7 @@ def training_set(
     _note_crowded(described, data)
     transform = TrainTransform(described.preprocess, augmentation, described.backbone.views)
     dataset = DetectionDataset(data, transform, seed, keep_empty, _predicts_masks(described), smallest)
-    small = sum(min(image.size) < smallest for image in data.images)
+    small = int((PackedImages.of(data.images).sizes().min(1, initial=MOST) < smallest).sum())
     empty = len(data.images) - small - len(dataset)
     if empty:
         say(Terminal(stderr=True), f"{empty} of {len(data.images)} training images have no annotations and are left "

@@ -47,10 +47,13 @@ def record_of(data: Any) -> DataRecord | None:
     if not isinstance(data, Described):
         return None
     contents = list(data.contents())
-    common = os.path.commonpath([path.absolute().parent for path, _ in contents]) if contents else ""
+    files = [os.fspath(path.absolute()) for path, _ in contents]
+    common = os.path.commonpath(set(map(os.path.dirname, files))) if contents else ""
+    inside = os.path.join(common, "")
     digest = hashlib.sha256()
-    for path, labels in contents:
-        name = Path(os.path.relpath(path.absolute(), common)).as_posix()
+    for file, (_, labels) in zip(files, contents, strict=True):
+        plain = os.sep == "/" and ".." not in file and file.startswith(inside)
+        name = file[len(inside) :] if plain else Path(os.path.relpath(file, common)).as_posix()
         digest.update(f"{name}\0{labels}\n".encode("utf-8", "surrogateescape"))
     return DataRecord(list(data.classes), len(contents), digest.hexdigest())
 

@@ -176,3 +176,14 @@ def test_a_read_split_is_packed(write):
     data, _ = read_coco(*write())
     assert isinstance(data.images, PackedImages)
     assert json.dumps(data.to_coco())
+
+
+def test_sizes_and_places_are_those_of_the_records(images):
+    packed = PackedImages(images)
+    assert packed.sizes().tolist() == [list(image.size) for image in images]
+    for index in (0, 1, 2, -1):
+        objects = [(obj.label, obj.box) for obj in images[index].objects if not obj.crowd]
+        assert packed.places(index) == (images[index].path, objects)
+    assert PackedImages().sizes().shape == (0, 2)
+    with pytest.raises(IndexError):
+        packed.places(3)

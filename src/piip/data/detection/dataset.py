@@ -14,12 +14,17 @@ from torch.utils.data import Dataset
 from piip.data.decode import ImageError, decode_for
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.outlines import rasterise
+from piip.data.detection.packed import PackedImages
 from piip.data.detection.transforms import TestTransform, TrainTransform
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
 from piip.structures import Size
 
 Transform = TrainTransform | TestTransform
+MOST = 1 << 62
+"""pixels"""
+WRITTEN = "{}: {:.1f} {:.1f} {:.1f} {:.1f}".format
+"""a label and a box, as a checkpoint's record of its data has them"""
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -43,10 +48,9 @@ class DetectionDataset(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.masks = masks and data.has_masks
-        kept = [(keep_empty or bool(image.objects)) and min(image.size) >= smallest for image in data.images]
-        self.indices: Sequence[int] = (
-            range(len(kept)) if all(kept) else [index for index, good in enumerate(kept) if good]
-        )
+        images = PackedImages.of(data.images)
+        kept = (images.sizes().min(1, initial=MOST) >= smallest) & (keep_empty | (images.object_counts()[:, 0] > 0))
+        self.indices: Sequence[int] = range(len(kept)) if kept.all() else np.flatnonzero(kept).tolist()
         """positions in `data.images`"""
 
     def __len__(self) -> int:
@@ -54,8 +58,9 @@ class DetectionDataset(Dataset[Sample]):
 
     def orientations(self) -> list[int]:
         """1 for every image that is wider than high, 0 for the others: in batches of one kind little is padded."""
-        sizes = (self.data.images[index].size for index in self.indices)
-        return [int(width > height) for height, width in sizes]
+        height, width = PackedImages.of(self.data.images).sizes()[self.indices].T
+        wide: list[int] = (width > height).astype(int).tolist()
+        return wide
 
     def __getitem__(self, key: Key) -> Sample:
         """Raises `ImageError`, naming the file, if it cannot be decoded or has changed since the check."""
@@ -79,10 +84,10 @@ class DetectionDataset(Dataset[Sample]):
 
     def contents(self) -> Iterator[tuple[Path, str]]:
         """The file of each image, and the labels and boxes of its objects."""
+        images = PackedImages.of(self.data.images)
         for index in self.indices:
-            image = self.data.images[index]
-            objects = (f"{obj.label}: {' '.join(f'{side:.1f}' for side in obj.box)}" for obj in training_objects(image))
-            yield image.path, ", ".join(objects)
+            path, places = images.places(index)
+            yield path, ", ".join([WRITTEN(label, *box) for label, box in places])
 
     def file_of(self, index: int) -> str:
         """The file of `Sample.index`, for messages."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from piip.data.detection.image_records import CocoImage
-from piip.data.detection.packed_objects import FIELDS, OBJECT, PackedObjects, whole
-from piip.data.detection.packer import COUNTS, IMAGE, Buffers, Packer
+from piip.data.detection.image_records import Box, CocoImage
+from piip.data.detection.packed_objects import CROWD, FIELDS, LABEL, OBJECT, PackedObjects, whole
+from piip.data.detection.packer import COUNTS, IMAGE, SIZES, Buffers, Packer
 from piip.data.packed import Packed
 
 
@@ -42,6 +42,18 @@ class PackedImages(Packed[CocoImage]):
         path = Path(os.fsdecode(bytes(texts[place : place + length])))
         objects = PackedObjects(rows[first * OBJECT.size : (first + count) * OBJECT.size], texts) if count else ()
         return CocoImage(whole(low, high), path, (height, width), upright, objects)
+
+    def places(self, index: int) -> tuple[Path, list[tuple[int, Box]]]:
+        """The file of an image, and label and box of its objects that are no crowds: without making their outlines."""
+        *_, place, length, first, count = IMAGE.unpack_from(self.parts[0], range(len(self))[index] * IMAGE.size)
+        path = Path(os.fsdecode(bytes(self.parts[2][place : place + length])))
+        rows = self.parts[1][first * OBJECT.size : (first + count) * OBJECT.size]
+        return path, [(row[LABEL], row[:4]) for row in OBJECT.iter_unpack(rows) if not row[CROWD]]
+
+    def sizes(self) -> np.ndarray:
+        """[images, 2] int64: height and width."""
+        fields = np.frombuffer(self.parts[0], SIZES)
+        return np.stack((fields["height"], fields["width"]), axis=1)
 
     def labels(self) -> np.ndarray:
         """Of all objects that are not crowds, [N] int32, in the order of the images."""

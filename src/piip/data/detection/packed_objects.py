@@ -29,6 +29,8 @@ FIELDS = np.dtype(
     ]
 )
 """the same for numpy"""
+LABEL, CROWD = 7, 9
+"""where they are in a row of `OBJECT`"""
 _LOW = (1 << 64) - 1
 
 

@@ -22,6 +22,8 @@ COUNTS = np.dtype(
      "itemsize": IMAGE.size}
 )  # fmt: skip
 """the last two, for numpy"""
+SIZES = np.dtype({"names": ["height", "width"], "formats": ["<i8", "<i8"], "offsets": [9, 17], "itemsize": IMAGE.size})
+"""of the images, for numpy"""
 
 
 class Packer:
