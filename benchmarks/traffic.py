@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from piip import zoo
-from piip.inference import fuse, gelu_on_gpu, rows_on_gpu
+from piip.inference import fuse, gelu_on_gpu, group_norm_on_gpu, rows_on_gpu
 from piip.inference.exchange_on_gpu import KernelCrossAttention
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
@@ -110,6 +110,14 @@ class CountedKernels:
         """See `row_kernels`."""
         return self.counted("norm kernel", (both,), both.new_empty(*both.shape[:-1], len(shift)))
 
+    def sums(self, x: Tensor) -> Tensor:
+        """See `map_kernels`."""
+        return self.counted("sums kernel", (x,), x.new_empty(len(x), 2, x.shape[-1], dtype=torch.float32))
+
+    def scaled(self, x: Tensor, *_: Any) -> Tensor:
+        """See `map_kernels`."""
+        return self.counted("scale kernel", (x,), x.new_empty(x.shape))
+
     def counted(self, name: str, inputs: tuple[Tensor, ...], *outputs: Tensor) -> Any:
         """The outputs."""
         self.traffic.add(name, sum(map(bytes_of, (*inputs, *outputs))), 0)
@@ -120,6 +128,8 @@ class CountedKernels:
         stack = ExitStack()
         stack.enter_context(patch.object(KernelCrossAttention, "mix", lambda _, *inputs: self.mix(*inputs)))
         stack.enter_context(patch.object(rows_on_gpu, "works", lambda *_: True))
+        stack.enter_context(patch.object(group_norm_on_gpu, "works", lambda *_: True))
+        stack.enter_context(patch.object(group_norm_on_gpu, "_kernels", lambda: self))
         stack.enter_context(patch.object(gelu_on_gpu, "works", lambda *_: True))
         stack.enter_context(patch.object(rows_on_gpu, "_kernels", lambda: self))
         return stack

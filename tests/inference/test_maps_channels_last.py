@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from piip.backbone.feature_maps import Upsample, UpsampleTwice
 from piip.backbone.merge import ConvMerge
-from piip.inference.maps_channels_last import ConvMergeChannelsLast, UpsampleTwiceChannelsLast, group_norm
+from piip.inference.group_norm_on_gpu import group_norm
+from piip.inference.maps_channels_last import ConvMergeChannelsLast, UpsampleTwiceChannelsLast
 from piip.lean.maps import LeanUpsample, LeanUpsampleTwice
 from piip.structures import BranchState
 

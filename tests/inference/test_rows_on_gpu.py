@@ -21,6 +21,7 @@ from piip.inference.blocks_on_gpu import BlocksByRows, InjectorByRows
 from piip.inference.choice import TABLE
 from piip.inference.fold_interactions import FoldedInjector, NormalisedLinear
 from piip.inference.gelu_on_gpu import hidden_of
+from piip.inference.group_norm_on_gpu import PLAIN, group_norm
 from piip.inference.half import with_half_backbone
 from piip.inference.rows_on_gpu import added_and_normalised, normalised, normalised_linear
 from piip.lean import sampling_on_gpu
@@ -103,6 +104,19 @@ def test_a_product_with_its_gelu(dtype: torch.dtype) -> None:
     assert torch.equal(hidden_of(exact, x.float()), exact.act(exact.fc1(x.float())))
 
 
+@pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+@pytest.mark.parametrize(("channels", "pixels"), [(8, 3), (24, 5000), (96, 1)])
+@torch.no_grad()
+def test_group_norm_of_maps(channels: int, pixels: int, activation: Any) -> None:
+    norm = nn.GroupNorm(4, channels).to(DEVICE)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, pixels, channels, device=DEVICE) + torch.randn(channels, device=DEVICE)
+    expected = PLAIN[activation](norm(x.transpose(1, 2)).transpose(1, 2))
+    torch.testing.assert_close(group_norm(norm, x, activation), expected, atol=1e-4, rtol=1e-4)
+    assert [asked[0] for asked, works in sampling_on_gpu._TRIED.items() if works] == ["maps"]
+
+
 def backbones(described: Any) -> tuple[Any, Any]:
     """A folded copy as it runs on a GPU, and one without the kernels."""
     torch.manual_seed(0)
@@ -150,7 +164,7 @@ def test_a_model_in_half_precision_uses_them() -> None:
         assert isinstance(one, Tensor)
         assert isinstance(other, Tensor)
         assert float((one - other.float()).square().mean().sqrt() / one.std()) < 3e-2
-    assert "rows" in {asked[0] for asked in sampling_on_gpu._TRIED}
+    assert {"rows", "gelu", "maps"} <= {asked[0] for asked, works in sampling_on_gpu._TRIED.items() if works}
 
 
 @torch.no_grad()

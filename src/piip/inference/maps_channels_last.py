@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from piip.backbone.frames import under
 from piip.backbone.merge import ConvMerge, LightMerge, to_map
+from piip.inference.group_norm_on_gpu import Activation, group_norm
 from piip.lean.maps import LeanUpsampleTwice
 from piip.structures import BranchState, Size, size_of
 
@@ -46,7 +47,7 @@ class UpsampleTwiceChannelsLast(LeanUpsampleTwice):
         if not _is_wanted(x) or not isinstance(norm, nn.GroupNorm):
             return super().forward(x)
         pixels = first.cells(x.permute(0, 2, 3, 1).contiguous()).flatten(1, 4)  # [B, H*W*2*2, C]
-        out: Tensor = second.to_map(F.gelu(group_norm(norm, pixels)), size_of(x), sides=2)
+        out: Tensor = second.to_map(group_norm(norm, pixels, "gelu"), size_of(x), sides=2)
         return out
 
 
@@ -66,12 +67,19 @@ def _merged(merge: Any, states: list[BranchState]) -> Tensor:
 
 
 def _projected(project: nn.Sequential, x: Tensor) -> Tensor:
-    for part in project:
-        if isinstance(part, nn.GroupNorm):
-            pixels = x.permute(0, 2, 3, 1).contiguous()
-            x = group_norm(part, pixels.flatten(1, 2)).view(pixels.shape).permute(0, 3, 1, 2)
-        else:
+    """A branch's convolutions, each with its norm and ReLU; of some maps the norm and ReLU alone."""
+    parts = list(project)
+    while parts:
+        part = parts.pop(0)
+        if not isinstance(part, nn.GroupNorm):
             x = part(x)
+            continue
+        then: Activation = "none"
+        if parts and isinstance(parts[0], nn.ReLU):
+            parts.pop(0)
+            then = "relu"
+        pixels = x.permute(0, 2, 3, 1)
+        x = group_norm(part, pixels.flatten(1, 2), then).view(pixels.shape).permute(0, 3, 1, 2)
     return x
 
 
@@ -82,20 +90,3 @@ def _on_grid(branch_map: Tensor, frame: Tensor | None, size: Size) -> Tensor:
     if size_of(branch_map) == size:
         return branch_map
     return F.interpolate(branch_map, size=size, mode="bilinear", align_corners=False)
-
-
-def group_norm(norm: nn.GroupNorm, pixels: Tensor) -> Tensor:
-    """`norm` of the pixels [B, N, C] of maps without autograd; means, variances, scales and shifts in float32."""
-    groups, weight, bias = norm.num_groups, norm.weight, norm.bias
-    grouped = pixels.unflatten(-1, (groups, -1))  # [B, N, G, C / G]
-    count = grouped.shape[1] * grouped.shape[3]
-    mean = grouped.mean(dim=(1, 3), dtype=torch.float32)[..., None]  # [B, G, 1]
-    square = torch.linalg.vector_norm(grouped, dim=(1, 3), dtype=torch.float32).square()[..., None] / count
-    scale = (square - mean.square()).clamp(min=0).add(norm.eps).rsqrt()
-    if weight is not None:
-        scale = scale * weight.unflatten(0, (groups, -1))
-    shift = -mean * scale
-    if bias is not None:
-        shift = shift + bias.unflatten(0, (groups, -1))
-    scale, shift = (values.expand(-1, -1, grouped.shape[3]).flatten(1)[:, None] for values in (scale, shift))
-    return torch.addcmul(shift, pixels, scale, out=torch.empty_like(pixels))
