@@ -15,6 +15,7 @@ from tests.test_cli_predict import run
 import piip
 from piip.data.detection.annotations import CocoData, CocoImage
 from piip.data.report import DataError
+from piip.evaluation import bootstrap
 from piip.evaluation.coco import evaluate_results
 from piip.evaluation.comparison import Comparison, compared, score_of_labels, score_of_objects
 from piip.evaluation.counting import count
@@ -72,6 +73,25 @@ def test_each_image_once_gives_faster_coco_eval_s_numbers(seed: int, kind: str) 
     assert drawn.classes[0] == pytest.approx(np.array(counting.averages.per_class, dtype=float), abs=1e-12)
     for (value,), one in zip(drawn.sizes, counting.averages.sizes, strict=True):
         assert value == pytest.approx(as_number(one.ap), abs=1e-12, nan_ok=True)
+
+
+def test_the_recalls_that_are_reached_to_the_last_bit() -> None:
+    for objects in (1, 3, 7, 25, 50, 100, 200, 300, 999):
+        found = np.arange(objects + 1)[:, None]
+        expected = (found / objects >= bootstrap.RECALLS).sum(axis=1)
+        assert np.array_equal(bootstrap._recalls_reached(found, np.array([objects]))[:, 0], expected)
+    assert bootstrap.NOT_REACHED.any(), "or nothing was to be minded"
+
+
+def test_draws_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, results = of_sizes(3)
+    counting = count(runs_of(results), data, "bbox", Judging())
+    times = Judging(draws=25).times(len(data.images))
+    together = counting.drawn(times)
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 60)
+    apart = counting.drawn(times)
+    for name, values in together.numbers.items():
+        np.testing.assert_allclose(apart.numbers[name], values, rtol=0, atol=1e-14)
 
 
 def repeated(data: CocoData, results: list[CocoResult], times: np.ndarray) -> tuple[CocoData, list[CocoResult]]:

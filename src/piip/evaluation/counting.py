@@ -13,7 +13,7 @@ from piip.evaluation.averages import COUNTED, MORE, NUMBERS, Averages, OfSize
 from piip.evaluation.bootstrap import drawn_aps
 from piip.evaluation.ground_truth import ground_truth, image_numbers, renumbered
 from piip.evaluation.judging import Judging, Sides, defined_means, interval, intervals
-from piip.evaluation.matches import matches_of
+from piip.evaluation.matches import listed, matches_of
 from piip.prediction.coco import CocoResult
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ class Counting:
         """The same in draws, `times` as `Judging.times` has it."""
         numbers: dict[str, np.ndarray] = {}
         classes, sizes = np.zeros((0, 0)), []
+        of_classes = listed(self.evaluator)
         for place, areas in enumerate(self.evaluator.params.areaRng):
-            matches = matches_of(self.evaluator, areas)
+            matches = matches_of(of_classes, areas)
             aps = drawn_aps(matches, times, self.most)
             if place == 0:
                 classes = defined_means(aps, 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,17 +27,40 @@ class Matches(NamedTuple):
     """[images] that count"""
 
 
-def matches_of(evaluator: Any, areas: tuple[float, float]) -> list[Matches]:
-    """The matches of each class, in label order.
+class Listed(NamedTuple):
+    """Detections and objects of one class, the same for every range of sizes; those of an image lie side by side."""
 
-    Args:
-        evaluator: faster-coco-eval's, after `evaluate`, whose overlaps are used
-        areas: least and largest that counts, both included
-    """
+    image: np.ndarray
+    """[N] position of each detection's image"""
+    rank: np.ndarray
+    """[N] as in `Matches`"""
+    area: np.ndarray
+    """[N] of each detection"""
+    order: np.ndarray
+    """[N] the best score first"""
+    object_image: np.ndarray
+    """[M]"""
+    object_area: np.ndarray
+    """[M]"""
+    crowd: np.ndarray
+    """[M] bool"""
+    met: tuple[tuple[slice, slice, np.ndarray], ...]
+    """of each image with both, its detections, its objects and their overlaps"""
+    images: int
+    overlaps: np.ndarray
+    """[T]"""
+
+
+def listed(evaluator: Any) -> list[Listed]:
+    """What faster-coco-eval's evaluator holds after `evaluate`, by class in label order."""
     images = {number: position for position, number in enumerate(evaluator.params.imgIds)}
     truth, found = _by_class(evaluator.cocoGt), _by_class(evaluator.cocoDt)
-    return [_of_class(evaluator, label, images, truth[label], found[label], areas)
-            for label in evaluator.params.catIds]  # fmt: skip
+    return [_of_class(evaluator, label, images, truth[label], found[label]) for label in evaluator.params.catIds]
+
+
+def matches_of(classes: Sequence[Listed], areas: tuple[float, float]) -> list[Matches]:
+    """The matches of each class, at the evaluator's overlaps; `areas`: least and largest that counts, both included."""
+    return [_matches(one, areas) for one in classes]
 
 
 def _by_class(annotations: Any) -> dict[int, dict[int, list[dict[str, Any]]]]:
@@ -52,37 +77,45 @@ def _of_class(
     images: dict[int, int],
     truth: dict[int, list[dict[str, Any]]],
     found: dict[int, list[dict[str, Any]]],
-    areas: tuple[float, float],
-) -> Matches:
-    ious, most = np.asarray(evaluator.params.iouThrs), evaluator.params.maxDets[-1]
-    objects = np.zeros(len(images), dtype=np.int64)
-    ignored_of: dict[int, np.ndarray] = {}
-    for number, entries in truth.items():
-        ignored_of[number] = np.array([bool(one["iscrowd"]) or not _within(one["area"], areas) for one in entries])
-        objects[images[number]] = (~ignored_of[number]).sum()
-    scores, positions, ranks = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    right, ignored = [np.zeros((len(ious), 0), dtype=bool)], [np.zeros((len(ious), 0), dtype=bool)]
-    for number in sorted(found, key=images.__getitem__):
-        entries = sorted(found[number], key=lambda one: -one["score"])[:most]
-        finds = nowhere = np.zeros((len(ious), len(entries)), dtype=bool)
-        if number in truth:
-            crowd = np.array([bool(one["iscrowd"]) for one in truth[number]])
-            finds, nowhere = matched(np.asarray(evaluator.ious[number, label]), ignored_of[number], crowd, ious)
-        elsewhere = np.array([not _within(one["area"], areas) for one in entries])
-        right.append(finds)
-        ignored.append(nowhere | (elsewhere & ~finds))
-        scores.append(np.array([one["score"] for one in entries]))
-        positions.append(np.full(len(entries), images[number]))
-        ranks.append(np.arange(len(entries)))
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    return Matches(
-        np.concatenate(positions)[order],
-        np.concatenate(ranks)[order],
-        np.concatenate(right, axis=1)[:, order],
-        np.concatenate(ignored, axis=1)[:, order],
-        objects,
+) -> Listed:
+    most = evaluator.params.maxDets[-1]
+    numbers = sorted(found, key=images.__getitem__)
+    best = [sorted(found[number], key=lambda one: -one["score"])[:most] for number in numbers]
+    counts = [len(entries) for entries in best]
+    entries = [entry for of_image in best for entry in of_image]
+    objects = [entry for of_image in truth.values() for entry in of_image]
+    begins = dict(zip(truth, accumulate(map(len, truth.values()), initial=0), strict=False))
+    met = tuple(
+        (slice(end - count, end), slice(begins[number], begins[number] + len(truth[number])),
+         np.asarray(evaluator.ious[number, label]))
+        for number, count, end in zip(numbers, counts, accumulate(counts), strict=True) if number in truth
+    )  # fmt: skip
+    return Listed(
+        np.repeat(np.array([images[number] for number in numbers], dtype=np.int64), counts),
+        np.array([rank for count in counts for rank in range(count)], dtype=np.int64),
+        np.array([entry["area"] for entry in entries], dtype=np.float64),
+        np.argsort(-np.array([entry["score"] for entry in entries], dtype=np.float64), kind="stable"),
+        np.array([images[entry["image_id"]] for entry in objects], dtype=np.int64),
+        np.array([entry["area"] for entry in objects], dtype=np.float64),
+        np.array([bool(entry["iscrowd"]) for entry in objects], dtype=bool),
+        met,
+        len(images),
+        np.asarray(evaluator.params.iouThrs),
     )
 
 
-def _within(area: float, areas: tuple[float, float]) -> bool:
-    return areas[0] <= area <= areas[1]
+def _matches(one: Listed, areas: tuple[float, float]) -> Matches:
+    left_out = one.crowd | ~_within(one.object_area, areas)
+    right, nowhere = np.zeros((2, len(one.overlaps), len(one.image)), dtype=bool)
+    for detections, objects, overlaps in one.met:
+        right[:, detections], nowhere[:, detections] = matched(
+            overlaps, left_out[objects], one.crowd[objects], one.overlaps
+        )
+    ignored = nowhere | (~_within(one.area, areas) & ~right)
+    counted = np.bincount(one.object_image[~left_out], minlength=one.images)
+    order = one.order
+    return Matches(one.image[order], one.rank[order], right[:, order], ignored[:, order], counted)
+
+
+def _within(area: np.ndarray, areas: tuple[float, float]) -> np.ndarray:
+    return (areas[0] <= area) & (area <= areas[1])
