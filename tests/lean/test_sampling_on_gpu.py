@@ -244,7 +244,7 @@ def test_a_kernel_that_does_not_work_is_not_used_and_one_warning_says_so(
     monkeypatch.setattr(module.loaded(), "forward", forward)
     given = inputs()
     said = "Failed to find C compiler.$" if fault == "raises" else "off by 1$"
-    with pytest.warns(UserWarning, match=f"plain path runs instead: .*{said}"):
+    with pytest.warns(UserWarning, match=f"plain operations run instead: .*{said}"):
         actual = KernelSampling()(*given)
     assert torch.equal(actual, deformable_attention(*given))
     with warnings.catch_warnings():
