@@ -280,3 +280,6 @@ def test_runs_are_compared_by_what_they_ended_with(tmp_path: Path) -> None:
     (tmp_path / "b" / "config.yaml").write_text(json.dumps({"training": {"data": str(tmp_path / "other")}}))
     with pytest.raises(ValueError, match="the runs were evaluated on"):
         piip.compare(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a" / "config.yaml").write_text((tmp_path / "b" / "config.yaml").read_text())
+    with pytest.raises(DataError, match="other: there is no such file or folder here; .* with --data or data="):
+        piip.compare(tmp_path / "a", tmp_path / "b")

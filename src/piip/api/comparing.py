@@ -101,7 +101,10 @@ def _data_of(first: Path, second: Path) -> Path:
     if found[0] is None or found[0] != found[1]:
         raise ValueError(f"the runs were evaluated on {found[0]} and {found[1]}; give the data that both are to be "
                          "evaluated on")  # fmt: skip
-    return Path(found[0])
+    if not (place := Path(found[0]).expanduser()).exists():
+        raise DataError(f"{place}: there is no such file or folder here; say where the data of these runs are, "
+                        "with --data or data=")  # fmt: skip
+    return place
 
 
 def _tiles_of(path: Path) -> int | None:
