@@ -11,8 +11,8 @@ from piip.tiles.grid import Tile
 
 
 def joined(found: Iterable[tuple[Tile, Prediction]], tiles: list[Tile], size: Size) -> Prediction:
-    """Labels and scores [H, W] of an image of `size`; tiles meet in the middle of what they share."""
-    labels, scores = torch.zeros(size, dtype=torch.int64), torch.zeros(size)
+    """Labels (int32) and scores [H, W] of an image of `size`; tiles meet in the middle of what they share."""
+    labels, scores = torch.zeros(size, dtype=torch.int32), torch.zeros(size)
     for tile, prediction in found:
         left, right = _own(tile.left, tile.right, {(other.left, other.right) for other in tiles})
         top, bottom = _own(tile.top, tile.bottom, {(other.top, other.bottom) for other in tiles})
