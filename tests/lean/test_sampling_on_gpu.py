@@ -274,3 +274,37 @@ def test_a_model_computes_the_same_with_and_without(mode: Mode) -> None:
     assert all(module._TRIED.values())
     choose(model, "export")
     assert not any(isinstance(one, KernelSampling) for one in model.modules())
+
+
+def test_it_may_be_tried_first_inside_a_checkpoint() -> None:
+    def gradients(checkpointing: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = PIIPModel(tiny.model()).to(DEVICE).train()
+        for part in model.modules():
+            if isinstance(part, DeformableSampling):
+                part.__class__ = KernelSampling
+        model.backbone.set_checkpointing(checkpointing)
+        torch.manual_seed(1)
+        maps = model.features(torch.rand(1, 3, 64, 64, device=DEVICE))
+        torch.stack([one.square().mean() for one in maps]).sum().backward()
+        return [one.grad for one in model.backbone.parameters() if one.grad is not None]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpointed = gradients(checkpointing=True)
+    assert any(module._TRIED.values())
+    for one, other in zip(checkpointed, gradients(checkpointing=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_kernel_whose_gradients_are_nan_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = module.loaded().backward
+
+    def wrong(*given: object, **named: object) -> tuple[Tensor, ...]:
+        return tuple(torch.full_like(one, torch.nan) for one in right(*given, **named))
+
+    monkeypatch.setattr(module.loaded(), "backward", wrong)
+    value, sizes, points, weights = inputs()
+    with pytest.warns(UserWarning, match="does not work here"):
+        out = KernelSampling()(value.requires_grad_(), sizes, points, weights)
+    torch.testing.assert_close(out, deformable_attention(value, sizes, points, weights), rtol=0, atol=0)

@@ -80,7 +80,7 @@ def _difference(asked: Signature) -> float:
         points = cell_centres(grid, asked.device)[:, None, None] + offsets.float() / scale
         weights = logits.float().softmax(dim=-1)
         expected = deformable_attention(value, [size], points[:, :, :, None], weights[:, :, :, None])
-        return largest_difference(found, expected)
+        return largest_difference([found], [expected])
 
 
 @torch.library.custom_op("piip::mix_level", mutates_args=())

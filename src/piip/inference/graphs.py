@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from piip.backbone.piip import PIIPBackbone
+from piip.lean import sampling_on_gpu
 from piip.model import PIIPModel
 from piip.structures import BranchState, View
 
@@ -206,7 +207,7 @@ def _circumstances(device: torch.device) -> Key:
     kind, stream = device.type, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     precisions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-    return stream, *precisions, *autocast, torch.are_deterministic_algorithms_enabled()
+    return stream, *precisions, *autocast, torch.are_deterministic_algorithms_enabled(), sampling_on_gpu.enabled
 
 
 def _version(parts: Sequence[nn.Module]) -> Version:

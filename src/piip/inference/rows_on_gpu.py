@@ -30,6 +30,8 @@ class Signature(NamedTuple):
     device: torch.device
     dtype: torch.dtype
     channels: int
+    values: int = 0
+    """of a folded projection, the channels that are no roots"""
 
 
 def rows_are_normalised(x: Tensor, *norms: nn.Module) -> bool:
@@ -66,7 +68,7 @@ def added_and_normalised(
 def normalised_linear(folded: NormalisedLinear, x: Tensor) -> Tensor:
     """folded(x), all that follows its product in one pass: [..., S] -> [..., V]."""
     both = folded.both(x)
-    if not takes(both) or not works("linear", both.device, both.dtype, both.shape[-1]):
+    if not takes(both) or not works("linear", both.device, both.dtype, both.shape[-1], len(folded.shift)):
         return folded.of(both)
     out: Tensor = _kernels().divide(both, folded.least, folded.shift)
     return out
@@ -105,12 +107,11 @@ def _difference(asked: Signature) -> float:
 def _difference_of_linear(asked: Signature) -> float:
     with torch.inference_mode(False):
         both = waves(2, 5, asked.channels, like=asked.dtype, device=asked.device)
-        values = max(1, asked.channels // 3)
-        shift = waves(values, like=asked.dtype, device=asked.device)
+        shift = waves(values := asked.values, like=asked.dtype, device=asked.device)
         least = torch.full((), 0.3, dtype=torch.float32, device=asked.device)
         variance = both[..., values:].float().square().sum(dim=-1, keepdim=True) + least
         expected = shift + both[..., :values] * variance.rsqrt()
-        return largest_difference(_kernels().divide(both, least, shift), expected)
+        return largest_difference([_kernels().divide(both, least, shift)], [expected])
 
 
 def _difference_of_rows(asked: Signature) -> float:
@@ -126,8 +127,10 @@ def _difference_of_rows(asked: Signature) -> float:
             sums,
             F.layer_norm(sums, x.shape[2:], weight, weight),
         ]
+        expected += [sums + weight, F.layer_norm(x, x.shape[2:]), x + added]
         found = [_kernels().normalise(x, order, None, 1e-5)]
         found.extend(_kernels().add_and_normalise(x, added, order, (weight, weight), 1e-5))
-        expected.append(sums + weight)
         found.append(_kernels().add_and_normalise(x, added, order, None, 1e-5, weight)[0])
-        return max(map(largest_difference, found, expected))
+        found.append(_kernels().normalise(x, None, None, 1e-5))
+        found.append(_kernels().add_and_normalise(x, added, None, None, 1e-5)[0])
+        return largest_difference(found, expected)
