@@ -11,6 +11,7 @@ from torch import Tensor
 
 from piip.data.batches import collate
 from piip.data.samples import Sample
+from piip.heads.mask_rcnn import rpn
 from piip.model import PIIPModel
 from piip.structures import Batch, Instances
 
@@ -124,8 +125,8 @@ def test_the_output_of_a_detector_is_no_tensor(make) -> None:
 def test_padding_of_the_image_itself_counts_that_of_the_batch_does_not(monkeypatch) -> None:
     """Anchors in the padding that an image would have alone are trained on, as in the reference."""
     model, seen = build(), []
-    inside = model.head.rpn._inside
-    monkeypatch.setattr(model.head.rpn, "_inside", lambda anchors, size: seen.append(size) or inside(anchors, size))
+    inside = rpn.inside
+    monkeypatch.setattr(rpn, "inside", lambda places, size: seen.append(size) or inside(places, size))
     sizes = [(90, 100), (32, 33), (65, 127), (96, 128)]
     samples = [Sample(torch.randn(3, *size), objects(0), size, 0) for size in sizes]
     model.loss(collate(samples, pad_multiple=32))
