@@ -77,6 +77,26 @@ class InferenceCopy:
         return with_half_backbone(fuse(model, share=True, winograd="nowhere", mode=mode), self.half, mode)
 
 
+class Newest:
+    """An inference copy through a stream of batches.
+
+    Whether its weights are still the model's is looked at in full when the stream begins, which takes a pass over all
+    of them; before each batch only what PyTorch notes of changes is.
+    """
+
+    def __init__(self, inference: InferenceCopy, model: PIIPModel) -> None:
+        self.inference, self.model = inference, model
+        self._copy: PIIPModel | None = None
+        self._version: Version = ()
+
+    def get(self) -> PIIPModel:
+        """The model to run."""
+        now = version(self.model)
+        if self._copy is None or now != self._version:
+            self._copy, self._version = self.inference.get(), now
+        return self._copy
+
+
 def stored_in_half(model: PIIPModel) -> torch.dtype | None:
     """The half precision that a model's weights are stored in; None for one in float32."""
     found = {parameter.dtype for parameter in model.parameters()} & HALF

@@ -19,8 +19,7 @@ from piip.data.decode import ImageError
 from piip.data.samples import Sample
 from piip.data.surround import Shown, Surroundings
 from piip.heads.precision import predict_in_float32
-from piip.inference.copies import Version, version
-from piip.inference.current_copy import InferenceCopy, Upcast, stored_in_half
+from piip.inference.current_copy import InferenceCopy, Newest, Upcast, stored_in_half
 from piip.prediction.label_map import SegmentationResult
 from piip.prediction.least_scores import least_score, least_scores
 from piip.prediction.objects import Result
@@ -247,9 +246,7 @@ class Predictor:
             return Sample(one, NOTHING, shown.size, 0, around.of(shown.resized(size_of(one))))
 
         def run(tiles: Sequence[Tile]) -> list[Prediction]:
-            batch = collate([seen(tile) for tile in tiles], *self.padding)
-            least = least_score(options.conf, self.model.config)
-            batch = replace(batch, least_score=least, detections=options.detections, paste_masks=False)
+            batch = self._batch([seen(tile) for tile in tiles], options)
             return [self._of_classes(prediction, options) for prediction in self._run(batch, newest.get())]
 
         return predict_in_tiles(run, image, self.model.config, options)
@@ -269,7 +266,7 @@ class Predictor:
         read = [image.read for image in images if image.read is not None]
         if not read:
             return
-        batch = self._batch(read, options)
+        batch = self._batch([Sample(image.network_input, NOTHING, image.picture.size, 0) for image in read], options)
         read.clear()
         for image in images:  # what the batch has is not needed twice
             image.read = image.read and image.read._replace(network_input=torch.empty(0))
@@ -303,8 +300,7 @@ class Predictor:
             prepared.picture.pixels = prepared.pixels.numpy()
         return self.kind.of(prediction, self.model.config, prepared.picture, prepared.path, least)
 
-    def _batch(self, images: list[Prepared], options: Options) -> Batch:
-        samples = [Sample(image.network_input, NOTHING, image.picture.size, 0) for image in images]
+    def _batch(self, samples: list[Sample], options: Options) -> Batch:
         batch, least = collate(samples, *self.padding), least_score(options.conf, self.model.config)
         return replace(batch, least_score=least, detections=options.detections, paste_masks=False)
 
@@ -317,26 +313,6 @@ class Predictor:
             return predict_in_float32(model.head, model.features_of(batch), batch, autocast)
         with autocast:
             return model.predict(batch)
-
-
-class Newest:
-    """An inference copy through a stream of batches.
-
-    Whether its weights are still the model's is looked at in full when the stream begins, which takes a pass over all
-    of them; before each batch only what PyTorch notes of changes is.
-    """
-
-    def __init__(self, inference: InferenceCopy, model: PIIPModel) -> None:
-        self.inference, self.model = inference, model
-        self._copy: PIIPModel | None = None
-        self._version: Version = ()
-
-    def get(self) -> PIIPModel:
-        """The model to run."""
-        now = version(self.model)
-        if self._copy is None or now != self._version:
-            self._copy, self._version = self.inference.get(), now
-        return self._copy
 
 
 @contextmanager
