@@ -5,12 +5,11 @@ TRITON_INTERPRET=1 python -m pytest tests/inference/test_exchange_on_gpu.py
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from typing import Any
 
 import pytest
 import torch
+from tests.triton_kernels import DEVICE, RUN_SOMEWHERE, nothing_tried  # noqa: F401
 from torch import Tensor
 
 from piip import config
@@ -18,18 +17,7 @@ from piip.backbone.interaction import DeformableCrossAttention
 from piip.inference.exchange_on_gpu import KernelCrossAttention, mix_level
 from piip.lean import sampling_on_gpu
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
-    pytest.mark.skipif(DEVICE.type == "cpu" and not INTERPRETED, reason="no GPU, and TRITON_INTERPRET=1 is not set"),
-]
-
-
-@pytest.fixture(autouse=True)
-def nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling_on_gpu, "_TRIED", {})
-    monkeypatch.setattr(sampling_on_gpu, "DEVICES", (DEVICE.type,))
+pytestmark = RUN_SOMEWHERE
 
 
 def attention(heads: int, points: int, width: int = 24) -> Any:

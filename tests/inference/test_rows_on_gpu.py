@@ -5,13 +5,12 @@ TRITON_INTERPRET=1 python -m pytest tests/inference/test_rows_on_gpu.py
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from typing import Any
 
 import pytest
 import torch
 from tests import tiny
+from tests.triton_kernels import DEVICE, RUN_SOMEWHERE, nothing_tried  # noqa: F401
 from timm.layers import Mlp
 from torch import Tensor, nn
 
@@ -27,19 +26,7 @@ from piip.inference.rows_on_gpu import added_and_normalised, normalised, normali
 from piip.lean import sampling_on_gpu
 from piip.model import PIIPModel
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
-    pytest.mark.skipif(DEVICE.type == "cpu" and not INTERPRETED, reason="no GPU, and TRITON_INTERPRET=1 is not set"),
-]
-
-
-@pytest.fixture(autouse=True)
-def nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling_on_gpu, "_TRIED", {})
-    monkeypatch.setattr(sampling_on_gpu, "DEVICES", (DEVICE.type,))
-    monkeypatch.setattr(blocks_on_gpu, "_kept", {})
+pytestmark = RUN_SOMEWHERE
 
 
 def norm_of(channels: int, affine: bool, dtype: torch.dtype = torch.float32) -> nn.LayerNorm:

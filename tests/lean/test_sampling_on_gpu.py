@@ -5,13 +5,12 @@ TRITON_INTERPRET=1 python -m pytest tests/lean/test_sampling_on_gpu.py
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import warnings
 
 import pytest
 import torch
 from tests import tiny
+from tests.triton_kernels import DEVICE, INTERPRETED, RUN_SOMEWHERE, nothing_tried  # noqa: F401
 from torch import Tensor
 
 from piip.inference import Mode, choose
@@ -20,21 +19,9 @@ from piip.lean.sampling_on_gpu import KernelSampling
 from piip.model import PIIPModel
 from piip.ops.deformable_attention import DeformableSampling, deformable_attention
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 Inputs = tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
-    pytest.mark.skipif(DEVICE.type == "cpu" and not INTERPRETED, reason="no GPU, and TRITON_INTERPRET=1 is not set"),
-]
-
-
-@pytest.fixture(autouse=True)
-def nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test tries the kernels anew, and on a CPU too."""
-    monkeypatch.setattr(module, "_TRIED", {})
-    monkeypatch.setattr(module, "DEVICES", (DEVICE.type,))
+pytestmark = RUN_SOMEWHERE
 
 
 def inputs(
