@@ -29,7 +29,8 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
-	TRITON_INTERPRET=1 $(PYTEST) tests/lean/test_sampling_on_gpu.py tests/inference/test_exchange_on_gpu.py tests/inference/test_rows_on_gpu.py
+	TRITON_INTERPRET=1 $(PYTEST) tests/lean/gpu/test_sampling_on_gpu.py tests/inference/gpu/test_exchange_on_gpu.py \
+		tests/inference/gpu/test_rows_on_gpu.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

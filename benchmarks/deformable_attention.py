@@ -4,7 +4,7 @@
     python benchmarks/deformable_attention.py --device cuda [--batch 8] [--blocks]    # grid_sample and Triton's kernels
 
 Medians of alternate calls in one run, fp32, batch 1, 16 heads, 4 points. "training" is forward and backward. The
-choice in `piip.lean.sampling` rests on this table. Planes (`piip.inference.bags`) are what the
+choice in `piip.lean.sampling` rests on this table. Planes (`piip.inference.cpu.bags`) are what the
 interactions use in inference; their time includes the softmax, which the other two are given.
 
 On a GPU: TSB 1120's shapes, bf16 and fp32 values; "inference" is the replay of a CUDA graph, "training" is called from
@@ -26,11 +26,11 @@ from torch import Tensor
 from piip import config
 from piip.backbone.interaction import DeformableCrossAttention
 from piip.benchmark.machine import describe, now
-from piip.inference import bags
-from piip.inference.exchange_on_gpu import KernelCrossAttention
-from piip.lean import sampling_on_gpu
+from piip.inference.cpu import bags
+from piip.inference.gpu.exchange import KernelCrossAttention
+from piip.lean.gpu import sampling
+from piip.lean.gpu.sampling import KernelSampling
 from piip.lean.sampling import sample_rows
-from piip.lean.sampling_on_gpu import KernelSampling
 from piip.ops.deformable_attention import DeformableSampling, cell_centres, deformable_attention
 
 HEADS, POINTS = 16, 4
@@ -123,11 +123,11 @@ def exchange_on_gpu(label: str, shape: list[int], batch: int, dtype: torch.dtype
         torch.randn(batch, grid**2, HEADS * POINTS * n, device=device, dtype=dtype) for n in (2, 1)
     )  # fmt: skip
     times: list[float] = []
-    for kind, sampling in (
+    for kind, sampler in (
         (DeformableCrossAttention, DeformableSampling), (DeformableCrossAttention, KernelSampling),
         (KernelCrossAttention, KernelSampling),
     ):  # fmt: skip
-        module.__class__, module.sampling.__class__ = kind, sampling
+        module.__class__, module.sampling.__class__ = kind, sampler
 
         def mix(*given: Any) -> Tensor:
             return module.mix(value, offsets, logits, (grid, grid), (source, source))
@@ -145,14 +145,14 @@ def columns_on_gpu(given: tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]) 
     for inference in (True, False):
         plain, triton = (ms_on_gpu(path, given, inference) for path in (deformable_attention, KernelSampling()))
         columns += f"{plain:10.3f} {triton:10.3f} {plain / triton:7.1f}x  "
-    if not (sampling_on_gpu._TRIED and all(sampling_on_gpu._TRIED.values())):
+    if not (sampling._TRIED and all(sampling._TRIED.values())):
         columns += " (the kernel did not run)"
     return columns
 
 
 def try_blocks(label: str, given: tuple[Tensor, list[tuple[int, int]], Tensor, Tensor]) -> None:
     """Sizes of programs, for inference and training."""
-    from piip.lean import sampling_kernels
+    from piip.lean.gpu import sampling_kernels
 
     for rows, numbers, warps in ((64, 1024, 4), (32, 512, 2), (16, 256, 1), (16, 128, 1), (64, 512, 4)):
         sampling_kernels.ROWS, sampling_kernels.NUMBERS, sampling_kernels.WARPS = rows, numbers, warps

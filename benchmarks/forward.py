@@ -51,8 +51,8 @@ def build(key: str, kind: Kind = "predict") -> tuple[torch.nn.Module, Tensor]:
     from piip import zoo
     from piip.backbone import PIIPBackbone
     from piip.inference import choose
-    from piip.inference.convolutions import fold_convolutions
-    from piip.inference.fold_backbone import fold_backbone
+    from piip.inference.cpu.convolutions import fold_convolutions
+    from piip.inference.folding.backbone import fold_backbone
 
     backbone = PIIPBackbone(zoo.entry(name).backbone()).eval()
     if kind == "train":

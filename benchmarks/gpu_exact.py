@@ -23,10 +23,10 @@ from piip.backbone.interaction import DeformableCrossAttention
 from piip.benchmark.samples import noise
 from piip.data.synthetic import make_scenes
 from piip.inference import fuse
-from piip.inference.exchange_on_gpu import KernelCrossAttention
+from piip.inference.gpu.exchange import KernelCrossAttention
 from piip.inference.half import with_half_backbone
-from piip.lean import sampling_on_gpu
-from piip.lean.sampling_on_gpu import KernelSampling
+from piip.lean.gpu import sampling
+from piip.lean.gpu.sampling import KernelSampling
 from piip.model import PIIPModel
 from piip.ops.deformable_attention import DeformableSampling
 from piip.structures import BranchState, Size
@@ -103,8 +103,8 @@ def exchange_rows(device: torch.device) -> Iterator[Row]:
         found = module.mix(value, offsets, logits, size, source)
         what = f"exchange in one kernel, {channels} channels, {str(dtype).removeprefix('torch.')}"
         yield {"what": what, **compared([expected.cpu()], [found], KERNEL_LIMITS[dtype])}
-    failed = [asked for asked, works in sampling_on_gpu._TRIED.items() if not works]
-    if failed or (device.type == "cuda" and not sampling_on_gpu._TRIED):
+    failed = [asked for asked, works in sampling._TRIED.items() if not works]
+    if failed or (device.type == "cuda" and not sampling._TRIED):
         yield {"what": "kernels that do not work here", "which": str(failed), "ok": False}
 
 
@@ -119,7 +119,7 @@ def sampled(
 
 def used(device: torch.device, channels: int, dtype: torch.dtype) -> bool:
     """Whether the kernels ran."""
-    tried = sampling_on_gpu._TRIED.items()
+    tried = sampling._TRIED.items()
     return any(asked.channels == channels and asked.value == dtype and works for asked, works in tried)
 
 

@@ -22,7 +22,7 @@ from piip.backbone.piip import PIIPBackbone
 from piip.benchmark.machine import now
 from piip.benchmark.samples import noise
 from piip.inference import Mode, choose, fuse
-from piip.inference.graphs import SEEN, set_graphs
+from piip.inference.gpu.graphs import SEEN, set_graphs
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 from piip.profile.measured import counts_of_parts

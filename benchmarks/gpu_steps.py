@@ -9,8 +9,8 @@ import torch
 from timm.layers import Mlp
 from torch import nn
 
-from piip.inference.gelu_on_gpu import hidden_of
-from piip.inference.rows_on_gpu import added_and_normalised, normalised, rows_are_normalised
+from piip.inference.gpu.gelu import hidden_of
+from piip.inference.gpu.rows import added_and_normalised, normalised, rows_are_normalised
 
 Row = dict[str, Any]
 

@@ -24,7 +24,7 @@ from torchvision.ops import roi_align
 from piip import zoo
 from piip.heads.mask_rcnn.mask import paste_masks
 from piip.inference import Winograd, fuse
-from piip.inference.roi_products import align_by_products
+from piip.inference.cpu.roi_align import align_by_products
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor
 from piip.profile.measured import counts_of_parts

@@ -26,8 +26,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from piip import zoo
-from piip.inference import fuse, gelu_on_gpu, group_norm_on_gpu, rows_on_gpu
-from piip.inference.exchange_on_gpu import KernelCrossAttention
+from piip.inference import fuse
+from piip.inference.gpu import gelu, group_norm, rows
+from piip.inference.gpu.exchange import KernelCrossAttention
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 
@@ -127,11 +128,11 @@ class CountedKernels:
         """In their places, until that is left."""
         stack = ExitStack()
         stack.enter_context(patch.object(KernelCrossAttention, "mix", lambda _, *inputs: self.mix(*inputs)))
-        stack.enter_context(patch.object(rows_on_gpu, "works", lambda *_: True))
-        stack.enter_context(patch.object(group_norm_on_gpu, "works", lambda *_: True))
-        stack.enter_context(patch.object(group_norm_on_gpu, "_kernels", lambda: self))
-        stack.enter_context(patch.object(gelu_on_gpu, "works", lambda *_: True))
-        stack.enter_context(patch.object(rows_on_gpu, "_kernels", lambda: self))
+        stack.enter_context(patch.object(rows, "works", lambda *_: True))
+        stack.enter_context(patch.object(group_norm, "works", lambda *_: True))
+        stack.enter_context(patch.object(group_norm, "_kernels", lambda: self))
+        stack.enter_context(patch.object(gelu, "works", lambda *_: True))
+        stack.enter_context(patch.object(rows, "_kernels", lambda: self))
         return stack
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.inference import winograd
+from piip.inference.cpu import winograd
 
 SHAPES = (  # images, channels in, out, side
     ("merge of TSB 1120, finest", 1, 768, 768, 70),

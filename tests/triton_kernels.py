@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from piip.inference import blocks_on_gpu
-from piip.lean import sampling_on_gpu
+from piip.inference.gpu import blocks
+from piip.lean.gpu import sampling
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -20,6 +20,6 @@ RUN_SOMEWHERE = [
 @pytest.fixture(autouse=True)
 def nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test tries the kernels anew, and on a CPU too. To be imported where it is wanted."""
-    monkeypatch.setattr(sampling_on_gpu, "_TRIED", {})
-    monkeypatch.setattr(sampling_on_gpu, "DEVICES", (DEVICE.type,))
-    monkeypatch.setattr(blocks_on_gpu, "_kept", {})
+    monkeypatch.setattr(sampling, "_TRIED", {})
+    monkeypatch.setattr(sampling, "DEVICES", (DEVICE.type,))
+    monkeypatch.setattr(blocks, "_kept", {})

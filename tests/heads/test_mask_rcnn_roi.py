@@ -3,7 +3,7 @@ import torch
 from torchvision.ops import roi_align
 
 from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, level_of_boxes
-from piip.inference.roi_products import RoIAlignByProducts, align_by_products
+from piip.inference.cpu.roi_align import RoIAlignByProducts, align_by_products
 
 
 def maps(batch: int = 2, side: int = 512, channels: int = 3) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from piip.api import PIIP
 from piip.backbone import PIIPBackbone
 from piip.inference import compiling, fuse
 from piip.inference.compiling import Compiled, compile_backbone
-from piip.inference.convolutions import FewerProducts
+from piip.inference.cpu.convolutions import FewerProducts
 from piip.inference.current_copy import InferenceCopy
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from piip import config, zoo
 from piip.backbone import PIIPBackbone
 from piip.inference import Mode, choose
-from piip.inference.fold_backbone import fold_backbone
+from piip.inference.folding.backbone import fold_backbone
 from piip.lean.maps import LeanUpsample
 from piip.lean.situation import in_pieces
 

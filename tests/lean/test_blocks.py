@@ -13,8 +13,8 @@ from piip.backbone.beit import BEiTBranch
 from piip.backbone.intern_vit import InternViTBranch
 from piip.backbone.vit import ViTBranch
 from piip.inference import choose
-from piip.inference.block_in_place import BlocksInPlace
-from piip.inference.fold_branches import fold_branch
+from piip.inference.cpu.blocks import BlocksInPlace
+from piip.inference.folding.branches import fold_branch
 from piip.lean.blocks import LeanBlocks
 from piip.structures import BranchState
 

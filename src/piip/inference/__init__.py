@@ -13,10 +13,10 @@ from typing import get_args
 import torch
 
 from piip.inference.choice import WINOGRAD, Mode, Winograd, choose
-from piip.inference.convolutions import fold_convolutions
 from piip.inference.copies import release, with_shared_tensors
-from piip.inference.fold_backbone import fold_backbone
-from piip.inference.fold_heads import fold_head
+from piip.inference.cpu.convolutions import fold_convolutions
+from piip.inference.folding.backbone import fold_backbone
+from piip.inference.folding.heads import fold_head
 from piip.model import PIIPModel
 
 __all__ = ["Mode", "Winograd", "choose", "fuse"]
@@ -31,7 +31,7 @@ def fuse(model: PIIPModel, share: bool = False, winograd: Winograd | None = None
         share: tensors that folding leaves alone (about a third) are the model's own, not copies of them: saves memory,
             but the copy must be made anew after the model has changed.
         winograd: where to take fewer multiply-adds for 3x3 convolutions in float32 on a CPU, for five times the memory
-            of their weights, see `inference.winograd`; None for what suits the mode.
+            of their weights, see `inference.cpu.winograd`; None for what suits the mode.
         mode: what the copy is for, see `inference.choice`; "predict", "compile" or "export".
 
     Every other weight is copied at most once, so that both together need at most twice the memory.

@@ -29,28 +29,28 @@ from piip.backbone.vit import ResizedPositions
 from piip.heads.mask_rcnn.fpn import FPN
 from piip.heads.mask_rcnn.roi import RoIAlign
 from piip.heads.mask_rcnn.rpn import RPN
-from piip.inference.block_in_place import BlocksInPlace
-from piip.inference.blocks_on_gpu import BlocksByRows, InjectorByRows
-from piip.inference.exchange_in_pieces import InjectorInPieces
-from piip.inference.exchange_on_gpu import KernelCrossAttention
-from piip.inference.fold_interactions import FoldedInjector
-from piip.inference.kept_positions import KeptLeanPositions, KeptPositions
-from piip.inference.maps_channels_last import (
+from piip.inference.cpu.blocks import BlocksInPlace
+from piip.inference.cpu.exchange import InjectorInPieces
+from piip.inference.cpu.maps import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
+from piip.inference.cpu.merge import ConvMergeInPlace, LightMergeInPlace
+from piip.inference.cpu.neck import FPNInPieces, RPNInPieces
+from piip.inference.cpu.roi_align import RoIAlignByProducts
+from piip.inference.folding.interactions import FoldedInjector
+from piip.inference.gpu.blocks import BlocksByRows, InjectorByRows
+from piip.inference.gpu.exchange import KernelCrossAttention
+from piip.inference.gpu.maps import (
     ConvMergeChannelsLast,
     LightMergeChannelsLast,
     UpsampleTwiceChannelsLast,
 )
-from piip.inference.maps_in_pieces import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
-from piip.inference.merge_in_place import ConvMergeInPlace, LightMergeInPlace
-from piip.inference.neck_in_pieces import FPNInPieces, RPNInPieces
-from piip.inference.roi_products import RoIAlignByProducts
+from piip.inference.kept_positions import KeptLeanPositions, KeptPositions
 from piip.lean.blocks import LeanBlock, LeanBlocks
 from piip.lean.embedding import LeanPatchEmbed, LeanPositions
+from piip.lean.gpu.sampling import KernelSampling
 from piip.lean.interaction import LeanInjector
 from piip.lean.maps import LeanUpsample, LeanUpsampleTwice
 from piip.lean.neck import ChannelsLastFPN
 from piip.lean.sampling import RowSampling
-from piip.lean.sampling_on_gpu import KernelSampling
 from piip.ops.deformable_attention import DeformableSampling
 
 Mode = Literal["train", "predict", "compile", "export"]

@@ -11,7 +11,7 @@ import torch
 from piip.inference import Mode, compiling, fuse
 from piip.inference.copies import Version, version, with_shared_tensors
 from piip.inference.fingerprint import Fingerprint, fingerprint
-from piip.inference.graphs import set_graphs
+from piip.inference.gpu.graphs import set_graphs
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
 
@@ -28,7 +28,7 @@ class InferenceCopy:
         compiled: see `piip.inference.compiling`
         upcast: of weights stored in half precision, those that the copy has in float32: none of them, the head's, or
             all. All take twice the file's size in memory beside the model, and are folded as others are.
-        graphs: run the copy's backbone as CUDA graphs, see `piip.inference.graphs`; not if compiled
+        graphs: run the copy's backbone as CUDA graphs, see `piip.inference.gpu.graphs`; not if compiled
         half: what the backbone of a folded copy of weights in float32 is stored in, see `piip.inference.half`; None:
             as they are
     """

@@ -91,7 +91,7 @@ class Predictor:
             changed; it holds about two thirds of the model's memory once more
         compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.inference.compiling`
         graphs: on CUDA devices, run the copy's backbone as CUDA graphs for sizes that come again, which hold up to a
-            quarter of the device's memory; see `piip.inference.graphs`
+            quarter of the device's memory; see `piip.inference.gpu.graphs`
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Deformable attention on CUDA devices, with gradients."""
