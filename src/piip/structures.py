@@ -17,6 +17,9 @@ from torch import Tensor
 Size = tuple[int, int]
 """(height, width)"""
 
+HALF = frozenset((torch.bfloat16, torch.float16))
+"""dtypes of half precision"""
+
 Prediction = dict[str, Tensor]
 """One image's result, at the size of its (upright) file.
 

@@ -14,8 +14,8 @@ from piip.inference.fingerprint import Fingerprint, fingerprint
 from piip.inference.gpu.graphs import set_graphs
 from piip.inference.half import with_half_backbone
 from piip.model import PIIPModel
+from piip.structures import HALF
 
-HALF = {torch.float16, torch.bfloat16}
 Upcast = Literal["nothing", "head", "all"]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 4
 """batches of images that may wait for others of their size"""
-HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPE_OF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NOTHING = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 """the target of an image that is not annotated"""
 
@@ -107,7 +107,7 @@ class Predictor:
         self.precision: Precision = Options(precision=precision).precision
         self.model = model.to(self.device)
         upcast: Upcast = "all" if self.precision == "fp32" else "head"
-        half = None if self.device.type == "cpu" else HALF.get(self.precision)
+        half = None if self.device.type == "cpu" else DTYPE_OF.get(self.precision)
         self.inference = InferenceCopy(self.model, fuse, compile, upcast, graphs, half)
         self.config = model.config
         self.kind = RESULTS[model.config.task]
@@ -308,7 +308,7 @@ class Predictor:
         """In the precision asked for; the head of weights stored in half precision in float32."""
         if self.precision == "fp32":
             return model.predict(batch)
-        autocast = torch.autocast(self.device.type, HALF[self.precision])
+        autocast = torch.autocast(self.device.type, DTYPE_OF[self.precision])
         if stored_in_half(self.model) is not None:
             return predict_in_float32(model.head, model.features_of(batch), batch, autocast)
         with autocast:

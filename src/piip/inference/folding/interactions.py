@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from piip.backbone.frames import between
 from piip.backbone.interaction import CrossAttention, DeformableCrossAttention, Injector
 from piip.inference.folding.affine import absorb_affine, compose, linear, precise, rounded, scale_outputs
-from piip.structures import BranchState
+from piip.structures import HALF, BranchState
 
 
 class NormalisedLinear(nn.Module):
@@ -47,10 +47,7 @@ class NormalisedLinear(nn.Module):
     def of(self, both: Tensor) -> Tensor:
         """What follows the product [..., V + S]."""
         values, roots = both.split((self.channels, self.both.out_features - self.channels), dim=-1)
-        if self.both.weight.dtype in (torch.float16, torch.bfloat16) and roots.device.type in (
-            "cuda",
-            "cpu",
-        ):  # one pass
+        if self.both.weight.dtype in HALF and roots.device.type in ("cuda", "cpu"):  # one pass
             squares = torch.linalg.vector_norm(roots, dim=-1, keepdim=True, dtype=torch.float32).square()
         else:
             squares = roots.float().square().sum(dim=-1, keepdim=True)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from piip.inference.gpu.rows import takes
 from piip.lean.gpu.sampling import largest_difference, tried, waves
-
-HALF = (torch.bfloat16, torch.float16)
+from piip.structures import HALF
 
 
 class Signature(NamedTuple):

@@ -15,9 +15,8 @@ from piip.backbone.frames import under
 from piip.backbone.merge import ConvMerge, LightMerge, to_map
 from piip.inference.gpu.group_norm import Activation, group_norm
 from piip.lean.maps import LeanUpsampleTwice
-from piip.structures import BranchState, Size, size_of
+from piip.structures import HALF, BranchState, Size, size_of
 
-HALF = (torch.float16, torch.bfloat16)
 DEVICES = ("cuda", "cpu")
 
 

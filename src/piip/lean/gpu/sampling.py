@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from piip.ops.deformable_attention import DeformableSampling, check_sizes, deformable_attention
-from piip.structures import Size
+from piip.structures import HALF, Size
 
 enabled = True
 """False: the plain path for the whole process"""
@@ -31,7 +31,6 @@ MOST_POINTS = 32
 """that a kernel is written out for"""
 AGREES, AGREES_IN_HALF = 1e-3, 0.02
 """largest difference from the plain path in the trial, over the largest number"""
-HALF = {torch.bfloat16, torch.float16}
 
 
 class KernelSampling(DeformableSampling):
