@@ -54,6 +54,15 @@ def test_a_piece_lies_within_its_square_whatever_way_it_is_turned(name):
         assert 0 <= piece.colour.min() <= piece.colour.max() <= 255
 
 
+def test_has_no_other_kinds_than_those_asked_for(tmp_path):
+    kinds = ("banana", "kiwi")
+    folder = make_fruit(tmp_path / "two", train=3, val=1, size=SMALL, kinds=kinds)
+    data, _ = read_coco(folder / "annotations" / "instances_train.json", folder / "train")
+    assert data.classes == kinds
+    _, objects = scene(np.random.default_rng([0, 0, 0]), SMALL, kinds)
+    assert {obj["category_id"] for obj in objects} <= {1, 2}
+
+
 def test_repeats_itself_and_does_not_overwrite_other_annotations(tmp_path):
     first = make_fruit(tmp_path / "a", train=1, val=1, size=SMALL)
     again = make_fruit(tmp_path / "b", train=2, val=1, size=SMALL)

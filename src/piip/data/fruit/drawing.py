@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     """One fruit as it lies in the picture, in a square of its own."""
 
     colour: Field
-    """RGB, 0..255, [S, S, 3]"""
+    """RGB, 0..255, [3, S, S]"""
     cover: Field
     """how much of each pixel it covers, 0..1, [S, S]"""
 
@@ -37,7 +37,7 @@ class Form(NamedTuple):
     inside: Field
     """distance to the outline in radii, about; positive inside"""
     colour: Field
-    """RGB, 0..255, [S, S, 3]"""
+    """RGB, 0..255, [3, S, S]"""
     height: Field | None = None
     """above the table in radii, for the shading; None: flat"""
 
@@ -45,7 +45,8 @@ class Form(NamedTuple):
 def drawn(name: str, radius: float, angle: float, rng: np.random.Generator) -> Piece:
     """The fruit called `name` with a `radius` in pixels, turned by `angle` (radians, clockwise in the picture)."""
     half = math.ceil(radius * REACH) + 1
-    down, right = np.mgrid[-half : half + 1, -half : half + 1] / radius
+    right = np.arange(-half, half + 1, dtype=np.float32) / np.float32(radius)
+    down = right[:, None]
     x = right * math.cos(angle) + down * math.sin(angle)
     y = down * math.cos(angle) - right * math.sin(angle)
     form = FRUITS[name](x, y, rng)
@@ -57,22 +58,29 @@ def drawn(name: str, radius: float, angle: float, rng: np.random.Generator) -> P
 def _lit(colour: Field, height: Field, radius: float) -> Field:
     """Shade on the side away from the light, and a highlight."""
     slope_y, slope_x = np.gradient(height * radius)
-    normal = np.stack([-slope_x, -slope_y, np.ones_like(height)], axis=-1)
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    length = np.sqrt(slope_x**2 + slope_y**2 + 1)
+
+    def towards(x: float, y: float, z: float) -> Field:
+        return np.clip((z - slope_x * x - slope_y * y) / length, 0, 1)
+
     light = LIGHT / np.linalg.norm(LIGHT)
-    facing = normal @ light
     halfway = light + np.array([0, 0, 1])
-    shine = np.clip(normal @ (halfway / np.linalg.norm(halfway)), 0, 1) ** 40
-    return colour * (0.5 + 0.55 * np.clip(facing, 0, 1))[..., None] + 110 * shine[..., None]
+    eighth = towards(*(halfway / np.linalg.norm(halfway)).tolist()) ** 8
+    shine = eighth * (eighth**2) ** 2
+    return colour * (0.5 + 0.55 * towards(*light.tolist())) + 110 * shine
 
 
 def _plain(like: Field, *rgb: float) -> Field:
-    return np.broadcast_to(np.array(rgb, dtype=np.float64), (*like.shape, 3)).copy()
+    return np.broadcast_to(_rgb(rgb), (3, *like.shape))
+
+
+def _rgb(colour: Field | tuple[float, ...]) -> Field:
+    """A colour or a picture of colours, [3, S, S], either of which can be mixed."""
+    return np.array(colour, np.float32)[:, None, None] if isinstance(colour, tuple) else colour
 
 
 def _mixed(below: Field, above: Field | tuple[float, ...], share: Field) -> Field:
-    part = np.clip(share, 0, 1)[..., None]
-    return below * (1 - part) + np.asarray(above, dtype=np.float64) * part
+    return below + (_rgb(above) - below) * np.clip(share, 0, 1)
 
 
 def _dome(inside: Field, width: float = 1.0) -> Field:
