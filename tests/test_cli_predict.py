@@ -66,9 +66,14 @@ def test_in_tiles(weights: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, str(done.exception)
     (found,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert len(found["objects"]) <= 7
-    done = run("val", "--weights", weights, "--data", data, "--output", tmp_path / "val", "--workers", 0, *more)
+    done = run("val", "--weights", weights, "--data", data, "--output", tmp_path / "val", "--workers", 0, *more,
+               "--iou", "0.33,0.5")  # fmt: skip
     assert done.exit_code == 0, str(done.exception)
-    assert (tmp_path / "val" / "metrics.json").is_file()
+    written = json.loads((tmp_path / "val" / "metrics.json").read_text())
+    assert [row["iou"] for row in written["ious"]["box"]] == [0.33, 0.5]
+    assert "box AP by IoU" in done.output
+    wrong = run("val", "--weights", weights, "--data", data, "--output", tmp_path / "other", "--iou", "a third")
+    assert "--iou a third: use overlaps" in str(wrong.exception)
     wrong = run("predict", picture, "--weights", weights, "--tiles", 48, "--overlap", 1)
     assert "use a share of a tile's side" in str(wrong.exception)
 

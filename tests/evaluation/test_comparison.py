@@ -283,3 +283,41 @@ def test_runs_are_compared_by_what_they_ended_with(tmp_path: Path) -> None:
     (tmp_path / "a" / "config.yaml").write_text((tmp_path / "b" / "config.yaml").read_text())
     with pytest.raises(DataError, match="other: there is no such file or folder here; .* with --data or data="):
         piip.compare(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_own_overlaps_give_faster_coco_eval_s_numbers(kind: str) -> None:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    from piip.evaluation.ground_truth import ground_truth, image_numbers, renumbered
+
+    ious = (0.33, 0.5, 1.0)
+    data, results = of_sizes(4)
+    results = runs_of(results)
+    found_ = evaluate_results(results, data, masks=True, judging=Judging(ious=ious, draws=30))
+    part, shape = found_.parts[kind], {"box": "bbox", "mask": "segm"}[kind]
+    numbers = image_numbers(data)
+    truth = COCO(ground_truth(data, numbers, shape))
+    official = COCOeval_faster(truth, truth.loadRes(renumbered(results, data, numbers, shape)), iouType=shape)
+    official.params.iouThrs = np.array(ious)
+    official.evaluate()
+    official.accumulate()
+    expected = np.asarray(official.eval["precision"])[..., 0, -1].mean(axis=1)  # [IoU, class]
+    assert [one.iou for one in part.overlaps] == list(ious)
+    for one, row in zip(part.overlaps, expected, strict=True):
+        assert one.per_class == pytest.approx(tuple(row), abs=1e-12)
+        assert one.ap == pytest.approx(row.mean(), abs=1e-12)
+        assert one.interval is not None
+        assert one.interval[0] <= one.ap <= one.interval[1]
+    assert part.overlaps[0].ap > part.overlaps[1].ap == pytest.approx(part.numbers["AP50"], abs=1e-12)
+    written = json.loads(json.dumps(found_.to_dict()))["ious"][kind][0]
+    assert (written["iou"], written["AP"]) == (0.33, part.overlaps[0].ap)
+    assert [row["class"] for row in written["classes"]] == list(data.classes)
+    assert {"AP_interval"} == written.keys() - {"iou", "AP", "classes"}
+    assert len(found_.overlap_tables()) == 2
+    plain = evaluate_results(results, data, masks=True)
+    assert "ious" not in plain.to_dict()
+    assert plain.box.numbers == found_.box.numbers
+    for wrong in (0, -0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="above 0 and at most 1"):
+            Judging(ious=(wrong,))

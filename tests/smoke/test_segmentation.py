@@ -159,6 +159,8 @@ def test_wrong_pairings_name_the_right_model(run: RunResult, masks: Path, tmp_pa
     (tmp_path / "train.json").write_text("{}")
     with pytest.raises(DataError, match="piip_nano_mask_rcnn"):
         piip.PIIP(run.folder).val(tmp_path / "train.json")
+    with pytest.raises(ValueError, match="an IoU is for detection"):
+        piip.PIIP(run.folder).val(masks, iou=0.33)
     assert [path.name for path in tmp_path.iterdir()] == ["train.json"]
 
 

@@ -44,6 +44,7 @@ class Evaluating(Held):
         overlap: float | None = None,
         area_limits: Sequence[float] | None = None,
         intervals: bool = True,
+        iou: float | Sequence[float] | None = None,
     ) -> Metrics:
         """Evaluate on a split of `data`; with `output`, write metrics, predictions and pictures there.
 
@@ -53,15 +54,17 @@ class Evaluating(Held):
         are; the model's own without it. `detections`, `tiles` and `overlap`: as in `predict`.
         `area_limits`: detection: sides in pixels, such as (0, 16, 32, 96): AP and AR of objects of each size between
         them, and beyond, for each class. `intervals`: what 95 % of 1000 draws of as many images, with replacement,
-        give.
+        give. `iou`: detection: overlaps from which an object counts as found, such as 0.33: AP at each, beside COCO's
+        (elsewhere `iou` is that of the suppression of duplicates, which here is part of the model).
 
         Raises:
             DataError: no data set, or one that the model is not for, or most of whose images are missing or cannot be
                 read. A few that cannot are left out: `metrics.unreadable` names those that broke after the check.
-            ValueError: `output` holds files that would be written over, or limits that do not rise.
+            ValueError: `output` holds files that would be written over, or limits that do not rise, or an IoU
+                that is none.
         """
         options = Options.of(conf=0.0, detections=detections, tiles=tiles, overlap=overlap)
-        judging = Judging(area_limits, DRAWS if intervals else 0)
+        judging = Judging(area_limits, DRAWS if intervals else 0, ious=_ious(iou))
         place = (Path(data).expanduser(), split, None if output is None else Path(output).expanduser())
 
         def model() -> PIIPModel:
@@ -81,6 +84,7 @@ def evaluate_exported(
     workers: int = 2,
     area_limits: Sequence[float] | None = None,
     intervals: bool = True,
+    iou: float | Sequence[float] | None = None,
 ) -> Metrics:
     """As `PIIP.val`, of an exported file: what it lost on the way, by the same figures.
 
@@ -88,10 +92,16 @@ def evaluate_exported(
         DataError, ValueError: as there; or a file that holds a backbone, or whose graph is too small for whole images.
     """
     exported.require_whole_images()
-    judging = Judging(area_limits, DRAWS if intervals else 0)
+    judging = Judging(area_limits, DRAWS if intervals else 0, ious=_ious(iou))
     place = (Path(data).expanduser(), split, None if output is None else Path(output).expanduser())
     run = (exported.description.batch, workers, "fp32", EVERYTHING, judging)
     return _evaluated(exported.config, lambda: exported.model, place, run)
+
+
+def _ious(given: float | Sequence[float] | None) -> tuple[float, ...]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, int | float) else tuple(given)
 
 
 def _evaluated(
@@ -104,7 +114,7 @@ def _evaluated(
     data, split, output = place
     judging, workers = run[-1], run[1]
     if described.task != "detection":
-        judging.refuse_sizes(described.task)
+        judging.refuse_what_objects_have(described.task)
     if output is not None:
         require_plots()
     tasks.require_pairing(described, data)

@@ -103,6 +103,14 @@ def limits_of(text: str) -> list[float]:
         raise ValueError(f"--areas {text}: use sides in pixels with commas between, such as 0,16,32,96") from None
 
 
+def ious_of(text: str) -> list[float]:
+    """`--iou` as numbers; ValueError for what is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--iou {text}: use overlaps with commas between, such as 0.33 or 0.3,0.5") from None
+
+
 def views_of(text: str) -> list[Any]:
     """`--views` as Python takes it; ValueError for what is none."""
     parts = [part.strip() for part in text.replace("/", ",").split(",")]

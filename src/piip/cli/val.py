@@ -22,6 +22,7 @@ from piip.cli.options import (
     Window,
     image_size_of,
     in_processes,
+    ious_of,
     limits_of,
     out,
     sizes_of,
@@ -65,6 +66,10 @@ def val(
         str | None,
         typer.Option(help="Detection: limits of sizes of objects, sides in pixels such as 0,16,32,96; AP of each."),
     ] = None,
+    iou: Annotated[
+        str | None,
+        typer.Option(help="Detection: overlaps from which an object counts as found, such as 0.33; AP at each."),
+    ] = None,
     intervals: Annotated[bool, typer.Option(help="How far the numbers depend on which images there are.")] = True,
     views: Views = None,
     model_name: OfficialModel = None,
@@ -78,13 +83,14 @@ def val(
     from piip.weights.files import find_weights
 
     limits = None if areas is None else limits_of(areas)
+    ious = None if iou is None else ious_of(iou)
     if is_exported(weights):
         settled = used(
             device=None if device == "cpu" else device, processes=processes, devices=devices, detections=detections,
             tiles=tiles, overlap=overlap, window=window, image_size=image_size, sizes=sizes, views=views,
             precision=None if precision == "fp32" else precision, batch_size=None if batch_size == 1 else batch_size,
         )  # fmt: skip
-        _val_a_file(weights, data, split, output, workers, limits, intervals, settled)
+        _val_a_file(weights, data, split, output, workers, limits, intervals, ious, settled)
         return
     join(cpu=device == "cpu")
     released = weights_path(weights, model_name)
@@ -111,6 +117,7 @@ def val(
         overlap,
         limits,
         intervals,
+        ious,
     )
     leave()
     _tell(model.config, metrics, folder)
@@ -118,7 +125,7 @@ def val(
 
 def _val_a_file(
     path: Path, data: Path, split: str, output: Path | None, workers: int, areas: list[float] | None, intervals: bool,
-    settled: dict[str, Any],
+    ious: list[float] | None, settled: dict[str, Any],
 ) -> None:  # fmt: skip
     """The same of an exported file; ValueError for what is settled in it."""
     from piip.api.evaluating import evaluate_exported
@@ -130,7 +137,8 @@ def _val_a_file(
         raise ValueError(f"{path}: an exported file runs as it is, without {names}")
     exported = load_exported(path)
     folder = output or free_folder(path.parent / f"{split}-{data.resolve().name}", "-")
-    _tell(exported.config, evaluate_exported(exported, data, split, folder, workers, areas, intervals), folder)
+    metrics = evaluate_exported(exported, data, split, folder, workers, areas, intervals, ious)
+    _tell(exported.config, metrics, folder)
 
 
 def _tell(described: config.Model, metrics: Metrics, folder: Path) -> None:

@@ -40,6 +40,18 @@ class OfSize(NamedTuple):
     """AR of each class"""
 
 
+class AtOverlap(NamedTuple):
+    """Average precision where an object counts as found from one overlap on; detections as in `Averages.per_class`."""
+
+    iou: float
+    ap: float | None
+    """mean over classes; None where none has objects"""
+    per_class: tuple[float | None, ...]
+    """AP of each class"""
+    interval: Interval | None
+    """of `ap`, where intervals were asked for"""
+
+
 @dataclass(frozen=True, eq=False)
 class Averages:
     """Average precision and recall of one kind of shape: boxes or masks."""
@@ -54,6 +66,8 @@ class Averages:
     """[10 IoU thresholds .50:.05:.95, 101 recalls 0:.01:1, classes]; -1 for a class without objects"""
     sizes: tuple[OfSize, ...] = ()
     """by the size limits that were asked for"""
+    overlaps: tuple[AtOverlap, ...] = ()
+    """at the overlaps that were asked for"""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """of the AP among `numbers`, where intervals were asked for: what 95 % of draws of as many images give"""
     class_intervals: tuple[Interval | None, ...] = ()

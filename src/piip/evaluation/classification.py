@@ -77,7 +77,7 @@ class ClassMetrics:
 
     def with_intervals(self, judging: Judging) -> ClassMetrics:
         """The same, with intervals where draws are asked for; ValueError where object sizes are."""
-        judging.refuse_sizes("classification")
+        judging.refuse_what_objects_have("classification")
         if not judging.draws:
             return self
         numbers, classes = self.drawn(judging.times(len(self.each)))

@@ -19,6 +19,7 @@ from piip.evaluation.counting import count
 from piip.evaluation.judging import CONFIDENCE, PLAIN, Judging
 from piip.evaluation.matching import judged
 from piip.evaluation.missed import caption, missed
+from piip.evaluation.overlaps import overlap_table, overlaps_to_dict
 from piip.evaluation.sizes import percent, size_table, sizes_to_dict
 from piip.evaluation.thresholds import Threshold, best_threshold
 from piip.files import write_json
@@ -96,6 +97,8 @@ class CocoMetrics:
             written["intervals"] = {"confidence": CONFIDENCE, **ends}
         if self.box.sizes:
             written["sizes"] = {kind: sizes_to_dict(part, self.classes) for kind, part in self.parts.items()}
+        if self.box.overlaps:
+            written["ious"] = {kind: overlaps_to_dict(part, self.classes) for kind, part in self.parts.items()}
         return written | missed(self.unreadable)
 
     @property
@@ -134,6 +137,10 @@ class CocoMetrics:
     def size_tables(self) -> list[Table]:
         """AP and AR by the size limits that were asked for, a table for boxes and one for masks."""
         return [size_table(part, self.classes, kind) for kind, part in self.parts.items() if part.sizes]
+
+    def overlap_tables(self) -> list[Table]:
+        """AP at the overlaps that were asked for, a table for boxes and one for masks."""
+        return [overlap_table(part, self.classes, kind) for kind, part in self.parts.items() if part.overlaps]
 
 
 def evaluate(predictions: Iterable[Prediction], data: CocoData) -> CocoMetrics:

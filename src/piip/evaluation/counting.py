@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from piip.evaluation.averages import COUNTED, MORE, NUMBERS, Averages, OfSize
+from piip.evaluation.averages import COUNTED, MORE, NUMBERS, AtOverlap, Averages, OfSize
 from piip.evaluation.bootstrap import drawn_aps
 from piip.evaluation.ground_truth import ground_truth, image_numbers, renumbered
 from piip.evaluation.judging import Judging, Sides, defined_means, interval, intervals
@@ -112,7 +112,26 @@ def count(results: list[CocoResult], data: CocoData, kind: str, judging: Judging
     # -1 fills all of a class without objects, so that its mean is -1 as well
     per_class = tuple(_defined(value) for value in _table(last, "precision", 0).mean(axis=(0, 1)))
     sizes = tuple(_of_size(last, data, place, judging) for place in range(len(judging.sides)))
-    return Counting(last, Averages(scores, per_class, _table(usual, "precision", 0), sizes))
+    overlaps = _at_overlaps(last, judging) if judging.ious else ()
+    return Counting(last, Averages(scores, per_class, _table(usual, "precision", 0), sizes, overlaps))
+
+
+def _at_overlaps(evaluator: Any, judging: Judging) -> tuple[AtOverlap, ...]:
+    """AP at the overlaps of `judging`, of all sizes and as many detections as the evaluator counts.
+
+    Computed as in draws, the first of which has each image once.
+    """
+    images = len(evaluator.params.imgIds)
+    times = np.concatenate((np.ones((1, images), dtype=np.int64), judging.times(images)))
+    ious = np.array(judging.ious, dtype=np.float64)
+    classes = [one._replace(overlaps=ious) for one in listed(evaluator)]
+    aps = drawn_aps(matches_of(classes, evaluator.params.areaRng[0]), times, int(evaluator.params.maxDets[-1]))
+    means = defined_means(aps, 2)
+    return tuple(
+        AtOverlap(float(iou), _defined(means[0, place]), tuple(map(_defined, aps[0, place])),
+                  interval(means[1:, place]))
+        for place, iou in enumerate(ious)
+    )  # fmt: skip
 
 
 def most_of_a_class(data: CocoData) -> int:

@@ -40,18 +40,24 @@ class Judging:
     Args:
         area_limits: sides of squares in pixels, in rising order: objects are also judged apart by the size of their
             area from each limit to the next, and beyond the last. None: only by COCO's small, medium and large.
+        ious: detection: overlaps, above 0 and at most 1, from which an object counts as found, for an AP at each of
+            them beside COCO's.
         draws: of as many images as there are, with replacement, from which intervals come; 0: no intervals.
         seed: of the draws.
 
     Raises:
-        ValueError: limits that do not rise, or are below 0.
+        ValueError: limits that do not rise, or are below 0; an overlap that is none.
     """
 
     area_limits: Sequence[float] | None = None
     draws: int = 0
     seed: int = 0
+    ious: Sequence[float] = ()
 
     def __post_init__(self) -> None:
+        for iou in self.ious:
+            if not 0 < iou <= 1:
+                raise ValueError(f"IoU {iou:g}: use overlaps above 0 and at most 1, such as 0.33")
         limits = self.area_limits
         if limits is None:
             return
@@ -66,10 +72,12 @@ class Judging:
         limits = tuple(map(float, self.area_limits or ()))
         return tuple(map(Sides, limits, (*limits[1:], math.inf)))
 
-    def refuse_sizes(self, task: str) -> None:
-        """ValueError where size limits are asked for in a task without objects."""
+    def refuse_what_objects_have(self, task: str) -> None:
+        """ValueError where size limits or overlaps are asked for in a task without objects."""
         if self.area_limits is not None:
             raise ValueError(f"area limits are for detection; this model is for {task}")
+        if self.ious:
+            raise ValueError(f"an IoU is for detection; this model is for {task}")
 
     def times(self, images: int) -> np.ndarray:
         """[draws, images] how often each image is drawn; the same for all models, so that they can be compared."""

@@ -98,7 +98,7 @@ class SegmentationMetrics:
 
     def with_intervals(self, judging: Judging) -> SegmentationMetrics:
         """The same, with intervals where draws are asked for; ValueError where object sizes are."""
-        judging.refuse_sizes("segmentation")
+        judging.refuse_what_objects_have("segmentation")
         if not judging.draws:
             return self
         numbers, classes = self.drawn(judging.times(len(self.each)))

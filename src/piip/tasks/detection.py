@@ -264,7 +264,7 @@ def _with_errors(metrics: CocoMetrics, results: list[CocoResult], data: CocoData
 def tables(metrics: CocoMetrics) -> list[RenderableType]:
     """What `piip val` prints."""
     costs = [] if metrics.errors is None else [error_table(metrics.errors)]
-    return [metrics.summary_table(), *metrics.size_tables(), metrics.class_table(), *costs]
+    return [metrics.summary_table(), *metrics.size_tables(), *metrics.overlap_tables(), metrics.class_table(), *costs]
 
 
 def with_thresholds(described: config.Model, metrics: CocoMetrics) -> config.Model:
