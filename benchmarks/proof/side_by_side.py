@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from run import MODELS, SETTINGS, read_rows
 
-FROM_PRETRAINED = ("streets", "cells")
+BEGIN_AS_A_FILE = ("streets", "cells")
 TO_STOP = 30
 """seconds that a run has to save itself"""
 
@@ -73,7 +73,7 @@ def start(job: Job, given: argparse.Namespace) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(Path(__file__).with_name("run.py")), job.experiment, "--data", job.data]
     command += ["--models", job.model, "--seeds", str(job.seed), "--output", str(given.output)]
     command += ["--workers", str(given.workers)]
-    if job.experiment in FROM_PRETRAINED and given.branch_weights is not None:
+    if job.experiment in BEGIN_AS_A_FILE and given.branch_weights is not None:
         command += ["--branch-weights", str(given.branch_weights)]
     if given.device is not None:
         command += ["--device", given.device]
