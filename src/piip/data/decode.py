@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
+from piip.data.plain_headers import ENOUGH, plain_size
+
 if TYPE_CHECKING:
     from piip.structures import Size
 
@@ -160,9 +162,13 @@ def read_header(path: str | Path) -> tuple[Size, int]:
     Raises `ImageError` like `decode_image`, as far as the header tells.
     """
     try:
-        with _errors_named(path), _open(path) as image:
-            _check_size(image.size)
-            return (image.height, image.width), exif_orientation(image)
+        with _errors_named(path):
+            size = plain_size(_beginning_of(path, ENOUGH))
+            if size is not None and _is_allowed(*size):
+                return size, 1
+            with _open(path) as image:
+                _check_size(image.size)
+                return (image.height, image.width), exif_orientation(image)
     except ImageError as error:
         if not _further_headers:
             raise
@@ -293,18 +299,27 @@ def _beginning(source: str | Path | bytes | None) -> bytes:
     """The four bytes that tell a format."""
     if source is None or isinstance(source, bytes):
         return source[:4] if source else b""
-    with open(source, "rb") as file:
-        return file.read(4)
+    return _beginning_of(source, 4)
+
+
+def _beginning_of(path: str | Path, length: int) -> bytes:
+    _check_file(os.stat(path))
+    with open(path, "rb", buffering=0) as file:
+        return file.read(length)
 
 
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise ImageError(f"{width} x {height} pixels, which is empty")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    if not _is_allowed(height, width):
         raise ImageError(f"{width} x {height} pixels is too large; the limits are {MAX_PIXELS // 10**6} megapixels "
                          f"and {MAX_SIDE} pixels a side, so scale it down, cut it in tiles, or predict with "
                          "--max-pixels")  # fmt: skip
+
+
+def _is_allowed(height: int, width: int) -> bool:
+    return 0 < width * height <= MAX_PIXELS and max(width, height) <= MAX_SIDE
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -29,9 +29,9 @@ class ImageFinder:
         parts, outside = parts_inside(name)
         for folder in self.folders:
             for start in range(len(parts)):
-                path = folder.joinpath(*parts[start:])
-                if _is_file(path):
-                    return path
+                path = os.path.join(folder, *parts[start:])
+                if os.path.isfile(path):
+                    return Path(path)
         for folder in self.folders:
             for start in range(len(parts)):
                 found = self._similar(folder, parts[start:])
@@ -49,7 +49,7 @@ class ImageFinder:
             folder = folder / similar
         endings = ("",) if parts[-1].lower().endswith(SUFFIXES) else ("", *SUFFIXES)
         found = self._among(folder, [parts[-1] + ending for ending in endings])
-        return folder / found if found is not None and _is_file(folder / found) else None
+        return folder / found if found is not None and os.path.isfile(folder / found) else None
 
     def _among(self, folder: Path, names: list[str]) -> str | None:
         """The one entry of `folder` that has one of these names, or one like it."""
@@ -93,10 +93,3 @@ def _entries(folder: Path) -> dict[str, list[str]]:
     except (OSError, ValueError):
         return {}
     return dict(found)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, a NUL byte, not encodable
-        return False

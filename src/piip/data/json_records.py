@@ -4,8 +4,10 @@ memory of the file."""  # fmt: skip
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +78,19 @@ class Records(Sequence[Any]):
             assert self._source is not None
             parsed_json(*self._source)  # says where in the file
             raise
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Inside the block Python looks for no circles among what it holds: it would, among millions of short lists which
+    have none, for as long as it takes to read them."""  # fmt: skip
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_json_lists(path: Path, keys: Collection[str]) -> Any:

@@ -18,12 +18,13 @@ from rich.table import Table
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
 from piip.data.decode import ImageError, decode_image, read_header
 from piip.data.layout import SplitName
+from piip.data.many_files import of_each
 from piip.data.opening import check_each, chosen
 from piip.data.packed import Packed
 from piip.data.report import DataError, Findings, nothing_found
 
 THREADS = 8
-"""opening files is mostly waiting, on a network disk above all"""
+"""that decode files"""
 
 
 class ClassImage(NamedTuple):
@@ -139,8 +140,8 @@ def _read(split: ClassSplit, whole: bool) -> tuple[ClassData, ClassReport, list[
     written = "class folders" if split.source.is_dir() else "table of images"
     report = ClassReport(str(split.source), format=written)
     listing = list_images(split, report)
-    with ThreadPoolExecutor(THREADS) as pool:
-        opened = list(pool.map(_digest if whole else _open, (path for path, _ in listing.entries)))
+    paths = [path for path, _ in listing.entries]
+    opened = _digests(paths) if whole else of_each(_open, paths)
     kept: list[tuple[Path, str]] = []
     digests: list[str] = []
     for (path, name), outcome in zip(listing.entries, opened, strict=True):
@@ -172,6 +173,12 @@ def _open(path: Path) -> str | ImageError:
     except ImageError as error:
         return error
     return ""
+
+
+def _digests(paths: list[Path]) -> list[str | ImageError]:
+    """Decoding does without Python's lock."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(_digest, paths))
 
 
 def _digest(path: Path) -> str | ImageError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,10 @@ from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.detection.annotations import CocoImage
 from piip.data.detection.glimpse import name_in_url
 from piip.data.find_image import ImageFinder
+from piip.data.many_files import of_each
 from piip.data.report import CheckReport
 from piip.data.values import Ids, as_number
 from piip.structures import Size
-
-HEADER_THREADS = 8
-"""opening files is mostly waiting, on a network disk above all"""
-FILES_AT_ONCE = 64
-"""that a thread opens one after the other: handing out each by itself takes as long as opening it"""
 
 NAME_KEYS = ("file_name", "filename", "path")
 ADDRESS_KEYS = ("coco_url", "flickr_url", "url")
@@ -29,12 +24,7 @@ def read_images(records: list[Any], folder: Path, ids: Ids, report: CheckReport)
     """The usable images, still without objects, by id; everything else goes to `report`."""
     named = _without_repeats(_named_records(records, ids, report), report)
     finder = ImageFinder(folder)
-    with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        names = [record["file_name"] for _, record in named]
-        parts = [names[start : start + FILES_AT_ONCE] for start in range(0, len(names), FILES_AT_ONCE)]
-        opened = [
-            one for found in pool.map(lambda some: [_open(finder, name) for name in some], parts) for one in found
-        ]
+    opened = of_each(lambda name: _open(finder, name), [record["file_name"] for _, record in named])
     images: dict[int, CocoImage] = {}
     named_ids = {image_id: record["file_name"] for image_id, record in named}
     first_record: dict[Path, int] = {}

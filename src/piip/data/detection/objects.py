@@ -12,7 +12,7 @@ from piip.data.detection.annotations import Box, CocoImage, CocoObject, Segmenta
 from piip.data.detection.outlines import checked_outline, outline_area, outline_bounds
 from piip.data.detection.packer import Packer
 from piip.data.detection.plain_objects import TOLERANCE, Plain, PlainObjects
-from piip.data.json_records import BLOCK, Records
+from piip.data.json_records import BLOCK, Records, without_collections
 from piip.data.report import OF_LEFT_OUT, CheckReport
 from piip.data.values import Ids, as_id, as_number
 from piip.structures import Size
@@ -35,6 +35,7 @@ class ObjectReader:
         self.images, self.unusable, self.labels, self.report = images, unusable, labels, report
         self.image_ids, self.category_ids = image_ids, category_ids
 
+    @without_collections()
     def read(self, records: Records, ids: Sequence[int]) -> Packer:
         """The images with their objects, in the order of the records, whose `ids` are these as far as they have any."""
         packer = Packer()

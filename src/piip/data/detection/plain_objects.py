@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,6 +40,14 @@ class Plain(msgspec.Struct, gc=False):
     iscrowd: int = 0
 
 
+_FIELDS = attrgetter(*Plain.__struct_fields__)
+
+
+def columns_of(block: Sequence[Plain]) -> Sequence[Sequence[Any]]:
+    """Of each field of `Plain`, in their order, the values of all records."""
+    return list(zip(*map(_FIELDS, block), strict=True)) if block else [()] * len(Plain.__struct_fields__)
+
+
 class Rows(NamedTuple):
     """Objects that are as they should be."""
 
@@ -63,19 +72,20 @@ class PlainObjects:
         """Those of the block that have nothing to remark; their outlines are put into `texts`."""
         places = [place for place, plain in enumerate(block) if plain is not None and self._is_known(plain)]
         known = [plain for place in places if (plain := block[place]) is not None]
-        positions = np.array([self.positions[plain.image_id] for plain in known], np.int64)
+        numbers, image_ids, categories, areas, boxes, outlines, crowds = columns_of(known)
+        positions = np.fromiter(map(self.positions.__getitem__, image_ids), np.int64, len(known))
         sizes = self.sizes[positions]
         rows = np.zeros(len(known), FIELDS)
-        rows["low"] = np.array([plain.id for plain in known], np.int64).view(np.uint64)
-        rows["high"] = [-(plain.id < 0) for plain in known]
-        rows["label"] = [self.labels[plain.category_id] for plain in known]
-        rows["crowd"] = [plain.iscrowd for plain in known]
-        rows["area"] = [plain.area for plain in known]
-        box = np.array([plain.bbox for plain in known], np.float64).reshape(-1, 4)
+        ids = np.fromiter(numbers, np.int64, len(known))
+        rows["low"], rows["high"] = ids.view(np.uint64), -(ids < 0).astype(np.int8)
+        rows["label"] = np.fromiter(map(self.labels.__getitem__, categories), np.int64, len(known))
+        rows["crowd"] = np.fromiter(crowds, np.int64, len(known))
+        rows["area"] = np.fromiter(areas, np.float64, len(known))
+        box = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(known)).reshape(-1, 4)
         with np.errstate(all="ignore"):
             rows["box"] = np.concatenate((box[:, :2], box[:, :2] + box[:, 2:]), axis=1)
             good = _good_boxes(box, rows["box"], sizes) & np.isfinite(rows["area"]) & (rows["area"] > 0)
-            good &= _add_outlines([plain.segmentation for plain in known], good, sizes, rows, texts)
+            good &= _add_outlines(outlines, good, sizes, rows, texts)
         return Rows(np.array(places, np.int64)[good], positions[good], rows[good])
 
     def _is_known(self, plain: Plain) -> bool:
@@ -105,15 +115,18 @@ def _add_outlines(
     outlines: Sequence[Polygons | None], wanted: np.ndarray, sizes: np.ndarray, rows: np.ndarray, texts: bytearray
 ) -> np.ndarray:
     """Which of the outlines [N] are of use as they are, or absent; those of the wanted go into `rows` and `texts`."""
-    good = np.array([not outline for outline in outlines], bool)
-    whole = [place for place, outline in enumerate(outlines) if outline and wanted[place] and _is_whole(outline)]
-    single = [place for place in whole if len(outlines[place] or ()) == 1]
-    several = [place for place in whole if len(outlines[place] or ()) > 1]
+    counts = np.fromiter((len(outline) if outline else 0 for outline in outlines), np.int64, len(outlines))
+    good = counts == 0
+    wanted = wanted & ~good
+    single = np.flatnonzero(wanted & (counts == 1)).tolist()
+    several = [place for place in np.flatnonzero(wanted & (counts > 1)).tolist() if _is_whole(outlines[place] or ())]
+    single = [place for place in single if _is_whole(outlines[place] or ())]
     polygons = [polygon for place in single + several for polygon in outlines[place] or ()]
     if not polygons:
         return good
-    owners = np.array(single + [place for place in several for _ in outlines[place] or ()], np.int64)
-    lengths = np.array(list(map(len, polygons)), np.int64)
+    whole = np.array(single + several, np.int64)
+    owners = np.repeat(whole, counts[whole])
+    lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
     sides = np.fromiter(chain.from_iterable(polygons), np.float64, int(lengths.sum()))
     usable = _usable(sides.reshape(-1, 2), lengths // 2, sizes[owners])
     good[whole] = True
@@ -133,7 +146,7 @@ def _add_outlines(
     return good
 
 
-def _is_whole(outline: Polygons) -> bool:
+def _is_whole(outline: Sequence[list[float]]) -> bool:
     """Whether all polygons have three points or more, and as many y as x."""
     return all(len(polygon) >= 6 and not len(polygon) % 2 for polygon in outline)
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.detection.description import load, split_values, yolo_names
-from piip.data.detection.images import HEADER_THREADS
 from piip.data.find_image import ImageFinder
 from piip.data.formats.records import FEWEST_CORNERS, Source, polygon_area
 from piip.data.layout import child, child_folder, comparable, images_below, is_hidden
+from piip.data.many_files import of_each
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import read_lines
 from piip.structures import Size
@@ -111,8 +110,7 @@ def read_yolo(file: Path, images: Source, report: CheckReport) -> tuple[dict[str
     names = yolo_names(file, content.get("names"))
     listed, root = _listed_together(images)
     finder = ImageFinder(root)
-    with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        sizes = list(pool.map(lambda name: _size(finder, name), listed))
+    sizes = of_each(lambda name: _size(finder, name), listed)
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     labels = _LabelFiles()
