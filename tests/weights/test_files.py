@@ -65,6 +65,15 @@ def test_what_a_file_holds(saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["again.safetensors", "a_folder"])
+def test_the_same_model_is_the_same_bytes(model: PIIPModel, tmp_path: Path, name: str) -> None:
+    """The writer of safetensors itself puts the three texts of the header in another order each time."""
+    first = save_model(model, tmp_path / name).read_bytes()
+    assert all(save_model(model, tmp_path / name).read_bytes() == first for _ in range(8))
+    texts = json.loads(first[8 : 8 + int.from_bytes(first[:8], "little")])["__metadata__"]
+    assert list(texts)[:2] == ["format", "piip_version"]
+
+
 def test_what_a_folder_holds(model: PIIPModel, tmp_path: Path) -> None:
     file = save_model(model, tmp_path / "mine")
     assert file == tmp_path / "mine" / "model.safetensors"
@@ -226,11 +235,11 @@ def test_config_of_another_model(model: PIIPModel, tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
 
-    def fail(tensors: object, path: Path, metadata: object) -> None:
+    def fail(path: Path, tensors: object, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "save_file", fail)
+    monkeypatch.setattr(files, "write_tensors", fail)
     with pytest.raises(OSError, match="No space left"):
         save_model(PIIPModel(small_config()), saved)
     assert saved.read_bytes() == before

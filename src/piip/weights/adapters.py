@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from piip.files import atomic_write
 from piip.model import PIIPModel
 from piip.weights.errors import WeightsError
 from piip.weights.files import read_tensors
+from piip.weights.streams import write_tensors
 
 KEY = "piip_adapter"
 FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
@@ -45,7 +45,7 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     text = json.dumps({**about, "sums": {name: _sums(value) for name, value in rest.items()}})
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(contiguous, temporary, {"format": "pt", KEY: text})
+        write_tensors(temporary, contiguous, {"format": "pt", KEY: text})
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pydantic
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from piip import config
@@ -21,6 +20,7 @@ from piip.weights.errors import WeightsError
 from piip.weights.files import LISTED, SUFFIX, VERSION_KEY, metadata_of, nonfinite_keys, read_one_by_one
 from piip.weights.official import llava
 from piip.weights.pickles import read_state_dict
+from piip.weights.streams import write_tensors
 from piip.zoo.encoders import encoder, list_encoders
 
 CONFIG_KEY = "piip_encoder_config"
@@ -46,7 +46,7 @@ def save_encoder(module: PIIPEncoder, path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         metadata = {"format": "pt", VERSION_KEY: __version__, CONFIG_KEY: module.config.model_dump_json()}
-        save_file(tensors, temporary, metadata)
+        write_tensors(temporary, tensors, metadata)
     return path
 
 

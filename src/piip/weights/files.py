@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pydantic
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from piip import config
@@ -26,7 +25,7 @@ from piip.files import atomic_write, write_json
 from piip.version import __version__
 from piip.weights.errors import WeightsError as WeightsError
 from piip.weights.header import check_header
-from piip.weights.streams import write_stream
+from piip.weights.streams import write_stream, write_tensors
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -71,14 +70,14 @@ def save_model(model: PIIPModel, path: str | Path) -> Path:
     if path.suffix == SUFFIX:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata | {CONFIG_KEY: text})
+            write_tensors(temporary, tensors, metadata | {CONFIG_KEY: text})
         return path
     if path.suffix and not path.is_dir():
         raise WeightsError(f"{path}: models are saved as {SUFFIX} files, or as a folder (a path without suffix)")
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / FOLDER_CONFIG, model.config.model_dump(mode="json"), indent=2)
     with atomic_write(path / FOLDER_WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata)
+        write_tensors(temporary, tensors, metadata)
     return path / FOLDER_WEIGHTS
 
 

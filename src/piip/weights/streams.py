@@ -51,6 +51,14 @@ def write_stream(
             _write(file, name, tensor)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a `.safetensors` file of tensors on the CPU; raises as `write_stream`.
+
+    The bytes are the same each time. Of safetensors' own writer they are not: the order of its metadata is chance.
+    """
+    write_stream(path, tensors, ((name, tensors[name]) for name in order(tensors)), metadata)
+
+
 def _header(layout: Mapping[str, Tensor], names: list[str], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
