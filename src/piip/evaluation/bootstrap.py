@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from piip.evaluation.matches import Matches
 
@@ -12,7 +13,7 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 NOT_REACHED = np.arange(101) / 100 < RECALLS
 """of a recall of so many hundredths: whether it counts as less, since the number above it is a little larger"""
 AT_ONCE = 8_000_000
-"""numbers, of detections times draws, that are in memory together"""
+"""numbers, of places times draws, that are in memory together"""
 
 
 def drawn_aps(classes: Sequence[Matches], times: np.ndarray, most: int) -> np.ndarray:
@@ -38,42 +39,57 @@ def _best(one: Matches, most: int) -> Matches:
 def _of_class(one: Matches, times: np.ndarray) -> np.ndarray:
     """[draws, T] of `times` [images, draws]."""
     draws = times.shape[1]
-    objects = one.objects @ times
-    aps = np.full((draws, len(one.right)), np.nan)
-    step = max(1, AT_ONCE // max(1, len(one.image)))
+    with_objects = np.flatnonzero(one.objects)
+    objects = one.objects[with_objects] @ times[with_objects]
+    aps = np.empty((draws, len(one.right)))
+    somewhere = np.flatnonzero(one.right.any(axis=0))
+    step = max(1, AT_ONCE // max(1, len(somewhere)))
     for start in range(0, draws, step):
         some = slice(start, start + step)
-        defined = objects[some] > 0
-        aps[some][defined] = _aps(one, times[:, some][:, defined], objects[some][defined]).T
+        part = times if step >= draws else np.ascontiguousarray(times[:, some])
+        aps[some] = _aps(one, somewhere, part, objects[some]).T
+    aps[objects == 0] = np.nan
     return aps
 
 
-def _aps(one: Matches, times: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """[T, draws] of `times` [images, draws] and the objects [draws] that count, some in each.
+def _aps(one: Matches, somewhere: np.ndarray, times: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """[T, draws] of `times` [images, draws] and the objects [draws] that count; some number in a draw without any.
 
-    Precision has its peaks where something is found: so only those places are looked at.
+    Precision has its peaks where something is found: so only those places are looked at, which are `somewhere`.
     """
     aps = np.zeros((len(one.right), times.shape[1]))
-    somewhere = np.flatnonzero(one.right.any(axis=0))
-    if not len(somewhere):
-        return aps
-    each = times[one.image]  # [N, draws] how often each detection counts
-    begins = np.concatenate(([0], somewhere[:-1] + 1))
-    every = np.add.reduceat(each[: somewhere[-1] + 1], begins, axis=0).cumsum(axis=0, dtype=np.int32)
+    every = _counted_before(one.image, somewhere + 1, times)
     for level, (right, ignored) in enumerate(zip(one.right, one.ignored, strict=True)):
         places = np.flatnonzero(right)
         if not len(places):
             continue
         counted = every[np.searchsorted(somewhere, places)]
-        if ignored.any():
-            left_out = np.flatnonzero(ignored)
-            before = each[left_out].cumsum(axis=0, dtype=np.int32)
-            counted -= np.pad(before, ((1, 0), (0, 0)))[np.searchsorted(left_out, places)]
-        found = each[places].cumsum(axis=0, dtype=np.int32)
-        precision = found / np.maximum(counted, 1)
-        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        aps[level] = np.einsum("pd,pd->d", precision, np.diff(_recalls_reached(found, objects), axis=0, prepend=0))
+        left_out = np.flatnonzero(ignored)
+        if len(left_out):
+            counted -= _counted_before(one.image[left_out], np.searchsorted(left_out, places), times)
+        found = _running(times[one.image[places]])
+        precision = found / np.maximum(counted, 1, out=counted)
+        for row in range(len(places) - 2, -1, -1):
+            np.maximum(precision[row], precision[row + 1], out=precision[row])
+        recalls = _recalls_reached(found, np.maximum(objects, 1))
+        recalls[1:] -= recalls[:-1].copy()
+        aps[level] = np.einsum("pd,pd->d", precision, recalls)
     return aps / len(RECALLS)
+
+
+def _counted_before(images: np.ndarray, ends: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """[P, draws] how often those of the first `ends` detections [P], rising, are drawn, one of each of `images` [N]."""
+    last = ends[-1] if len(ends) else 0
+    begins = np.concatenate(([0], ends))
+    between = csr_array((np.ones(last, dtype=times.dtype), images[:last], begins), shape=(len(ends), len(times)))
+    return _running(between @ times)
+
+
+def _running(numbers: np.ndarray) -> np.ndarray:
+    """Sums from the first row on, in place: row by row, which is faster than numpy's for long rows."""
+    for row in range(1, len(numbers)):
+        numbers[row] += numbers[row - 1]
+    return numbers
 
 
 def _recalls_reached(found: np.ndarray, objects: np.ndarray) -> np.ndarray:

@@ -54,9 +54,8 @@ class Counting:
         """The same in draws, `times` as `Judging.times` has it."""
         numbers: dict[str, np.ndarray] = {}
         classes, sizes = np.zeros((0, 0)), []
-        of_classes = listed(self.evaluator)
-        for place, areas in enumerate(self.evaluator.params.areaRng):
-            matches = matches_of(of_classes, areas)
+        of_sizes = matches_of(listed(self.evaluator), self.evaluator.params.areaRng)
+        for place, matches in enumerate(of_sizes):
             aps = drawn_aps(matches, times, self.most)
             if place == 0:
                 classes = defined_means(aps, 1)
@@ -125,7 +124,8 @@ def _at_overlaps(evaluator: Any, judging: Judging) -> tuple[AtOverlap, ...]:
     times = np.concatenate((np.ones((1, images), dtype=np.int64), judging.times(images)))
     ious = np.array(judging.ious, dtype=np.float64)
     classes = [one._replace(overlaps=ious) for one in listed(evaluator)]
-    aps = drawn_aps(matches_of(classes, evaluator.params.areaRng[0]), times, int(evaluator.params.maxDets[-1]))
+    (matches,) = matches_of(classes, evaluator.params.areaRng[:1])
+    aps = drawn_aps(matches, times, int(evaluator.params.maxDets[-1]))
     means = defined_means(aps, 2)
     return tuple(
         AtOverlap(float(iou), _defined(means[0, place]), tuple(map(_defined, aps[0, place])),

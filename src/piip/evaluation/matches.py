@@ -58,9 +58,9 @@ def listed(evaluator: Any) -> list[Listed]:
     return [_of_class(evaluator, label, images, truth[label], found[label]) for label in evaluator.params.catIds]
 
 
-def matches_of(classes: Sequence[Listed], areas: tuple[float, float]) -> list[Matches]:
-    """The matches of each class, at the evaluator's overlaps; `areas`: least and largest that counts, both included."""
-    return [_matches(one, areas) for one in classes]
+def matches_of(classes: Sequence[Listed], areas: Sequence[tuple[float, float]]) -> list[tuple[Matches, ...]]:
+    """For each of `areas` (least and largest that counts, both included) the matches of each class."""
+    return list(zip(*(_matches(one, areas) for one in classes), strict=True))
 
 
 def _by_class(annotations: Any) -> dict[int, dict[int, list[dict[str, Any]]]]:
@@ -104,17 +104,22 @@ def _of_class(
     )
 
 
-def _matches(one: Listed, areas: tuple[float, float]) -> Matches:
-    left_out = one.crowd | ~_within(one.object_area, areas)
-    right, nowhere = np.zeros((2, len(one.overlaps), len(one.image)), dtype=bool)
+def _matches(one: Listed, areas: Sequence[tuple[float, float]]) -> list[Matches]:
+    """For each of `areas`; all are matched together, which takes hardly longer than one of them."""
+    left_out = np.stack([one.crowd | ~_within(one.object_area, limits) for limits in areas])
+    levels, each = np.tile(one.overlaps, len(areas)), len(one.overlaps)
+    right, nowhere = np.zeros((2, len(levels), len(one.image)), dtype=bool)
     for detections, objects, overlaps in one.met:
         right[:, detections], nowhere[:, detections] = matched(
-            overlaps, left_out[objects], one.crowd[objects], one.overlaps
+            overlaps, left_out[:, objects].repeat(each, axis=0), one.crowd[objects], levels
         )
-    ignored = nowhere | (~_within(one.area, areas) & ~right)
-    counted = np.bincount(one.object_image[~left_out], minlength=one.images)
-    order = one.order
-    return Matches(one.image[order], one.rank[order], right[:, order], ignored[:, order], counted)
+    order, found = one.order, []
+    for place, limits in enumerate(areas):
+        part = slice(place * each, (place + 1) * each)
+        ignored = nowhere[part] | (~_within(one.area, limits) & ~right[part])
+        counted = np.bincount(one.object_image[~left_out[place]], minlength=one.images)
+        found.append(Matches(one.image[order], one.rank[order], right[part, order], ignored[:, order], counted))
+    return found
 
 
 def _within(area: np.ndarray, areas: tuple[float, float]) -> np.ndarray:

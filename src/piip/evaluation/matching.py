@@ -80,7 +80,7 @@ def matched(
 
     Args:
         overlap: [D, G] of detections, the best first, and objects
-        ignored: [G] bool, objects that count nowhere: crowd regions, and those of other sizes
+        ignored: [G] bool, or [T, G], objects that count nowhere: crowd regions, and those of other sizes
         crowd: [G] bool
         ious: [T], all above 0
 
@@ -91,6 +91,7 @@ def matched(
     finds, nowhere = np.zeros((count, len(overlap)), dtype=bool), np.zeros((count, len(overlap)), dtype=bool)
     if not overlap.size:
         return finds, nowhere
+    ignored = np.broadcast_to(ignored, (count, overlap.shape[1]))
     free = np.ones((count, overlap.shape[1]), dtype=bool)
     levels, every = np.minimum(ious, 1 - 1e-10)[:, None], np.arange(count)
     for row in np.flatnonzero(overlap.max(axis=1) >= levels.min()):
@@ -100,8 +101,8 @@ def matched(
         last_best = overlap.shape[1] - 1 - np.where(wanted, overlap[row], -1.0)[:, ::-1].argmax(axis=1)
         taken = wanted[every, last_best]
         free[every[taken], last_best[taken]] = False
-        finds[:, row] = taken & ~ignored[last_best]
-        nowhere[:, row] = taken & ignored[last_best]
+        finds[:, row] = taken & ~ignored[every, last_best]
+        nowhere[:, row] = taken & ignored[every, last_best]
     return finds, nowhere
 
 
