@@ -72,6 +72,8 @@ def test_what_is_trained_on_tiles_is_evaluated_in_tiles(
     facts = read_facts(result.last_weights)
     assert facts is not None
     assert facts.tiles == 40
+    for tiles, expected in ((None, found[40]), (0, found[None])):
+        assert next(again.explain(scenes, tiles=tiles, pictures=0)).metrics == expected.scalars()
 
 
 @pytest.mark.parametrize(

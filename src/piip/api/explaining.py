@@ -12,6 +12,7 @@ from piip import tasks
 from piip.api.held import Held
 from piip.console import Terminal, say
 from piip.data.decode import ImageError, decode_image
+from piip.prediction.options import Options
 
 if TYPE_CHECKING:
     from piip.explain.ablation import Row
@@ -30,6 +31,8 @@ class Explaining(Held):
         batch_size: int = 1,
         output: str | Path | None = None,
         pictures: int = 4,
+        tiles: int | None = None,
+        overlap: float | None = None,
     ) -> Iterator[Row]:
         """Metrics of the whole model on a split of `data`, then without each of its parts, as they are measured.
 
@@ -43,6 +46,8 @@ class Explaining(Held):
             output: a folder for `explain.json`, written anew after each part, and `pictures`.
             pictures: images of the split of which to draw each branch's share of the merged map and where the last
                 exchanges look, with `output`.
+            tiles: side, in pixels of the image, of tiles in which images are evaluated, and `overlap` as in `predict`;
+                0: whole images; None: as the training of these weights evaluated them.
 
         Raises:
             ValueError: a model of a single branch, or another kind of part.
@@ -52,13 +57,17 @@ class Explaining(Held):
         from piip.explain.ablation import ablation
         from piip.explain.report import write_pictures, write_rows
 
+        side = tiles if tiles is not None else None if self._facts is None else self._facts.tiles
+        options = Options.of(conf=0.0, tiles=side or None, overlap=overlap)
         tasks.require_pairing(self.config, data)
         opened = tasks.of(self.config).open_split(data, split)
+        if options.tiles is not None:
+            say(Terminal(stderr=True), f"images are evaluated in tiles of {options.tiles} pixels")
         if (line := tasks.in_a_line({split: opened})) is not None:
             say(Terminal(stderr=True), line)
         rows: list[Row] = []
         told: set[str] = set()
-        for row in ablation(self.model, opened, parts, images, batch_size):
+        for row in ablation(self.model, opened, parts, images, batch_size, options=options):
             if new := [problem for problem in row.unreadable if problem not in told]:
                 say(Terminal(stderr=True), f"{split}: {tasks.note_unreadable(opened, new)}")
                 told.update(new)

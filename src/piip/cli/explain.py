@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from piip.cli.options import Device, Weights, err, out, weights_path
+from piip.cli.options import Device, Overlap, Weights, err, out, weights_path
 from piip.console import say
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ def explain(
     output: Annotated[Path | None, typer.Option(help="New folder; default: runs/explain, runs/explain2, ...")] = None,
     batch_size: int = 1,
     device: Device = None,
+    tiles: Annotated[
+        int | None,
+        typer.Option(help="Evaluate in tiles of so many pixels, 0: whole; default: as the training did."),
+    ] = None,
+    overlap: Overlap = None,
 ) -> None:
     """Switch off branches, directions of exchange or groups of exchanges one by one, and measure what is lost.
 
@@ -39,7 +44,8 @@ def explain(
     refuse_taken([folder / "explain.json", folder / "pictures"], REMEDY)
     kinds = tuple(kind.strip() for kind in parts.split(","))
     rows: list[Row] = []
-    for row in model.explain(data, split, kinds, images or None, batch_size, folder, pictures):  # type: ignore[arg-type]
+    found = model.explain(data, split, kinds, images or None, batch_size, folder, pictures, tiles, overlap)  # type: ignore[arg-type]
+    for row in found:
         rows.append(row)
         say(
             err,

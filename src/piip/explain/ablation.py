@@ -12,6 +12,7 @@ from piip import tasks
 from piip.evaluation.missed import missed
 from piip.explain.parts import KINDS, Kind, parts_of, switched_off
 from piip.model import PIIPModel
+from piip.prediction.options import EVERYTHING, Options
 
 SHOWN = {
     "detection": ("box_AP", "box_AP50", "box_APs", "box_APm", "box_APl", "mask_AP"),
@@ -49,6 +50,7 @@ def ablation(
     images: int | None = 200,
     batch_size: int = 1,
     workers: int = 0,
+    options: Options = EVERYTHING,
 ) -> Iterator[Row]:
     """The whole model's metrics on `data`, then those without each part, one after the other as they are measured.
 
@@ -59,6 +61,7 @@ def ablation(
         images: at most so many of the data, drawn once and evenly; None: all.
         batch_size: images at a time.
         workers: processes that read images.
+        options: how the images are predicted: in tiles, say.
 
     Raises:
         ValueError: a single-branch model, which has no parts to do without.
@@ -70,7 +73,7 @@ def ablation(
     some = sample(data, images)
 
     def measured(part: str, kind: Kind | None) -> Row:
-        metrics = task.evaluate(model, some, batch_size, workers)
+        metrics = task.evaluate(model, some, batch_size, workers, options=options)
         return Row(part, kind, metrics.scalars(), metrics.unreadable)
 
     yield measured("whole model", None)

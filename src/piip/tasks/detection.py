@@ -14,7 +14,6 @@ from rich.console import RenderableType
 from piip import config, processes
 from piip.console import Terminal, say
 from piip.data.batches import eval_loader
-from piip.data.decode import ImageError
 from piip.data.detection.augmentation import Augmentation
 from piip.data.detection.check import check as check_coco
 from piip.data.detection.coco import CocoData, read_split
@@ -40,6 +39,7 @@ from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.sources import InParts, Opened, whole_size
 from piip.structures import Batch, Prediction
+from piip.tasks.read_ahead import photos_of_share
 from piip.tasks.task import ClassWeights, spread
 from piip.tasks.unread import Missing, gathered, without
 
@@ -146,17 +146,16 @@ def predict_all(
 
 
 def by_image_in_tiles(
-    predictor: Predictor, data: CocoData, options: Options, missing: Missing
+    predictor: Predictor, data: CocoData, options: Options, missing: Missing, workers: int = 0
 ) -> dict[int, list[CocoResult]]:
     """The COCO results of each image of this process's share, predicted in tiles, by its position in `data`."""
     results: dict[int, list[CocoResult]] = {}
-    for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
+
+    def load(index: int) -> np.ndarray:
+        return load_image(data.images[index], whole_size)
+
+    for index, pixels in photos_of_share(load, len(data.images), workers, missing):
         image = data.images[index]
-        try:
-            pixels = load_image(image, whole_size)
-        except ImageError as error:
-            missing.note(index, error)
-            continue
         found = predictor.in_tiles(InParts.of(Opened.of(image.path, pixels)), options)
         assert isinstance(found, Result)
         results[index] = found.to_coco(image.id, data.category_ids)
@@ -207,7 +206,7 @@ def _measured(
     if options.tiles is None:
         mine = by_image(predict_all(predictor, data, batch_size, workers, options.detections, missing), data)
     else:
-        mine = by_image_in_tiles(predictor, data, replace(options, batch_size=batch_size), missing)
+        mine = by_image_in_tiles(predictor, data, replace(options, batch_size=batch_size), missing, workers)
     shares = processes.found_by_all((mine, missing.reasons))
     reasons = gathered(reasons for _, reasons in shares)
     kept = without(data, reasons)

@@ -15,7 +15,6 @@ from rich.console import RenderableType
 from piip import config, processes
 from piip.config.errors import problems
 from piip.data.batches import eval_loader
-from piip.data.decode import ImageError
 from piip.data.opening import evaluated
 from piip.data.segmentation.augmentation import CropAugmentation
 from piip.data.segmentation.dataset import SegmentationDataset
@@ -33,6 +32,7 @@ from piip.prediction.options import EVERYTHING, Options
 from piip.prediction.predictor import Precision, Predictor
 from piip.prediction.sources import InParts, Opened
 from piip.structures import Batch, Prediction
+from piip.tasks.read_ahead import photos_of_share
 from piip.tasks.task import ClassWeights, spread
 from piip.tasks.unread import Missing, gathered, without
 
@@ -150,16 +150,13 @@ def predict_all(
     """
     missing = missing or Missing()
     if options.tiles is not None:
-        for index in processes.until_asked(range(processes.rank(), len(data.images), processes.count())):
-            image = data.images[index]
-            try:
-                pixels, annotated = load_pair(image, data.description)
-            except ImageError as error:
-                missing.note(index, error)
-                continue
-            whole = predictor.in_tiles(
-                InParts.of(Opened.of(image.path, pixels)), replace(options, batch_size=batch_size)
-            )
+
+        def load(index: int) -> tuple[np.ndarray, np.ndarray]:
+            return load_pair(data.images[index], data.description)
+
+        for index, (pixels, annotated) in photos_of_share(load, len(data.images), workers, missing):
+            photo = InParts.of(Opened.of(data.images[index].path, pixels))
+            whole = predictor.in_tiles(photo, replace(options, batch_size=batch_size))
             assert isinstance(whole, SegmentationResult)
             found = {"labels": torch.from_numpy(whole.labels), "scores": torch.from_numpy(whole.scores)}
             yield index, annotated, found
