@@ -39,6 +39,32 @@ def test_layout() -> None:
     assert (found.boxes[~filled] == 0.5).all()
 
 
+def test_no_more_objects_than_asked_for_and_others_each_time() -> None:
+    labels = [torch.arange(3), torch.arange(3, 33), torch.arange(33, 40)]
+    boxes = [torch.rand(len(one), 4) * 0.1 + 0.4 for one in labels]
+    everything = torch.cat(labels)
+    seen = set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        embedding = nn.Embedding(CLASSES, CHANNELS)
+        head = head_config(denoising_queries=10, denoising_objects=5, label_noise=0.0, box_noise=0.1)
+        found = denoising_queries(labels, boxes, embedding, head)
+        assert found is not None
+        assert (found.groups, found.content.shape[1]) == (2, 2 * 2 * 5)
+        assert found.image.tolist() == ([0] * 3 + [1] * 5 + [2] * 5) * 2
+        assert found.object[:3].tolist() == [0, 1, 2]
+        content = found.content[found.image, found.query]
+        assert torch.equal(content, embedding(everything[found.object])), "each is told what it looks like"
+        centres = found.boxes[found.image, found.query]
+        assert (centres - torch.cat(boxes)[found.object]).abs().max() < 0.05
+        seen.add(tuple(found.object.tolist()))
+    assert len(seen) == 3
+    torch.manual_seed(0)
+    few = denoising_queries(labels, boxes, nn.Embedding(CLASSES, CHANNELS), head_config(denoising_objects=30))
+    assert few is not None
+    assert torch.equal(few.content, made(labels, boxes).content), "a bound that none reaches draws nothing"
+
+
 def test_nobody_has_objects() -> None:
     none = [torch.zeros(0, dtype=torch.long)] * 2
     assert denoising_queries(none, [torch.zeros(0, 4)] * 2, nn.Embedding(3, 64), head_config()) is None

@@ -81,6 +81,8 @@ def test_lists_that_name_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("address", ["https://example.org/a.jpg", "s3://bucket/a.jpg"])
 def test_nothing_is_fetched(address: str) -> None:
+    with pytest.raises(FileNotFoundError, match="standard input is read by the command alone"):
+        paths_of("-")
     with pytest.raises(ValueError, match="nothing is fetched from the network; download the image"):
         images_of(address)
 

@@ -42,7 +42,7 @@ def test_workers_read_while_a_photo_is_looked_at() -> None:
     photos = photos_of_share(load, 3, 1, Missing())
     next(photos)
     assert second.wait(60)
-    photos.close()
+    assert [position for position, _ in photos] == [1, 2]
 
 
 def test_another_error_is_an_error() -> None:

@@ -88,6 +88,9 @@ class DINO(Frozen):
     """the most objects per image that can be found, if `detections` are no fewer"""
     denoising_queries: Annotated[int, Field(ge=0, le=100_000)] = 100
     """pairs of noisy objects per image that training adds, shared out over groups; 0: none"""
+    denoising_objects: Annotated[int, Field(gt=0)] | None = None
+    """the most objects of an image that there are noisy queries of, drawn anew in each step; None: all, which are
+    thousands of queries where an image has a thousand objects"""
     label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """twice the share of them with a random class"""
     box_noise: NonNegativeFloat = 1.0

@@ -100,6 +100,9 @@ def paths_of(source: str | Path, recursive: bool = False) -> Paths:
     elif glob.has_magic(text):
         names = (str(Path(name)) for name in glob.glob(str(path), recursive=True))
         found = [name for name in names if name.lower().endswith(SUFFIXES) and os.path.isfile(name)]
+    elif text == "-":
+        raise FileNotFoundError("-: no such file; standard input is read by the command alone, `piip predict -`. Pass "
+                                "a list of paths, sys.stdin.read().splitlines(), or an image's bytes")  # fmt: skip
     else:
         raise FileNotFoundError(f"{source}: no such file or folder")
     if not found:

@@ -8,6 +8,7 @@ they would see the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,9 @@ def denoising_queries(
 
     The fullest image, which decides on how many there are, is that of all processes.
     """
+    begins = [0, *accumulate(len(one) for one in labels)][:-1]
+    chosen = [_chosen(one, head.denoising_objects, draws.of(index)) for index, one in enumerate(labels)]
+    labels, boxes = ([one[some] for one, some in zip(all_of, chosen, strict=True)] for all_of in (labels, boxes))
     counts = [len(one) for one in labels]
     [most] = processes.largest([max(counts)], embedding.weight.device)
     if most == 0:
@@ -78,8 +82,16 @@ def denoising_queries(
         groups,
         image.repeat(groups),
         positive.flatten(),
-        torch.arange(len(image), device=device).repeat(groups),
+        torch.cat([some + begin for some, begin in zip(chosen, begins, strict=True)]).repeat(groups),
     )
+
+
+def _chosen(labels: Tensor, most: int | None, generator: torch.Generator | None) -> Tensor:
+    """Positions [K] of the objects of an image that have queries: all, or as many as there may be, in their order."""
+    count, device = len(labels), labels.device
+    if most is None or count <= most:
+        return torch.arange(count, device=device)
+    return torch.randperm(count, generator=generator, device=device)[:most].sort().values
 
 
 def _other_labels(labels: Tensor, classes: int, noise: float, draws: Draws) -> Tensor:
