@@ -174,7 +174,7 @@ def prepared(accelerator: Accelerator, model: PIIPModel, settings: Settings) -> 
         mean = None if settings.ema is None else ShardedAverage(model, settings.ema)
         return accelerator.prepare_model(losses, device_placement=False, evaluation_mode=True), optimizer, mean
     # With fp16 the scaler decides about steps: it must see whether they are taken, which a fused one decides by itself.
-    fused = True if accelerator.device.type in ("cpu", "cuda") and accelerator.scaler is None else None
+    fused = True if accelerator.device.type == "cuda" and accelerator.scaler is None else None
     plain = build_optimizer(model, settings, processes, fused)
     average = build_average(model, settings.ema) if settings.ema is not None else None
     wrapped, optimizer = accelerator.prepare(losses, plain)
