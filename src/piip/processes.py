@@ -21,6 +21,8 @@ PEER_MINUTES = 30.0
 """how long one waits for the others"""
 _asked: Callable[[], bool] = bool
 """whether this process was asked to stop; see `stoppable`"""
+_apart = False
+"""see `apart`"""
 _counts = True
 """whether what this process counts is part of the sums; see `uncounted`"""
 
@@ -77,8 +79,8 @@ def leave() -> None:
 
 
 def count() -> int:
-    """How many processes share the work."""
-    return dist.get_world_size() if _at_work() else 1
+    """How many processes share the work; 1 within `apart`."""
+    return dist.get_world_size() if _at_work() and not _apart else 1
 
 
 def rank() -> int:
@@ -105,6 +107,17 @@ def here() -> int:
 def is_first_here() -> bool:
     """Whether this is the first of those `here`."""
     return here() == 1 or rank() % here() == 0
+
+
+@contextmanager
+def apart(value: bool = True) -> Iterator[None]:
+    """Inside, this process works by itself: what it asks of the others has a plain answer. False: not any more."""
+    global _apart  # noqa: PLW0603
+    before, _apart = _apart, value
+    try:
+        yield
+    finally:
+        _apart = before
 
 
 @contextmanager

@@ -3,18 +3,22 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from toy_training import PARTS, ToyData, toy_model, toy_settings
 
 from piip.data.batches import collate
 from piip.inference import choose
 from piip.lean.blocks import LeanBlock
+from piip.lean.gpu.sampling import KernelSampling
+from piip.model import PIIPModel
 from piip.training.accelerator import build_accelerator, check_shardable
 from piip.training.checkpoint import load_checkpoint
 from piip.training.folder import RunFolder
@@ -135,6 +139,45 @@ def test_what_shards_cannot_do_is_said(changes: dict[str, object], message: str)
     several = 1 if message == "one process" else 2
     with pytest.raises(ValueError, match=message):
         check_shardable(toy_settings(shard=True, **changes), several)
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of this process."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_model_goes_to_its_device_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole it may be larger than the device: what is sharded already counts no more."""
+    whole_model, at_once = toy_model(), list[int]()
+    total = sum(parameter.numel() for parameter in whole_model.parameters())
+
+    def recorded(module: torch.nn.Module, **options: Any) -> Any:
+        at_once.append(sum(p.numel() for p in module.parameters() if not isinstance(p, DTensor)))
+        return fully_shard(module, **options)
+
+    monkeypatch.setattr("piip.training.shard.fully_shard", recorded)
+    monkeypatch.setattr(PIIPModel, "to", lambda *_: pytest.fail("the whole model is moved"))
+    settings = toy_settings(shard=True)
+    accelerator = build_accelerator(toy_settings())
+    run = start(accelerator, whole_model, SkipUnreadable(ToyData(8), 0), settings, RunFolder(tmp_path / "run"), False)
+    assert len(at_once) > 4
+    assert max(at_once) < total / 2
+    single = [parameter for parameter in run.model.parameters() if not isinstance(parameter, DTensor)]
+    assert sum(at_once) == total
+    assert {parameter.ndim for parameter in single} == {0}
+
+
+def test_what_is_on_the_way_to_a_gpu_gets_its_twins() -> None:
+    model = toy_model()
+    choose(model, "train", torch.device("cuda"))
+    there = {type(module) for module in model.modules()}
+    choose(model, "train")
+    assert KernelSampling in there
+    assert KernelSampling not in {type(module) for module in model.modules()}
 
 
 def test_a_sharded_model_keeps_its_twins_and_computes_the_same() -> None:

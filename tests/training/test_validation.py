@@ -8,7 +8,7 @@ from tests.evaluation.test_thresholds import an_image, data_of
 from toy_training import toy_config, toy_model, toy_settings
 
 import piip
-from piip import tasks
+from piip import processes, tasks
 from piip.data.synthetic import make_scenes
 from piip.evaluation.coco import evaluate_results
 from piip.model import PIIPModel
@@ -42,6 +42,31 @@ def test_it_is_the_same_every_time_and_leaves_the_streams_alone(scenes: Path) ->
     assert one == two > 0
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_several_processes_share_its_batches(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has every third batch of two; the sum of all is what one process finds, to the last bit."""
+    task, described = tasks.of(toy_config()), toy_config()
+    data = task.validation_split(scenes)
+    assert data is not None
+    described = task.adapted(described, data)
+    model = PIIPModel(described).eval()
+    measured = ValidationLoss(task, described, data, toy_settings(batch_size=1, log="none"))
+    alone = measured(model)
+    found: list[dict[int, float]] = []
+
+    def found_by_all(mine: dict[int, float]) -> list[dict[int, float]]:
+        found.append(mine)
+        return found
+
+    monkeypatch.setattr(processes, "found_by_all", found_by_all)
+    monkeypatch.setattr(processes, "from_main", lambda mine: mine)
+    monkeypatch.setattr(processes, "count", lambda: 1 if processes._apart else 3)
+    for rank in range(3):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        together = measured(model)
+    assert together == alone
+    assert [list(part) for part in found] == [[0], [1], []]
 
 
 def test_the_lowest_loss_is_the_best(scenes: Path, tmp_path: Path) -> None:

@@ -167,6 +167,13 @@ def toy_settings(**changes: object) -> Settings:
     return Settings.model_validate(fields | changes)
 
 
+def say(line: str) -> None:
+    """A line in one piece, which another process on the same standard output does not cut: torchrun's are unbuffered,
+    and `print` writes the end of a line by itself."""  # fmt: skip
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main(folder: str, workers: str, kind: str) -> None:
     from piip.training.loop import train
     from piip.training.peers import watched
@@ -180,7 +187,7 @@ def main(folder: str, workers: str, kind: str) -> None:
         assert result.sharded is None
         weights = load_file(RunFolder(Path(folder, "detection", kind)).best)
         assert all(torch.equal(value, weights[name]) for name, value in best.state_dict().items())
-        print(f"main {result.main_process} {result.folder}")
+        say(f"main {result.main_process} {result.folder}")
         return
     if kind in PARTS:
         train_parts(kind, Path(folder, "whole"), 2)
@@ -198,7 +205,7 @@ def main(folder: str, workers: str, kind: str) -> None:
         first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
         with mock.patch("piip.training.loop.evaluation_is_due", lambda run: 1 / (not first or run.at.epoch == 0) > 0):
             result, _ = start_run(toy_config(), None, settings, folder, "restarted")
-        print(f"main {result.main_process} {result.folder} {[row['epoch'] for row in result.history]}")
+        say(f"main {result.main_process} {result.folder} {[row['epoch'] for row in result.history]}")
         return
     if kind == "long":  # until it is stopped
         settings = toy_settings(batch_size=2, epochs=100000, peer_minutes=0.1)

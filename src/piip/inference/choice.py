@@ -112,8 +112,10 @@ TABLE: Mapping[tuple[Mode, bool], Twins] = {
 PLAIN_OF: Twins = {twin: plain for twins in TABLE.values() for plain, twin in twins.items()}
 
 
-def choose(model: nn.Module, mode: Mode) -> None:
+def choose(model: nn.Module, mode: Mode, device: torch.device | None = None) -> None:
     """Put in place of the modules of `model` the twins for `mode` on its device, and the plain ones for all others.
+
+    `device`: where its weights will be, if they are elsewhere yet.
 
     Nothing but the classes of modules changes, as `torch.distributed.fsdp.fully_shard` does it: parameters, their
     names and order, buffers, hooks and optimizers stay what they are; so it can be done at any time, more than once.
@@ -125,7 +127,7 @@ def choose(model: nn.Module, mode: Mode) -> None:
     """
     if mode not in get_args(Mode):
         raise ValueError(f"mode {mode!r}: use one of {', '.join(map(repr, get_args(Mode)))}")
-    twins = TABLE[mode, is_for_a_cpu(model)]
+    twins = TABLE[mode, is_for_a_cpu(model, device)]
     for module in model.modules():
         plain = PLAIN_OF.get(type(module), type(module))
         kind = twins.get(plain, plain)
@@ -133,10 +135,11 @@ def choose(model: nn.Module, mode: Mode) -> None:
             module.__class__ = kind
 
 
-def is_for_a_cpu(model: nn.Module) -> bool:
-    """Whether a model's weights are on a CPU (or, to be counted, on the meta device), in float32 or float64."""
+def is_for_a_cpu(model: nn.Module, device: torch.device | None = None) -> bool:
+    """Whether a model's weights are on a CPU (or, to be counted, on the meta device), in float32 or float64.
+
+    `device`: where they will be, if they are elsewhere yet.
+    """
     weights = list(model.parameters())
-    return {weight.device.type for weight in weights} <= {"cpu", "meta"} and {weight.dtype for weight in weights} <= {
-        torch.float32,
-        torch.float64,
-    }
+    devices = {weight.device.type for weight in weights} if device is None else {device.type}
+    return devices <= {"cpu", "meta"} and {weight.dtype for weight in weights} <= {torch.float32, torch.float64}

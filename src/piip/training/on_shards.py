@@ -58,7 +58,8 @@ class OnShards(nn.Module):
             return cast(list[Prediction], self.losses(batch, features))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """As `PIIPModel.loss`, of as many batches in every process."""
+        """As `PIIPModel.loss`, also in processes with other numbers of batches; within `processes.apart`."""
+        self._any(True)
         with torch.inference_mode(False), torch.no_grad():
             return cast(dict[str, Tensor], self.losses(batch))
 
@@ -74,7 +75,8 @@ class OnShards(nn.Module):
 
     def _any(self, working: bool) -> bool:
         """Whether a process is about to run its backbone for an image of its own."""
-        return bool(processes.largest([int(working)], self.device)[0])
+        with processes.apart(False):
+            return bool(processes.largest([int(working)], self.device)[0])
 
 
 @contextmanager

@@ -143,10 +143,11 @@ def start(
         folder.prepare(resume)
         write_run_config(folder.config, model.config, settings)
     accelerator.wait_for_everyone()
-    model.to(accelerator.device)
+    if not settings.shard:  # a device may be too small for all of it: `shard` takes there what stays there
+        model.to(accelerator.device)
     freeze(model, settings.freeze, settings.lora is not None)
     add_adapters(model, settings.lora, settings.seed)
-    choose(model, "train")
+    choose(model, "train", accelerator.device)
     if settings.checkpointing:
         model.backbone.set_checkpointing(True)
     losses, optimizer, average = prepared(accelerator, model, settings)

@@ -27,7 +27,9 @@ from piip.weights.files import read_one_by_one
 
 
 def shard(model: PIIPModel, losses: nn.Module, device: torch.device) -> None:
-    """Leave to each process its part of the parameters of `model`, which are the main process's.
+    """Leave to each process its part of the parameters of `model`, on `device`; they are the main process's.
+
+    A model that is on the CPU goes to the device block by block: never more of it is there than what stays, and a block.
 
     `losses` is what is called: the module around the model. It keeps what no block has (embeddings, the head) whole
     from its forward to its backward pass.
@@ -35,11 +37,21 @@ def shard(model: PIIPModel, losses: nn.Module, device: torch.device) -> None:
     # Of losses that are views, which nothing here writes to.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     for tensor in chain(model.parameters(), model.buffers()):
-        dist.broadcast(tensor.detach(), 0)
+        _as_in_the_first(tensor.detach(), device)
     mesh = init_device_mesh(device.type, (processes.count(),))
     single = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     for module in chain(called_alone(model.backbone), [losses]):
-        fully_shard(module, mesh=mesh, ignored_params=single)
+        fully_shard(module, mesh=mesh, ignored_params=single)  # which moves the module's weights to the mesh's device
+    for parameter in single:
+        parameter.data = parameter.data.to(device)
+
+
+def _as_in_the_first(tensor: Tensor, device: torch.device) -> None:
+    """Make a tensor on the CPU or the `device` the main process's. What NCCL sends must be on a GPU."""
+    there = tensor.to(device)
+    dist.broadcast(there, 0)
+    if there.data_ptr() != tensor.data_ptr():
+        tensor.copy_(there)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from piip import config, tasks
+from piip import config, processes, tasks
 from piip.data.batches import eval_loader
 from piip.model import PIIPModel
 from piip.prediction.options import EVERYTHING, Options
@@ -34,6 +35,7 @@ class ValidationLoss:
     """The sum of the losses on the validation data, a mean over its batches, without random changes of the images.
 
     Of images that are evaluated in tiles it is that of one tile of each, the same every time.
+    Several processes share the batches, each with the losses that one alone would find.
     What is random in the losses themselves (a detector's choice of proposals) is drawn from the run's seed and the
     batch, so that epochs can be compared; the streams of the training are left as they were.
     """
@@ -55,15 +57,25 @@ class ValidationLoss:
 
     @torch.no_grad()
     def __call__(self, model: PIIPModel) -> float:
-        """Of a model in evaluation mode, on its device."""
-        device = next(model.parameters()).device
-        sums: list[float] = []
+        """Of a model in evaluation mode, on its device; all processes call, and get the same.
+
+        Raises StoppedTogether as an evaluation, see `processes.found_by_all`.
+        """
+        device, (rank, world) = next(model.parameters()).device, (processes.rank(), processes.count())
+        mine: dict[int, float] = {}
         half = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.random.fork_rng(), torch.autocast(device.type, half, enabled=self.precision != "fp32"):
-            for number, batch in enumerate(self.batches()):
+            for number, batch in enumerate(processes.until_asked(self.batches(rank=rank, world=world))):
                 if not batch.indices:  # none of its images can be read, which the evaluation says
                     continue
-                torch.manual_seed(self.seed + number)
-                losses = model.loss(batch.to(device))
-                sums.append(float(torch.stack(list(losses.values())).sum()))
-        return sum(sums) / len(sums)
+                place = rank + number * world
+                torch.manual_seed(self.seed + place)
+                with processes.apart():
+                    losses = model.loss(batch.to(device))
+                mine[place] = float(torch.stack(list(losses.values())).sum())
+            found = {place: value for part in processes.found_by_all(mine) for place, value in part.items()}
+        return processes.from_main(_mean([found[place] for place in sorted(found)]))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

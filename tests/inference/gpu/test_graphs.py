@@ -256,3 +256,14 @@ def test_a_predictor_replays_and_finds_the_same() -> None:
     kept: Any = replaying.inference.get().backbone
     assert len(kept.graphs.kept) == 1
     assert not kept.graphs.failed
+
+
+def test_graphs_for_two_streams_are_captured_on_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where libraries work, a graph works too: one for another stream may run at the same time."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    graphs._stream.cache_clear()
+    device = torch.device("cuda", 0)
+    one, again, other = (graphs._stream(device, of) for of in (7, 7, 8))
+    assert one is again
+    assert one is not other
+    graphs._stream.cache_clear()

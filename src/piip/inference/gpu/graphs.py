@@ -178,7 +178,8 @@ def capture_on_gpu(function: Callable[[Tensor], Any], images: Tensor) -> Capture
     uncached = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), False)
     with torch.cuda.device(images.device), uncached:
         own = images.clone(memory_format=torch.contiguous_format)
-        current, side = torch.cuda.current_stream(), _stream(images.device)
+        current = torch.cuda.current_stream()
+        side = _stream(images.device, current.cuda_stream)
         side.wait_stream(current)
         with torch.cuda.stream(side):
             function(own)
@@ -193,8 +194,12 @@ def capture_on_gpu(function: Callable[[Tensor], Any], images: Tensor) -> Capture
 
 
 @cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    """On which all graphs of a device are captured: libraries keep workspaces for each stream."""
+def _stream(device: torch.device, of: int) -> torch.cuda.Stream:
+    """On which all graphs for a stream of the caller's (`of`) are captured.
+
+    Libraries keep a workspace for each stream, and a graph works in that of its capture: graphs for two streams of the
+    caller's may run at the same time, those for one follow each other.
+    """
     return torch.cuda.Stream(device)
 
 
