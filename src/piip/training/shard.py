@@ -29,7 +29,7 @@ from piip.weights.files import read_one_by_one
 def shard(model: PIIPModel, losses: nn.Module, device: torch.device) -> None:
     """Leave to each process its part of the parameters of `model`, on `device`; they are the main process's.
 
-    A model that is on the CPU goes to the device block by block: never more of it is there than what stays, and a block.
+    A model on the CPU goes to the device block by block: never more of it is there than what stays, and a block.
 
     `losses` is what is called: the module around the model. It keeps what no block has (embeddings, the head) whole
     from its forward to its backward pass.
