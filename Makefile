@@ -10,7 +10,7 @@ CONSTRAINT := $(if $(LOCKED),--constraint $(LOCK))
 .PHONY: help demo test test-slow lint format docs docs-serve audit lock clean
 
 help:
-	@echo "make demo       install, then train, evaluate and draw with a small model on a generated data set"
+	@echo "make demo       install, then fine-tune a small model on pictures drawn for it, evaluate, show what it finds"
 	@echo "make test       install what tests need, then run them"
 	@echo "make test-slow  the tests that take minutes: all reference outputs, learning tests"
 	@echo "make lint       ruff and mypy"
