@@ -91,8 +91,8 @@ class Predicting(Held):
             return self._streamed(source, every, conf=conf, save=save, batch_size=batch_size, precision=precision,
                                   **further)  # fmt: skip
         if is_clip(source):
-            what = f"camera {source}" if isinstance(source, int) else source
-            raise ValueError(f"{what} is a clip: stream=True gives the result of one frame after the other; "
+            kind = "camera " if isinstance(source, int) else ""
+            raise ValueError(f"{kind}{source} is a clip: stream=True gives the result of one frame after the other; "
                              "`piip predict` writes an annotated clip")  # fmt: skip
         assert not isinstance(source, int)
         single = is_one_image(source)
