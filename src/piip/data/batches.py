@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from piip.data.readable import Readable, Unread, divided, empty_batch
+from piip.data.readers import Readers
 from piip.data.samples import Key, KeysOfStep, Sample, SampleDataset
 from piip.data.seeding import generator
 from piip.data.surround import Surround
@@ -250,33 +247,13 @@ def _loader(
     workers: int,
     collate_batch: Callable[[list[Any]], Batch],
 ) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
+    return Readers(
+        dataset,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate_batch,
-        worker_init_fn=leave_signals_to_the_parent,
         generator=torch.Generator(),  # else the loader draws its workers' seeds from the model's generator
     )
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process of a group; the training decides, workers end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere the sender of a signal stays unknown
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_the_parent, daemon=True).start()
-
-
-def _obey_the_parent() -> None:
-    """End this worker at a SIGTERM of its parent, which is how Python clears up when it exits, and at no other.
-
-    The parent is the process that asked for the worker: under "forkserver" another one has forked it.
-    """
-    parent = multiprocessing.parent_process()
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != (parent.pid if parent else os.getppid()):
-        pass
-    os._exit(0)
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from piip.console import Terminal
-from piip.data.batches import leave_signals_to_the_parent
 from piip.data.decode import REDUCTIONS, ImageError, decode_image
+from piip.data.readers import Readers
 from piip.files import cache_folder, write_json
 
 UNDECODABLE = "image file that cannot be decoded"
@@ -98,13 +98,12 @@ def _reasons(files: Sequence[Path], processes: bool) -> Iterator[str | None]:
 def _until_a_fault(files: Sequence[Path], workers: int, together: int) -> Iterator[str | None]:
     """As `_reasons`, in so many processes; ends early where one of them dies, but not by the system's hand, as when
     memory runs out."""  # fmt: skip
-    batches = DataLoader(
+    batches: Readers[list[str | None]] = Readers(
         _Reasons(files),
         batch_size=together,
         num_workers=workers,
         prefetch_factor=1 if together == 1 else 2,
         collate_fn=list,
-        worker_init_fn=leave_signals_to_the_parent,
     )
     try:
         for batch in batches:

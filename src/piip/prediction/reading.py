@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from piip.data.batches import leave_signals_to_the_parent
+from piip.data.readers import Readers
 from piip.prediction.listing import Paths
 from piip.prediction.picture import Picture
 from piip.prediction.preparing import InputTransform
@@ -86,13 +86,12 @@ def in_order(images: Iterable[Source], read: Reader, workers: int = 0) -> Iterat
     if not workers or not isinstance(images, Paths) or len(images) < 2:
         yield from map(read, images)
         return
-    loader = DataLoader(
+    loader: Readers[Prepared | Failure] = Readers(
         _Files(images, read),
         batch_size=None,
         num_workers=min(workers, len(images)),
         prefetch_factor=AHEAD,
-        collate_fn=_as_it_is,  # type: ignore[arg-type] # which takes one sample where batch_size is None
-        worker_init_fn=leave_signals_to_the_parent,
+        collate_fn=_as_it_is,
         generator=torch.Generator(),  # else the loader draws its workers' seeds from the program's generator
     )
     for found in loader:
