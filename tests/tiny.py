@@ -47,3 +47,14 @@ def model(branches: int = 2, classes: tuple[str, ...] = ("disc", "square", "star
         classes=classes,
         preprocess=config.Preprocess(long_side=128, short_side=96, pad_multiple=32),
     )
+
+
+def classifier(classes: tuple[str, ...] = ("blue", "green", "red")) -> config.Model:
+    """Of images of 64 pixels."""
+    return config.Model(
+        name="tiny",
+        backbone=backbone(2).model_copy(update={"maps": None}),
+        head=config.Classifier(),
+        classes=classes,
+        preprocess=config.Preprocess(long_side=64, short_side=64, pad_multiple=32),
+    )

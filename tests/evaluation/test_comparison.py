@@ -285,6 +285,23 @@ def test_runs_are_compared_by_what_they_ended_with(tmp_path: Path) -> None:
         piip.compare(tmp_path / "a", tmp_path / "b")
 
 
+def test_classifiers_are_compared(tmp_path: Path) -> None:
+    for number in range(6):
+        kind = ("cats", "dogs")[number % 2]
+        (tmp_path / "data" / "val" / kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (40 * number, 99, 9)).save(tmp_path / "data" / "val" / kind / f"{number}.png")
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        save_model(PIIPModel(tiny.classifier(classes=("cats", "dogs"))), tmp_path / f"{name}.safetensors")
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    same = piip.compare(first, first, data=tmp_path / "data", draws=20, workers=0)
+    assert (same.images, same.main.difference) == (6, 0.0)
+    other = piip.compare(first, second, data=tmp_path / "data", draws=20, workers=0)
+    assert other.main.first == same.main.first
+    with pytest.raises(ValueError, match="area limits are for detection"):
+        piip.compare(first, second, data=tmp_path / "data", area_limits=(0, 16), workers=0)
+
+
 @pytest.mark.parametrize("kind", ["box", "mask"])
 def test_own_overlaps_give_faster_coco_eval_s_numbers(kind: str) -> None:
     from faster_coco_eval import COCO, COCOeval_faster

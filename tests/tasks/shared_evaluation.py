@@ -11,7 +11,7 @@ from tests import tiny
 from tests.data.class_folders import write_classes
 from tests.tasks.test_evaluation_batches import boxes, detector, masks, segmentor
 
-from piip import config, processes, tasks
+from piip import processes, tasks
 from piip.model import PIIPModel
 
 KINDS = ("detection", "segmentation", "classification")
@@ -19,13 +19,7 @@ KINDS = ("detection", "segmentation", "classification")
 
 def classifier() -> PIIPModel:
     torch.manual_seed(0)
-    square = config.Preprocess(long_side=64, short_side=64, pad_multiple=32)
-    backbone = tiny.backbone(2).model_copy(update={"maps": None})
-    classes = ("blue", "green", "red")
-    described = config.Model(
-        name="tiny", backbone=backbone, head=config.Classifier(), classes=classes, preprocess=square
-    )
-    return PIIPModel(described).eval()
+    return PIIPModel(tiny.classifier()).eval()
 
 
 MODELS = dict(zip(KINDS, (detector, segmentor, classifier), strict=True))

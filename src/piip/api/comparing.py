@@ -83,7 +83,7 @@ def compare(
         masks = opened.has_masks and all(map(all_have_masks, results))
         scores = [score_of_objects(found, opened, judging, masks=masks) for found in results]
     else:
-        judging.refuse_sizes(kind)
+        judging.refuse_what_objects_have(kind)
         both = [evaluated(path) for path in (first, second)]
         if any(metrics.unreadable for metrics in both):
             raise DataError("an image broke while the models were evaluated, so that they saw different ones; again")
