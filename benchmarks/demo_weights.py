@@ -14,7 +14,7 @@ from typing import Any
 
 from piip import PIIP
 from piip.data.fruit.scenes import make_fruit
-from piip.demo.model import KNOWN, WEIGHTS, demo_model
+from piip.demo.model import KNOWN, RECIPE, WEIGHTS, demo_model
 from piip.training.folder import RunFolder
 from piip.weights.files import load_model, save_model
 
@@ -25,22 +25,7 @@ SIZE = (288, 384)
 TRAIN_IMAGES, VAL_IMAGES = 2400, 64
 EPOCHS = 2
 
-RECIPE: dict[str, Any] = {
-    "lr": 1.5e-3,
-    "lr_batch_size": None,
-    "layer_decay": 1.0,
-    "schedule": "cosine",
-    "warmup_iters": 150,
-    "batch_size": 4,
-    "grad_clip": 5.0,
-    "ema": 0.998,
-    "drop_empty": False,
-    "drop_smaller": 0,
-    "augmentation": {"flip": 0.5},
-    "save_minutes": 3.0,
-    "workers": 0,
-    "seed": SEED,
-}
+FROM_SCRATCH: dict[str, Any] = RECIPE | {"warmup_iters": 150, "ema": 0.998, "save_minutes": 3.0, "seed": SEED}
 
 
 def main() -> None:
@@ -53,7 +38,7 @@ def main() -> None:
         _, result = PIIP.resume(folder, EPOCHS)
     else:
         make_fruit(data, TRAIN_IMAGES, VAL_IMAGES, SEED, SIZE, KNOWN)
-        result = PIIP(demo_model()).train(data, EPOCHS, output=arguments.output, name="fruit", **RECIPE)
+        result = PIIP(demo_model()).train(data, EPOCHS, output=arguments.output, name="fruit", **FROM_SCRATCH)
     if result.end == "stopped":
         raise SystemExit("interrupted and saved: give the command again to go on")
     print(save_model(load_model(result.last_weights).half(), arguments.file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from piip import config
 from piip.data.fruit.scenes import CLASSES
@@ -31,6 +32,20 @@ HEAD = NANO_HEAD.model_copy(
         "class_agnostic": True,
     }
 )
+
+RECIPE: dict[str, Any] = {
+    "lr": 1.5e-3,
+    "lr_batch_size": None,
+    "layer_decay": 1.0,
+    "schedule": "cosine",
+    "batch_size": 4,
+    "grad_clip": 5.0,
+    "drop_empty": False,
+    "drop_smaller": 0,
+    "augmentation": {"flip": 0.5},  # there is no shortage of scenes, so nothing harder than the scenes themselves
+    "workers": 0,
+}
+"""of both trainings, that of the weights and the demo's"""
 
 
 def demo_model() -> config.Model:

@@ -10,7 +10,7 @@ from typing import Any
 from piip.api import PIIP
 from piip.console import Terminal, say
 from piip.data.fruit.scenes import make_fruit
-from piip.demo.model import KNOWN, NEW, WEIGHTS
+from piip.demo.model import KNOWN, NEW, RECIPE, WEIGHTS
 from piip.training.accelerator import require_libraries
 from piip.weights.errors import WeightsError
 
@@ -21,21 +21,11 @@ OVERLAP = 0.35
 SEED = 0
 """of the scenes; the weights were trained on scenes of another"""
 
-RECIPE: dict[str, Any] = {
-    "lr": 1.5e-3,
-    "lr_batch_size": None,
-    "layer_decay": 1.0,
-    "schedule": "cosine",
+FINE_TUNING: dict[str, Any] = RECIPE | {
     "warmup_iters": 20,
-    "batch_size": 4,
-    "grad_clip": 5.0,
     "ema": 0.98,
-    "drop_empty": False,
-    "drop_smaller": 0,
     "head": {"nms_threshold": OVERLAP},
-    "augmentation": {"flip": 0.5},  # there is no shortage of scenes, so nothing harder than the scenes themselves
     "eval_interval": EPOCHS,
-    "workers": 0,
 }
 
 
@@ -52,7 +42,7 @@ def run_demo(output: Path, epochs: int | None = None) -> None:
     say(console, "[2/2] fine-tuning a pyramid of three small ConvNeXts on them. It begins with weights that come with "
                  f"piip, trained on other scenes (benchmarks/demo_weights.py), none with a {NEW}: that is new to "
                  "it")  # fmt: skip
-    result = model.train(data, epochs or EPOCHS, output=output, name="demo", **RECIPE)
+    result = model.train(data, epochs or EPOCHS, output=output, name="demo", **FINE_TUNING)
     say(console, learnt(result.folder / "val" / "metrics.json"))
     say(console, f"curves:      {result.folder / 'curves.png'}")
     say(console, f"predictions: {result.folder / 'val'}/*.jpg, beside what was to be found")
