@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from piip.evaluation.matches import Matches
 
@@ -79,6 +78,8 @@ def _aps(one: Matches, somewhere: np.ndarray, times: np.ndarray, objects: np.nda
 
 def _counted_before(images: np.ndarray, ends: np.ndarray, times: np.ndarray) -> np.ndarray:
     """[P, draws] how often those of the first `ends` detections [P], rising, are drawn, one of each of `images` [N]."""
+    from scipy.sparse import csr_array  # of the extra `train`, as all that evaluates objects
+
     last = ends[-1] if len(ends) else 0
     begins = np.concatenate(([0], ends))
     between = csr_array((np.ones(last, dtype=times.dtype), images[:last], begins), shape=(len(ends), len(times)))
