@@ -186,3 +186,42 @@ def test_a_resumed_run_is_the_same_for_its_logger(tmp_path: Path, monkeypatch: p
     ours.log({}, 3)
     assert notes == ["wandb failed and gets no more numbers: ConnectionError: gone"]
     ours.close()
+
+
+def test_runs_of_one_name_are_two_for_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import tracking
+
+    kind = type("Kind", (Noted,), {"made": []})
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "trackio", kind)
+    monkeypatch.setattr(trackers, "check_loggers", lambda names: None)
+    for place in ("one", "two", "one"):
+        folder = RunFolder(tmp_path / place / "boards")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        Trackers(("trackio",), folder, 0, {}, print).close()
+    first, second, resumed = (arguments["name"] for arguments in kind.made)
+    assert first == resumed != second
+    assert first.startswith("boards-")
+    assert second.startswith("boards-")
+
+
+def test_a_logger_that_cannot_begin_ends_the_training_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import tracking
+
+    def refuse(tracker: Noted) -> None:
+        raise RuntimeError("no such server")
+
+    ended = []
+
+    def finish(tracker: Noted) -> None:
+        ended.append(tracker)
+
+    good = type("Good", (Noted,), {"made": [], "finish": finish})
+    bad = type("Bad", (Noted,), {"made": [], "start": refuse})
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "trackio", good)
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", bad)
+    monkeypatch.setattr(trackers, "check_loggers", lambda names: None)
+    with pytest.raises(ValueError, match="^log wandb could not begin, RuntimeError: no such server. Mend it, or"):
+        Trackers(("trackio", "wandb"), RunFolder(tmp_path), 0, {}, print)
+    assert len(ended) == 1

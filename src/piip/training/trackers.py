@@ -49,16 +49,24 @@ class Trackers:
         self.trackers: dict[str, Any] = {}
         known = _read(folder)
         for name in names:
-            tracker = LOGGER_TYPE_TO_CLASS[name](**_arguments(name, folder, first_step, known))
-            if hasattr(tracker, "start"):  # since accelerate 1.7
-                tracker.start()
-            if name == "mlflow":
-                known[name] = tracker.tracker.info.run_id
-            if name != "tensorboard":  # which would make a folder of its own of it
-                tracker.store_init_configuration(about)
-            self.trackers[name] = tracker
+            try:
+                self.trackers[name] = LOGGER_TYPE_TO_CLASS[name](**_arguments(name, folder, first_step, known))
+                self._begin(name, about, known)
+            except Exception as error:
+                self.close()
+                raise ValueError(f"log {name} could not begin, {type(error).__name__}: {error}. Mend it, or leave it "
+                                 "out with --log none") from error  # fmt: skip
         if known:
             write_json(folder.loggers, known)
+
+    def _begin(self, name: Logger, about: dict[str, Any], known: dict[str, str]) -> None:
+        tracker = self.trackers[name]
+        if hasattr(tracker, "start"):  # since accelerate 1.7
+            tracker.start()
+        if name == "mlflow":
+            known[name] = tracker.tracker.info.run_id
+        if name != "tensorboard":  # which would make a folder of its own of it
+            tracker.store_init_configuration(about)
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Named numbers at an optimizer step."""
@@ -88,7 +96,9 @@ def _arguments(name: Logger, folder: RunFolder, first_step: int, known: dict[str
         return {"run_name": project, "name": run, "id": number, "resume": "allow", "dir": str(folder.path)}
     if name == "mlflow":
         return {"experiment_name": PROJECT, "run_name": run, "run_id": known.get(name)}
-    return {"run_name": os.environ.get("TRACKIO_PROJECT", PROJECT), "name": run, "resume": "allow"}
+    # Trackio knows a run by its name alone: another folder of that name would go on with it.
+    own = known.setdefault(name, f"{run}-{uuid.uuid4().hex[:6]}")
+    return {"run_name": os.environ.get("TRACKIO_PROJECT", PROJECT), "name": own, "resume": "allow"}
 
 
 def _read(folder: RunFolder) -> dict[str, str]:
