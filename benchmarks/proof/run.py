@@ -3,8 +3,9 @@
     python benchmarks/proof/run.py streets --data camvid --branch-weights vit_small_patch14_dinov2.safetensors
     python benchmarks/proof/run.py streets --table
 
-An experiment is a folder of models here: `pyramid.yaml`, `largest.yaml` (its largest branch alone on the large image)
-and `equal.yaml` (one branch alone with about as many multiply-adds as the pyramid). Each is trained with each seed on
+An experiment is a folder of models here: `pyramid.yaml`, `largest.yaml` (its largest branch alone on the large image),
+`equal.yaml` (one branch alone with about as many multiply-adds as the pyramid) and, with `--models small`, `small.yaml`
+(the largest branch alone on the small image, which says what the fine branch adds). Each is trained with each seed on
 the same data for the same steps with the same changes of the images, and what counts is its last epoch, not its best.
 Seeds are the outer loop, so that what there is can be compared at any time. A run that was interrupted goes on, one
 that ended is not repeated: start the command again until nothing is left. `--table` prints docs/proof.md's tables.
@@ -25,6 +26,7 @@ import piip
 
 HERE = Path(__file__).parent
 MODELS = ("pyramid", "largest", "equal")
+"""that are trained unless others are chosen"""
 
 FROM_SCRATCH: dict[str, Any] = {
     "lr": 2e-3,
@@ -53,8 +55,8 @@ STREETS = {
     "class_weights": "balanced",
     "augmentation": {"kind": "segmentation", "resize": (0.7, 1.4), "distortion": 0.4},
 }
-CROP = {"pyramid": 256, "largest": 256, "equal": 208}
-"""of the resized image, for segmentation: the same part of the street for all three"""
+CROP = {"pyramid": 256, "largest": 256, "equal": 208, "small": 128}
+"""of the resized image, for segmentation: the same part of the street for all"""
 EVERY = 8
 """epochs between evaluations"""
 CELLS = {"schedule": "cosine", "drop_smaller": 0, "augmentation": {"zoom": (0.8, 1.25), "turn": 0.75, "colour": 0.2}}

@@ -30,7 +30,7 @@ def print_tables(folder: Path, record: Path) -> None:
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         found.setdefault(row["model"], {})[row["seed"]] = row["history"][-1][metric]
-    models = [model for model in ("pyramid", "largest", "equal") if model in found]
+    models = [model for model in ("pyramid", "largest", "equal", "small") if model in found]
     facts = {model: piip.info(folder / f"{model}.yaml") for model in models}
     seconds = in_turn([folder / f"{model}.yaml" for model in models], CLASSES[folder.name])
     print(f"| | multiply-adds as run | the paper's way | seconds per image | {metric} of each seed | mean |")
