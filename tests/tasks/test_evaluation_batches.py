@@ -140,3 +140,15 @@ def test_an_evaluation_keeps_masks_of_one_name_apart(tmp_path: Path) -> None:
     for image, name in zip(data.images, names, strict=True):
         with Image.open(tmp_path / "out" / "masks" / name) as mask:
             assert (mask.height, mask.width) == image.size
+
+
+def test_masks_of_formats_other_than_png_are_evaluated_too(tmp_path: Path) -> None:
+    root, model = masks(tmp_path / "data"), segmentor()
+    for number, kind in enumerate(("tif", "bmp", "gif")):
+        mask = root / "masks" / "val" / f"{number}.png"
+        with Image.open(mask) as labels:
+            labels.save(mask.with_suffix(f".{kind}"))
+        mask.unlink()
+    segmentation.evaluate_to_folder(model, segmentation.open_split(root, "val"), tmp_path / "out", 4, 0)
+    written = sorted(path.name for path in (tmp_path / "out" / "masks").iterdir())
+    assert written == [f"{number}.png" for number in range(len(SHAPES))]

@@ -231,7 +231,7 @@ def evaluate_to_folder(
     data = in_label_order(model.config, data)
     predictor = Predictor.where_it_is(model, precision)
 
-    names = numbered([image.mask.name for image in data.images])
+    names = numbered([image.mask.with_suffix(".png").name for image in data.images])
     places: list[int] = []
     missing = Missing()
 
