@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Size = tuple[int, int]
 """(height, width)"""
@@ -136,6 +137,19 @@ class Batch:
         targets = [target.to(device) for target in self.targets]
         views = tuple(view and View(view.images.to(device), view.frame.to(device)) for view in self.views)
         return replace(self, images=self.images.to(device), targets=targets, views=views)
+
+    def padded(self, size: Size) -> Batch:
+        """The same with more padding, up to images and views of `size`."""
+        (height, width), (before, across) = size, size_of(self.images)
+        if (height, width) == (before, across):
+            return self
+        room = (0, width - across, 0, height - before)
+        shares = torch.tensor([[1.0, 1.0], [across / width, before / height]], device=self.images.device)
+        made = {
+            id(view): View(F.pad(view.images, room), view.frame * shares) for view in self.views if view is not None
+        }  # branches that see the same share one
+        views = tuple(view and made[id(view)] for view in self.views)
+        return replace(self, images=F.pad(self.images, room), views=views)
 
     def double(self) -> Batch:
         """The same images in float64."""

@@ -186,3 +186,23 @@ def test_samples_with_and_without_views_are_one_batch() -> None:
     assert last is not None
     assert last.frame[0, 1, 1] == 0.5
     assert last.images.dtype == torch.float64
+
+
+def test_more_padding_shows_the_same_places() -> None:
+    """As where the batches of several processes are padded alike."""
+    image = torch.rand(3, 40, 64)
+    surround = Surround(torch.rand(3, 40, 64), torch.tensor([[0.5, 0.25], [16.0, 10.0]]))
+    samples = [Sample(image, None, (40, 64), 1, (None, surround, surround))]
+    padded, wanted = collate(samples, 32).padded((96, 160)), collate(samples, 32, 160)
+    wanted = replace(wanted, images=wanted.images[:, :, :96])
+    assert torch.equal(padded.images, wanted.images)
+    assert padded.views[0] is None
+    assert padded.views[1] is padded.views[2]
+    view, other = padded.views[1], wanted.views[1]
+    assert view is not None
+    assert other is not None
+    assert torch.equal(view.images, other.images[:, :, :96])
+    in_pixels = torch.tensor([160, 96])
+    torch.testing.assert_close(view.frame[:, 1] * in_pixels, surround.frame[1][None])
+    assert torch.equal(view.frame[:, 0], surround.frame[0][None])
+    assert (padded.image_sizes, padded.padded_sizes) == ([(40, 64)], [(64, 64)])

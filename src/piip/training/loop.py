@@ -243,10 +243,9 @@ def as_one(run: Run, batch: Batch) -> Batch:
     if accelerator.num_processes == 1:
         return batch
     height, width = processes.largest(size_of(batch.images), accelerator.device)
-    right, below = width - batch.images.shape[3], height - batch.images.shape[2]
     place = (at.batch, accelerator.process_index, accelerator.num_processes)
     spare = is_spare(run.images, run.settings.batch_size, *place)
-    return replace(batch, images=nn.functional.pad(batch.images, (0, right, 0, below)), spare=spare)
+    return replace(batch.padded((height, width)), spare=spare)
 
 
 def update(run: Run, step: Step, data: SkipUnreadable, report: Report) -> float:
