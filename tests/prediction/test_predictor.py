@@ -17,6 +17,7 @@ from piip.model import PIIPModel
 from piip.prediction.objects import Result
 from piip.prediction.predictor import Failure, Predictor
 from piip.structures import Batch, Prediction, Size
+from piip.training.freeze import train_mode
 
 
 class StandIn(nn.Module):
@@ -271,6 +272,16 @@ def test_the_mode_of_the_model_is_left_as_it_was(predictor, model):
         model.train(training)
         predictor.predict(noise())
         assert model.training is training
+
+
+def test_frozen_parts_of_a_model_that_trains_stay_frozen():
+    """As where a callback of a training predicts: norms and dropout of frozen parts are as in predictions."""
+    model = PIIPModel(tiny.model(2, masks=False))
+    train_mode(model, ("backbone",))
+    before = [module.training for module in model.modules()]
+    assert len(set(before)) == 2
+    Predictor(model, "cpu").predict(noise())
+    assert [module.training for module in model.modules()] == before
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

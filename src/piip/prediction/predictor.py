@@ -317,15 +317,16 @@ class Predictor:
 
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    if not any(module.training for module in model.modules()):
+    training = [module for module in model.modules() if module.training]  # frozen parts of one that trains are not
+    if not training:
         yield
         return
-    training = model.training
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def _finished(waiting: deque[_Waiting]) -> Iterator[AnyResult | Failure]:
