@@ -148,6 +148,29 @@ def test_all_splits_small_images_as_they_are_and_broken_ones_left_out(tmp_path: 
     assert opened(whole.folder).images[0].objects[0].box == opened(source).images[0].objects[0].box
 
 
+def test_an_image_that_is_called_like_another_one_s_tile_keeps_its_pixels(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", RECORDS)
+    folder = source / "train"
+    Image.fromarray(pixels("b")[:40, :40]).save(folder / "a_0_0.png")
+    content = json.loads((source / "annotations" / "instances_train.json").read_text())
+    content["images"].append({"id": 8, "file_name": "a_0_0.png", "width": 40, "height": 40})
+    content["annotations"].append(record(21, [1, 1, 9, 9], [], image_id=8))
+    (source / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    out = piip.tile_data(source, tmp_path / "out", size=60, empty=1).folder
+    images = written(out)["images"]
+    assert len({image["file_name"] for image in images}) == len(images)
+    (small,) = (image for image in images if image["tile_of"]["id"] == 8)
+    assert (out / "train" / small["file_name"]).read_bytes() == (folder / "a_0_0.png").read_bytes()
+    assert (out / "train" / "a_0_0-2.png").is_file()
+
+    masks = make_masks(tmp_path / "masks", val=0)
+    name = f"{open_masks(masks, 'train').images[0].path.stem}_0_0.png"
+    for kind in ("images", "masks"):
+        Image.new("L", (20, 20), 1).save(masks / kind / "train" / name)
+    out = piip.tile_data(masks, tmp_path / "tiles", size=20, overlap=0).folder
+    assert (out / "masks" / "train" / name).read_bytes() == (masks / "masks" / "train" / name).read_bytes()
+
+
 def test_nothing_is_written_over_or_left_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path / "in", RECORDS)
     (tmp_path / "taken").mkdir()

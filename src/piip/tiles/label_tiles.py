@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,13 @@ import numpy as np
 from piip.data.conversion.labelled import write_classes
 from piip.data.conversion.together import flat_names
 from piip.data.decode import ImageError, decode_image, decode_values
+from piip.data.layout import comparable
 from piip.data.report import DataError, Findings
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import MaskData, open_masks
 from piip.data.whole_images import UNDECODABLE
 from piip.tiles.grid import grid
-from piip.tiles.pixels import copy_whole, is_whole, save_tile, tile_suffix
+from piip.tiles.pixels import copy_whole, is_whole, save_tile, tile_stem, tile_suffix
 
 UNLABELLED = "tile without an annotated pixel"
 
@@ -27,8 +28,8 @@ def tile_labels(source: str | Path, out: Path, side: int, overlap: float) -> Map
     """
     opened = {str(split): open_masks(source, split) for split in find_mask_splits(source)}
     for split, data in opened.items():
-        count = sum(_tile_image(data, position, name, split, out, side, overlap)
-                    for position, name in enumerate(flat_names([image.path for image in data.images])))  # fmt: skip
+        names = flat_names([image.path for image in data.images])
+        count = sum(_tile_image(data, position, names, split, out, side, overlap) for position in range(len(names)))
         if not count:
             raise DataError(f"{source}: no tile of {split} could be written{data.report.first_reason()}")
         data.report.images = count
@@ -36,9 +37,11 @@ def tile_labels(source: str | Path, out: Path, side: int, overlap: float) -> Map
     return {split: data.report for split, data in opened.items()}
 
 
-def _tile_image(data: MaskData, position: int, name: str, split: str, out: Path, side: int, overlap: float) -> int:
-    """How many tiles were written."""
-    image = data.images[position]
+def _tile_image(
+    data: MaskData, position: int, names: Sequence[str], split: str, out: Path, side: int, overlap: float
+) -> int:
+    """How many tiles were written; `names` are those of the images."""
+    image, name = data.images[position], names[position]
     images, masks = out / "images" / split, out / "masks" / split
     tiles = grid(image.size, side, overlap)
     if is_whole(tiles[0], image.size):
@@ -51,13 +54,13 @@ def _tile_image(data: MaskData, position: int, name: str, split: str, out: Path,
         data.report.add("left out", UNDECODABLE, str(error))
         return 0
     values = values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)
-    written = 0
+    written, taken = 0, {comparable(Path(other).stem) for other in names}
     for tile in tiles:
         there = values[tile.top : tile.bottom, tile.left : tile.right]
         if not np.isin(there, data.description.values).any():
             data.report.add("left out", UNLABELLED, f"({tile.left}, {tile.top}) of {image.path.name}")
             continue
-        stem = f"{Path(name).stem}_{tile.left}_{tile.top}"
+        stem = tile_stem(Path(name).stem, tile, taken)
         save_tile(pixels, tile, images / f"{stem}{tile_suffix(image.path)}")
         save_tile(values, tile, masks / f"{stem}.png")
         written += 1

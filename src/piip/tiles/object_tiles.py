@@ -18,6 +18,7 @@ from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.coco import read_split
 from piip.data.detection.dataset import load_image
 from piip.data.detection.splits import find_splits
+from piip.data.layout import comparable
 from piip.data.report import CheckReport, DataError
 from piip.data.seeding import generator
 from piip.data.whole_images import UNDECODABLE
@@ -25,7 +26,7 @@ from piip.data.windows import FileImage, headers_up_to
 from piip.files import write_json
 from piip.tiles.clipped import clipped, share_within
 from piip.tiles.grid import Tile, grid
-from piip.tiles.pixels import copy_whole, is_whole, save_tile, tile_suffix
+from piip.tiles.pixels import copy_whole, is_whole, save_tile, tile_stem, tile_suffix
 
 PIECE = "piece of an object, of which the tile has less than `keep` (another tile has more)"
 NOWHERE = "object of which no tile has as much as `keep`"
@@ -152,6 +153,7 @@ def _write_images(
 ) -> list[str | None]:
     """The file name of each tile, None where the image cannot be decoded."""
     stems = flat_names([image.path for image in data.images])
+    taken = {comparable(Path(stem).stem) for stem in stems}
     names: list[str | None] = []
     for position, of_image in groupby(parts, key=lambda part: part.image):
         image, stem = data.images[position], stems[position]
@@ -164,7 +166,7 @@ def _write_images(
         try:
             with _pixels_of(image, max_pixels) as pixels:
                 for tile in tiles:
-                    written.append(f"{Path(stem).stem}_{tile.left}_{tile.top}{tile_suffix(image.path)}")
+                    written.append(tile_stem(Path(stem).stem, tile, taken) + tile_suffix(image.path))
                     save_tile(pixels, tile, folder / written[-1])
         except ImageError as error:
             report.add("left out", UNDECODABLE, f"image {image.id}: {error}")

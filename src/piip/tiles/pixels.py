@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from piip.data.layout import comparable
 from piip.data.windows import FileImage
 from piip.structures import Size
 from piip.tiles.grid import Tile
@@ -20,6 +22,20 @@ def tile_suffix(path: Path) -> str:
     """The ending of the tiles of an image: JPEG stays JPEG, all else becomes PNG, which keeps each value."""
     with path.open("rb") as file:
         return ".jpg" if file.read(len(JPEG_MARK)) == JPEG_MARK else ".png"
+
+
+def tile_stem(stem: str, tile: Tile, taken: Container[str]) -> str:
+    """The name of a tile of the image `stem`, with a number where an image of that name (`comparable`) is `taken`.
+
+    >>> tile_stem("a", Tile(0, 0, 9, 9), {"a", "a_0_0"})
+    'a_0_0-2'
+    """
+    plain = found = f"{stem}_{tile.left}_{tile.top}"
+    number = 1
+    while comparable(found) in taken:
+        number += 1
+        found = f"{plain}-{number}"
+    return found
 
 
 def save_tile(pixels: np.ndarray | FileImage, tile: Tile, path: Path) -> None:
