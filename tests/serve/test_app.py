@@ -156,6 +156,8 @@ def test_other_names_and_other_sites_are_refused(client: TestClient) -> None:
     assert client.post("/predict", content=b"photo", headers={"Origin": "http://elsewhere.example"}).status_code == 403
     assert client.post("/predict", content=b"photo", headers={"Origin": "http://127.0.0.1:8000"}).status_code == 200
     assert client.get("/health", headers={"Host": "localhost:8000"}).status_code == 200
+    assert client.get("/health", headers={"Host": "[::1"}).status_code == 403
+    assert client.get("/health", headers={"Origin": "http://[::1"}).status_code == 403
 
 
 def test_a_token_is_asked_for(engine: Engine) -> None:

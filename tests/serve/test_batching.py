@@ -21,11 +21,15 @@ class Model:
         self.batches: list[list[int]] = []
         self.go = threading.Event()
         self.dies_once = False
+        self.begins = True
 
     def call(self, images: Sequence[Image], seconds: float) -> list[Answer | Refused]:
         assert self.go.wait(30)
         values = [int(image.pixels[0, 0, 0]) for image in images]
         self.batches.append(values)
+        if not self.begins:
+            self.begins = True
+            raise OSError("no more processes")
         if self.dies_once:
             self.dies_once = False
             raise WorkerDied("the process ended")
@@ -89,6 +93,27 @@ def test_an_image_that_fails_takes_none_with_it(batching: Batching, model: Model
     assert [futures[i].result(30).body[0] for i in (0, 1, 3)] == [1, 2, 3]
     with pytest.raises(Failed, match="a bad one"):
         futures[2].result(30)
+
+
+def test_who_stops_waiting_at_the_last_moment_stops_nobody_else(
+    batching: Batching, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = submitted(batching, [1, BAD])
+    for future in (first, second):
+        future.cancel()
+        monkeypatch.setattr(future, "done", lambda: False)  # as it was a moment ago
+        monkeypatch.setattr(future, "cancelled", lambda: False)
+    model.go.set()
+    assert batching.submit(image(3), 60).result(10).body[0] == 3
+
+
+def test_a_process_that_cannot_begin_costs_its_images_alone(batching: Batching, model: Model) -> None:
+    model.begins = False
+    first, *_ = submitted(batching, [1])
+    model.go.set()
+    with pytest.raises(Failed, match="no more processes"):
+        first.result(10)
+    assert batching.submit(image(2), 60).result(10).body[0] == 2
 
 
 def test_what_nobody_waits_for_is_not_done(batching: Batching, model: Model) -> None:

@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from piip.serve.limits import Limits
 from piip.serve.metrics import Metrics
 from piip.serve.wanted import Answer, Image, Refused
-from piip.serve.worker import CallFailed, Worker, WorkerDied, WorkerTooSlow
+from piip.serve.worker import Worker, WorkerDied, WorkerTooSlow
 
 ModelWorker = Worker[Sequence[Image], list[Answer | Refused]]
 TRIES = 2
@@ -112,7 +113,7 @@ class Batching:
         except (WorkerDied, WorkerTooSlow) as error:
             self._again(batch, error)
             return
-        except (CallFailed, ValueError) as error:  # ValueError: a new process did not become ready
+        except Exception as error:  # also of a new process that cannot begin: this thread must go on
             for job in batch:
                 _fail(job, Failed(str(error)))
             return
@@ -120,8 +121,9 @@ class Batching:
         for job, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Refused):
                 _fail(job, Failed(answer.reason))
-            elif not job.answer.done():
-                job.answer.set_result(answer)
+            else:
+                with suppress(InvalidStateError):  # nobody waits any more
+                    job.answer.set_result(answer)
 
     def _again(self, batch: list[Job], error: Exception) -> None:
         """Another try for those that may not be the cause; for a single one that had its tries, the error."""
@@ -138,5 +140,5 @@ class Batching:
 
 
 def _fail(job: Job, error: Exception) -> None:
-    if not job.answer.done():
+    with suppress(InvalidStateError):  # nobody waits any more; asking first would leave a moment for that
         job.answer.set_exception(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import HTTPException, Request
 
@@ -44,10 +44,10 @@ class Guard:
     def check_host(self, request: Request) -> None:
         """HTTPException 403 for a request under another name, or from another site's page."""
         host = request.headers.get("host", "")
-        if self._hosts is not None and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if self._hosts is not None and (_parts_of(f"//{host}").hostname or "") not in self._hosts:
             raise HTTPException(403, f"this server is not called {host}")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _parts_of(origin).netloc != host:
             raise HTTPException(403, f"pages of {origin} may not ask here")
 
     def check_token(self, request: Request) -> None:
@@ -57,3 +57,11 @@ class Guard:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise HTTPException(401, "wrong or no token", {"WWW-Authenticate": "Bearer"})
+
+
+def _parts_of(address: str) -> SplitResult:
+    """Empty ones of what is no address, such as "http://[::1"."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
