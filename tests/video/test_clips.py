@@ -14,7 +14,7 @@ from tests.test_cli_predict import run
 
 import piip
 from piip.data.decode import ImageError
-from piip.video.clips import Frame, is_clip, opened_clip
+from piip.video.clips import Frame, FrameFolder, is_clip, opened_clip
 from piip.video.drawn import drawn_clip
 
 BASE = Fraction(1, 1000)
@@ -153,6 +153,19 @@ def test_a_folder_of_frames_becomes_a_clip(weights: Path, tmp_path: Path) -> Non
     assert "is for folders of frames" in str(
         run("predict", folder / "0000.png", "--weights", weights, "--fps", 10).exception
     )
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(1 / 3600, 3600), (1 / 1500, 1500), (0.3, 10 / 3), (29.97, 1 / 29.97)])
+def test_frames_of_hours_have_their_times(tmp_path: Path, rate: float, seconds: float) -> None:
+    for number in range(2):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number:04}.png")
+    clip = FrameFolder(tmp_path, rate)
+    frames = list(clip.frames())
+    assert [frame.seconds for frame in frames] == pytest.approx([0, seconds])
+    with drawn_clip(tmp_path / "clip.mp4", clip.time_base) as drawn:
+        for frame in frames:
+            drawn.add(frame.pixels, frame.stamp)
+    assert [frame.seconds for frame in frames_of(tmp_path / "clip.mp4")] == pytest.approx([0, seconds], rel=1e-3)
 
 
 def test_what_is_no_clip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

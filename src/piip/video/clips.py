@@ -166,7 +166,10 @@ class FrameFolder:
         self.name = path.resolve().name
         self.damage: str | None = None
         self.count: int | None = len(self.files)
-        self.time_base = 1 / Fraction(rate).limit_denominator(1001)
+        if rate < 1:
+            self.time_base = (1 / Fraction(rate)).limit_denominator(1001)
+        else:
+            self.time_base = 1 / Fraction(rate).limit_denominator(1001)
 
     def frames(self, every: int = 1) -> Iterator[Frame]:
         """Every so many files; where one is broken they end, and `damage` says where."""
