@@ -37,6 +37,14 @@ def test_findings_are_written_where_asked_for_also_of_names_that_no_file_takes(t
     assert list(found["train"]["class_pixels"]) == ["\\udce9", "b", "c"]
 
 
+def test_findings_are_never_written_over_a_file(tmp_path: Path) -> None:
+    data = make_masks(tmp_path / "set")
+    before = (data / "classes.json").read_bytes()
+    done = CliRunner().invoke(app, ["data", "check", str(data), "--json", str(data / "classes.json")])
+    assert "is there already" in str(done.exception)
+    assert (data / "classes.json").read_bytes() == before
+
+
 def test_sets_that_differ_after_a_dot_have_results_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

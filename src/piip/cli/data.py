@@ -13,7 +13,7 @@ from piip.console import say
 
 def check(
     path: Annotated[Path, typer.Argument(help="Data set: a folder, or an annotation file or table.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="A file to write all findings to.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="A new file to write all findings to.")] = None,
     task: Annotated[
         str | None, typer.Option(help="detection, segmentation or classification, in a folder that fits several.")
     ] = None,
@@ -24,9 +24,11 @@ def check(
     """
     from piip.data.kinds import also_fits, as_task
     from piip.data.report import class_table
-    from piip.files import write_json
+    from piip.files import refuse_taken, write_json
     from piip.tasks import check_data
 
+    if json_file is not None:
+        refuse_taken([json_file], "name a new file")
     chosen = None if task is None else as_task(task)
     reports = check_data(path, chosen)
     for split, report in reports.items():
