@@ -9,10 +9,10 @@ from coco_records import annotation, image
 from piip.config import Preprocess
 from piip.data.augmentation import from_scratch
 from piip.data.batches import EpochSampler, collate, eval_loader, is_spare, train_loader
-from piip.data.decode import ImageError
 from piip.data.detection.coco import read_coco
 from piip.data.detection.dataset import DetectionDataset, Sample
 from piip.data.detection.transforms import TestTransform, TrainTransform
+from piip.data.image_files import ImageError
 from piip.data.seeding import derived_seed
 from piip.structures import Batch, Instances
 

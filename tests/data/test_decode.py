@@ -11,7 +11,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from piip.data import decode
-from piip.data.decode import ImageError, decode_for, decode_image, decode_values, read_header, rgb_from_pil
+from piip.data.decode import decode_for, decode_image, decode_values, rgb_from_pil
+from piip.data.image_files import ImageError, read_header
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 11, 3), dtype=np.uint8)

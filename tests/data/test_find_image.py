@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from piip.data.decode import ImageError
 from piip.data.find_image import ImageFinder
+from piip.data.image_files import ImageError
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from tests import tiny
 
 import piip
 from piip.data import windows
-from piip.data.decode import ImageError, decode_image
+from piip.data.decode import decode_image
+from piip.data.image_files import ImageError
 from piip.data.windows import FileImage
 from piip.prediction.options import Options
 
@@ -22,7 +23,7 @@ ENOUGH = 10_000
 def read_large(path: Path, max_pixels: int) -> np.ndarray:
     """All of it, whoever else could read it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("piip.data.decode.MAX_PIXELS", 0)
+        patch.setattr("piip.data.image_files.MAX_PIXELS", 0)
         pixels = windows.read_large(path, max_pixels)
     assert pixels is not None
     return pixels
@@ -123,7 +124,7 @@ def test_the_cache_of_gdal_is_small_and_put_back(tmp_path: Path) -> None:
 
 
 def test_predictions_go_beyond_the_limit_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", 5000)
+    monkeypatch.setattr("piip.data.image_files.MAX_PIXELS", 5000)
     path = tiff(tmp_path / "large.tif", RGB)
     model = piip.PIIP(tiny.model(), device="cpu")
     assert model.predict_report([path]).failures
@@ -140,7 +141,7 @@ def test_what_is_missing_of_a_file_is_not_made_up(tmp_path: Path, monkeypatch: p
     path.write_bytes(path.read_bytes()[:-2000])
     (small,) = model.predict_report([path], max_pixels=ENOUGH).failures
     assert "by windows" not in small.reason
-    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", 5000)
+    monkeypatch.setattr("piip.data.image_files.MAX_PIXELS", 5000)
     (large,) = model.predict_report([path], max_pixels=ENOUGH).failures
     assert "by windows" in large.reason
     assert "broken or truncated image" in large.reason

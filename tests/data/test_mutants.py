@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from piip.data.decode import ImageError, decode_image
+from piip.data.decode import decode_image
 from piip.data.detection.coco import read_coco
+from piip.data.image_files import ImageError
 from piip.data.report import DataError
 from piip.data.text_files import read_yaml, typed_yaml
 from piip.weights.files import WeightsError, read_tensors

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from piip.data import decode
-from piip.data.decode import FORMATS, ImageError, exif_orientation, read_header
+from piip.data.image_files import FORMATS, ImageError, exif_orientation, read_header
 from piip.data.plain_headers import ENOUGH, plain_size
 
 EXIF = Image.Exif()

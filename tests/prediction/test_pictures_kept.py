@@ -14,8 +14,8 @@ from tests.prediction.test_predictor import StandIn, noise, png
 from piip.config import Preprocess
 from piip.data import decode
 from piip.data.classification.transforms import ClassTestTransform
-from piip.data.decode import ImageError
 from piip.data.detection.transforms import TestTransform
+from piip.data.image_files import ImageError
 from piip.prediction.predictor import Predictor
 from piip.prediction.preparing import input_transform
 from piip.prediction.sources import Opened, opened

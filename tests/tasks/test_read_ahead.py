@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.tasks.read_ahead import photos_of_share
 from piip.tasks.unread import Missing
 

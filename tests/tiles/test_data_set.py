@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 import piip
 from piip.cli import app
-from piip.data.decode import ImageError
 from piip.data.detection.annotations import CocoData
 from piip.data.detection.coco import read_split
 from piip.data.detection.outlines import rasterise
 from piip.data.detection.splits import find_splits
+from piip.data.image_files import ImageError
 from piip.data.report import DataError
 from piip.data.run_lengths import encode_mask
 from piip.data.segmentation.masks import load_pair, open_masks
@@ -243,7 +243,7 @@ def test_images_that_are_too_large_to_be_decoded_are_cut_from_the_file(
     del content["annotations"][0]["segmentation"]
     (source / "annotations" / "instances_train.json").write_text(json.dumps(content))
     piip.tile_data(source, tmp_path / "usual", size=64)
-    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr("piip.data.image_files.MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(DataError):
         piip.tile_data(source, tmp_path / "refused", size=64)
     assert not (tmp_path / "refused").exists()

@@ -25,7 +25,7 @@ ENOUGH = 100_000
 @pytest.fixture
 def photo_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """That is refused but with `max_pixels`, and of which all would be too much."""
-    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", 5000)
+    monkeypatch.setattr("piip.data.image_files.MAX_PIXELS", 5000)
     monkeypatch.setattr(FileImage, "whole", None)
     return tiff(tmp_path / "scan.tif", PHOTO)
 
@@ -106,7 +106,7 @@ def test_a_file_that_is_damaged_further_down(photo_file: Path) -> None:
 
 
 def test_a_photo_that_has_to_be_turned_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("piip.data.decode.MAX_PIXELS", 5000)
+    monkeypatch.setattr("piip.data.image_files.MAX_PIXELS", 5000)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(PHOTO).save(tmp_path / "x.jpg", exif=exif)

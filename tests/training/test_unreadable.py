@@ -9,7 +9,7 @@ from test_resume import Crash, assert_same, at_step, crash, outcome
 from toy_training import ToyData, toy_metric, toy_model, toy_settings
 
 from piip.data.batches import train_loader
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.training.loop import RunResult, train
 from piip.training.unreadable import SkipUnreadable
 

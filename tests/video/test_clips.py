@@ -13,7 +13,7 @@ from tests import tiny
 from tests.test_cli_predict import run
 
 import piip
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.video.clips import Frame, FrameFolder, is_clip, opened_clip
 from piip.video.drawn import drawn_clip
 

@@ -11,7 +11,8 @@ import numpy as np
 from piip import tasks
 from piip.api.held import Held
 from piip.console import Terminal, say
-from piip.data.decode import ImageError, decode_image
+from piip.data.decode import decode_image
+from piip.data.image_files import ImageError
 from piip.prediction.options import Options
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing_extensions import Self, Unpack
 
 from piip.api.held import Held
 from piip.console import PIIPWarning
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.files import free_folder
 from piip.prediction.files import USUAL_FOLDER, Writer, paths_among, saving
 from piip.prediction.options import Conf, FurtherOptions, Options, Precision, PredictOptions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing_extensions import Unpack
 
 from piip.api.piip import PIIP
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.prediction.options import Conf, FurtherOptions, Options
 from piip.prediction.results import AnyResult
 from piip.prediction.sources import Failure, Input, images_of, is_one_image

@@ -8,7 +8,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from piip.data.decode import SUFFIXES, ImageError
+from piip.data.image_files import SUFFIXES, ImageError
 from piip.data.layout import comparable, is_hidden
 
 

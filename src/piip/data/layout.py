@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
-from piip.data.decode import SUFFIXES
+from piip.data.image_files import SUFFIXES
 
 SplitName = Literal["train", "val", "test"]
 

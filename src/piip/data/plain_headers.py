@@ -1,7 +1,7 @@
 """Sizes of JPEG and PNG files from their first bytes, where nothing about these is unusual: most files of a data set.
 
 Pillow opens a file in about five times as long. What it would refuse, or turn by EXIF data, is not known here: that is
-asked of Pillow, see `decode.read_header`.
+asked of Pillow, see `image_files.read_header`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Dataset
 
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.data.samples import Key, Sample, SampleDataset
 from piip.structures import Batch
 

@@ -19,7 +19,8 @@ from rich.progress import track
 from torch.utils.data import Dataset
 
 from piip.console import Terminal
-from piip.data.decode import REDUCTIONS, ImageError, decode_image
+from piip.data.decode import REDUCTIONS, decode_image
+from piip.data.image_files import ImageError
 from piip.data.readers import Readers
 from piip.files import cache_folder, write_json
 

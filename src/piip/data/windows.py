@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from piip.data import decode
-from piip.data.decode import TIFF_MARKS, ImageError
+from piip.data import image_files
+from piip.data.image_files import TIFF_MARKS, ImageError
 from piip.structures import Size
 
 DRIVERS = dict.fromkeys(TIFF_MARKS, "GTiff") | {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -102,7 +102,7 @@ class FileImage:
     def is_for_pillow(self) -> bool:
         """Whether `data.decode` is to have the last word: within its limits, and no TIFF of other pixels."""
         height, width = self.size
-        small = height * width <= decode.MAX_PIXELS and max(self.size) <= decode.MAX_SIDE
+        small = height * width <= image_files.MAX_PIXELS and max(self.size) <= image_files.MAX_SIDE
         return small and self._file.driver != "GTiff"
 
     def whole(self) -> np.ndarray:
@@ -169,7 +169,7 @@ def headers_up_to(max_pixels: int | None) -> Iterator[None]:
         except ImageError as error:
             raise before if error is before else ImageError(f"{before}; by windows: {error}") from error
 
-    with decode.headers_otherwise(read):
+    with image_files.headers_otherwise(read):
         yield
 
 

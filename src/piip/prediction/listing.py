@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import overload
 
 from piip.data.classification.tables import PATH_COLUMNS
-from piip.data.decode import SUFFIXES
+from piip.data.image_files import SUFFIXES
 from piip.data.layout import holds_images, is_hidden, is_image
 from piip.data.text_files import read_lines, read_table
 

@@ -155,8 +155,8 @@ class Options:
     """objects of an image at most, the best; None: as many as the model keeps. A Mask R-CNN looks at as many more
     places; a DINO cannot find more than it has queries"""
     max_pixels: int | None = None
-    """width times height of a file at most, where that is more than is decoded otherwise (`data.decode.MAX_PIXELS`);
-    larger files, and TIFFs of other kinds of pixels, are then read by `data.windows`"""
+    """width times height of a file at most, where that is more than usually (`data.image_files.MAX_PIXELS`); larger
+    files, and TIFFs of other kinds of pixels, are then read by `data.windows`"""
     workers: int = 0
     """processes that read files beside the model; results do not depend on it"""
     recursive: bool = False

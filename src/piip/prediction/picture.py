@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from piip.data.decode import ImageError, decode_image
+from piip.data.decode import decode_image
 from piip.data.file_rows import FileRows
+from piip.data.image_files import ImageError
 from piip.data.surround import Photo
 from piip.data.windows import FileImage, read_large
 from piip.structures import Size

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 
 from piip import devices
 from piip.data.batches import collate, padded_size
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.data.samples import Sample
 from piip.data.surround import Shown, Surroundings
 from piip.heads.precision import predict_in_float32

@@ -15,7 +15,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from piip.data.decode import ImageError, decode_for, rgb_from_pil
+from piip.data.decode import decode_for, rgb_from_pil
+from piip.data.image_files import ImageError
 from piip.data.surround import Photo
 from piip.prediction.listing import Paths, is_list, paths_of
 from piip.prediction.picture import Picture, by_windows, rows_of, stamp_of

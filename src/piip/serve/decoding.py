@@ -7,7 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from piip.data.decode import FORMATS, decode_image
+from piip.data.decode import decode_image
+from piip.data.image_files import FORMATS
 
 
 class Decoding:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TypeVar
 
 from piip import processes
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.tasks.unread import Missing
 
 Photo = TypeVar("Photo")

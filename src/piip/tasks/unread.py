@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from piip import processes
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.data.readable import not_for_lack_of_memory
 from piip.data.report import DataError
 from piip.structures import Batch

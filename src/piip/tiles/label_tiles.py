@@ -9,7 +9,8 @@ import numpy as np
 
 from piip.data.conversion.labelled import write_classes
 from piip.data.conversion.together import flat_names
-from piip.data.decode import ImageError, decode_image, decode_values
+from piip.data.decode import decode_image, decode_values
+from piip.data.image_files import ImageError
 from piip.data.layout import comparable
 from piip.data.report import DataError, Findings
 from piip.data.segmentation.folders import find_mask_splits

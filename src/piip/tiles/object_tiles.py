@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from piip.data.conversion.together import flat_names, of_one_list
-from piip.data.decode import ImageError
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.coco import read_split
 from piip.data.detection.dataset import load_image
 from piip.data.detection.splits import find_splits
+from piip.data.image_files import ImageError
 from piip.data.layout import comparable
 from piip.data.report import CheckReport, DataError
 from piip.data.seeding import generator

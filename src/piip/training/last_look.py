@@ -8,7 +8,7 @@ import numpy as np
 
 from piip import processes, tasks
 from piip.console import Terminal
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.evaluation.judging import WITH_INTERVALS
 from piip.files import numbered, shortened
 from piip.model import PIIPModel

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from piip import processes
 from piip.console import Terminal, say
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.data.readable import not_for_lack_of_memory
 from piip.data.samples import Key, Sample
 from piip.data.seeding import derived_seed

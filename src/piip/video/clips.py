@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from piip.data.decode import MAX_PIXELS, ImageError, decode_image
+from piip.data.decode import decode_image
+from piip.data.image_files import MAX_PIXELS, ImageError
 from piip.prediction.listing import paths_of
 from piip.video.library import pyav
 

@@ -18,7 +18,7 @@ from piip.data.batches import train_loader
 from piip.data.classification.dataset import ClassificationDataset, Mixtures, smoothed
 from piip.data.classification.images import ClassData, open_class_split
 from piip.data.classification.transforms import ClassTestTransform, ClassTrainTransform, build_policy, middle_square
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.structures import Batch
 from piip.training.settings import Settings
 

@@ -11,10 +11,10 @@ from PIL import Image
 from piip.config import Preprocess
 from piip.data import decode
 from piip.data.augmentation import from_scratch, multi_scale
-from piip.data.decode import ImageError
 from piip.data.detection.coco import read_coco
 from piip.data.detection.dataset import DetectionDataset
 from piip.data.detection.transforms import TestTransform, TrainTransform
+from piip.data.image_files import ImageError
 
 PREPROCESS = Preprocess(long_side=WIDTH, short_side=HEIGHT)
 CROWD = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [600, 600]}}

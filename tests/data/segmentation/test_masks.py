@@ -7,7 +7,7 @@ from PIL import Image
 from tests.mask_sets import CLASSES, IGNORE, make_masks
 
 from piip import PIIP
-from piip.data.decode import ImageError
+from piip.data.image_files import ImageError
 from piip.data.names.ade20k import ADE20K_CLASSES
 from piip.data.report import DataError
 from piip.data.segmentation.folders import find_mask_splits, read_description

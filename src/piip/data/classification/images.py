@@ -16,7 +16,8 @@ import numpy as np
 from rich.table import Table
 
 from piip.data.classification.splits import ClassSplit, find_class_splits, list_images
-from piip.data.decode import ImageError, decode_image, read_header
+from piip.data.decode import decode_image
+from piip.data.image_files import ImageError, read_header
 from piip.data.layout import SplitName
 from piip.data.many_files import of_each
 from piip.data.opening import check_each, chosen

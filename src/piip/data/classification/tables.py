@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from piip.data.decode import ImageError
 from piip.data.find_image import ImageFinder
 from piip.data.formats.hugging_face import card_names
+from piip.data.image_files import ImageError
 from piip.data.layout import IMAGE_FOLDERS, child_folder, split_called, split_folders, split_of
 from piip.data.report import DataError, Findings
 from piip.data.text_files import Row, read_rows, read_table, table_titles

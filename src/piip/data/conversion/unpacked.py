@@ -17,8 +17,8 @@ from typing import Any
 
 from PIL import Image
 
-from piip.data.decode import FORMATS
 from piip.data.formats.hugging_face import card_names
+from piip.data.image_files import FORMATS
 from piip.data.kinds import parquet_files
 from piip.data.layout import SplitName, child, split_called
 from piip.data.report import DataError

@@ -9,9 +9,9 @@ import yaml
 
 from piip.data.conversion.together import copy_all, flat_names
 from piip.data.conversion.traced import traced
-from piip.data.decode import read_header
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.outlines import rasterise
+from piip.data.image_files import read_header
 from piip.structures import Size
 
 DIGITS = 8

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from piip.data.decode import ImageError, decode_for
+from piip.data.decode import decode_for
 from piip.data.detection.annotations import CocoData, CocoImage, CocoObject
 from piip.data.detection.outlines import rasterise
 from piip.data.detection.packed import PackedImages
 from piip.data.detection.transforms import TestTransform, TrainTransform
+from piip.data.image_files import ImageError
 from piip.data.samples import Key, Sample
 from piip.data.seeding import seeded
 from piip.structures import Size

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.detection.annotations import CocoImage
 from piip.data.detection.glimpse import name_in_url
 from piip.data.find_image import ImageFinder
+from piip.data.image_files import ImageError, read_header, upright_size
 from piip.data.many_files import of_each
 from piip.data.report import CheckReport
 from piip.data.values import Ids, as_number

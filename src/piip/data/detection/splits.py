@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from piip.data.decode import ImageError
 from piip.data.detection.glimpse import image_names, is_coco
 from piip.data.detection.yolo import YAML_SUFFIXES, find_yaml, yolo_splits
 from piip.data.find_image import ImageFinder
 from piip.data.formats import box_tables, cvat, dota, hugging_face, label_studio, labelme, via, voc
 from piip.data.formats.records import Split
+from piip.data.image_files import ImageError
 from piip.data.layout import (
     IMAGE_FOLDERS,
     NAMES,

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.detection.description import load, split_values, yolo_names
 from piip.data.find_image import ImageFinder
 from piip.data.formats.records import FEWEST_CORNERS, Source, polygon_area
+from piip.data.image_files import ImageError, read_header, upright_size
 from piip.data.layout import child, child_folder, comparable, images_below, is_hidden
 from piip.data.many_files import of_each
 from piip.data.report import CheckReport, DataError

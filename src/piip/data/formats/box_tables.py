@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from piip.data.decode import ImageError, read_header, upright_size
 from piip.data.find_image import ImageFinder
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import numbers
+from piip.data.image_files import ImageError, read_header, upright_size
 from piip.data.layout import IMAGE_FOLDERS, NAMES, SplitName, child_folder, is_hidden, split_folders, split_of
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import read_table, table_titles

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from piip.data.decode import MAX_PIXELS
 from piip.data.formats.cvat_video import read_tracks
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import bounds, ellipse, numbers, rotated_box
+from piip.data.image_files import MAX_PIXELS
 from piip.data.layout import (
     IMAGE_FOLDERS,
     NAMES,

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from piip.data.decode import ImageError
 from piip.data.find_image import ImageFinder
 from piip.data.formats.places import Kind, find_places
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import bounds, numbers
+from piip.data.image_files import ImageError
 from piip.data.layout import SplitName
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import beginning_of, read_lines

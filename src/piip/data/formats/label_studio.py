@@ -18,11 +18,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from piip.data.decode import MAX_PIXELS, SUFFIXES, ImageError
 from piip.data.find_image import ImageFinder
 from piip.data.formats.brush import brush_mask
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import bounds, ellipse, numbers, pairs, turned
+from piip.data.image_files import MAX_PIXELS, SUFFIXES, ImageError
 from piip.data.layout import IMAGE_FOLDERS, NAMES, SplitName, child, child_folder, is_hidden, split_folders, split_of
 from piip.data.report import CheckReport, DataError
 from piip.data.run_lengths import RunLengthError, encode_part

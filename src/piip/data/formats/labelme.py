@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from piip.data.decode import ImageError, decode_image
+from piip.data.decode import decode_image
 from piip.data.find_image import ImageFinder
 from piip.data.formats.places import Kind, find_places
 from piip.data.formats.records import Content, Format, FormatSplit, Points, Records, Source, Split
 from piip.data.formats.shapes import bounds, ellipse, pairs
+from piip.data.image_files import ImageError
 from piip.data.layout import SplitName
 from piip.data.report import CheckReport, DataError
 from piip.data.run_lengths import RunLengthError, encode_part

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from piip.data.decode import ImageError
 from piip.data.find_image import ImageFinder
 from piip.data.formats.places import Kind, Place, find_places
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import numbers
+from piip.data.image_files import ImageError
 from piip.data.layout import NAMES, SplitName, child, child_folder, comparable, images_below
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import LARGEST_DESCRIPTION, read_lines

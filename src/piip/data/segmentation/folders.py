@@ -22,7 +22,7 @@ from pydantic import Field
 
 from piip.config import Frozen
 from piip.config.model import Colour
-from piip.data.decode import SUFFIXES
+from piip.data.image_files import SUFFIXES
 from piip.data.layout import (
     IMAGE_FOLDERS,
     NAMES,

@@ -19,7 +19,8 @@ import numpy as np
 from rich.table import Table
 
 from piip.console import encodable
-from piip.data.decode import ImageError, decode_for, decode_values, read_header, upright_size
+from piip.data.decode import decode_for, decode_values
+from piip.data.image_files import ImageError, read_header, upright_size
 from piip.data.layout import SplitName, images_below
 from piip.data.opening import chosen
 from piip.data.packed import Packed
