@@ -13,10 +13,11 @@ help:
 	@echo "make demo       install, then fine-tune a small model on pictures drawn for it, evaluate, show what it finds"
 	@echo "make test       install what tests need, then run them"
 	@echo "make test-slow  the tests that take minutes: all reference outputs, learning tests"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff and mypy; make format lets ruff mend what it can"
 	@echo "make docs       the documentation as a site, in site/; make docs-serve shows it while one writes"
 	@echo "make audit      known holes in the locked versions of what this needs (asks the index's database)"
-	@echo "make lock       lock the newest versions that fit together"
+	@echo "make lock       lock the newest versions that fit together; make test LOCKED=1 installs exactly these"
+	@echo "make clean      remove the environment, caches and what was built"
 
 demo: $(VENV)/.train
 	$(BIN)/piip demo

@@ -30,7 +30,8 @@ def write(name: str, lines: Iterator[str]) -> None:
 
 def commands() -> Iterator[str]:
     """A section per verb, with every option."""
-    yield "# Commands\n\nWritten from the code. `piip COMMAND --help` says the same.\n"
+    yield "# Commands\n\nWritten from the code. `piip COMMAND --help` says the same. What exit codes mean is in"
+    yield "[Questions](../questions.md).\n"
     yield from _group(typer.main.get_command(app), None, "piip")
 
 
@@ -52,10 +53,18 @@ def _command(command: Any, context: Any) -> Iterator[str]:
     yield "| | | default |\n|---|---|---|"
     for parameter in rows:
         argument = parameter.param_type_name == "argument"
-        name = (str(parameter.name).upper() if argument else ", ".join(parameter.opts)).replace("|", "\\|")
-        default = "" if parameter.default in (None, False, ()) or callable(parameter.default) else parameter.default
-        yield f"| `{name}` | {_cell(getattr(parameter, 'help', None) or '')} | {_cell(str(default))} |"
+        spelled = ", ".join((*parameter.opts, *parameter.secondary_opts))
+        name = ((parameter.metavar or str(parameter.name).upper()) if argument else spelled).replace("|", "\\|")
+        yield f"| `{name}` | {_cell(getattr(parameter, 'help', None) or '')} | {_cell(_default(parameter))} |"
     yield ""
+
+
+def _default(parameter: Any) -> str:
+    """As one would write it; of a switch the spelling that holds without it, nothing for one that is off."""
+    value = parameter.default
+    if value is True:
+        return f"`{parameter.opts[0]}`"
+    return "" if value in (None, ()) or value is False or callable(value) else str(value)
 
 
 def settings() -> Iterator[str]:
@@ -83,7 +92,7 @@ def _rows(title: str, model: str, found: list[Listed]) -> Iterator[str]:
 def models() -> Iterator[str]:
     """Every model by name, with the paper's figures."""
     yield "# Models\n\n#Param (millions) and #FLOPs (billions of multiply-adds) are counted as the paper counts them;"
-    yield "the accuracies are the paper's and were not measured here. What is verified is on the first page."
+    yield "the accuracies are the paper's and were not measured here, see [What is verified](../verified.md)."
     yield "`piip models` prints the same, `piip info NAME` counts every part.\n"
     for task, (keys, metric) in METRICS.items():
         yield f"## {task}\n\n| name | branches | #Param | #FLOPs | {metric} | released weights |"

@@ -1,9 +1,9 @@
 """The command line: `piip train | val | predict | serve | models | settings | info | benchmark | ...`.
 
 A file per verb. Heavy imports live inside the commands, so that `piip --help` answers at once. Exit codes: 0 done,
-1 some images could not be read, or an exported file is unlike its model, 2 wrong use or wrong input (one line says
-what), 3 a training ended by something unforeseen, such as too little memory (one line says what to change),
-4 anything else unforeseen (one line, and a log file with the details), 128 + n ended by signal n.
+1 some images could not be read, `data check` found errors, or an exported file is unlike its model, 2 wrong use or
+wrong input (one line says what), 3 a training ended by something unforeseen, such as too little memory (one line says
+what to change), 4 anything else unforeseen (one line, and a log file with the details), 128 + n ended by signal n.
 """
 
 from __future__ import annotations

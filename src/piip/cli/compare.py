@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from piip.cli.options import Device, limits_of, out
+from piip.cli.options import BatchSize, Device, Readers, limits_of, out
 from piip.console import say
 
 Judged = Annotated[
@@ -29,8 +29,8 @@ def compare(
     ] = None,
     draws: Annotated[int, typer.Option(min=20, help="Draws of as many images, from which intervals come.")] = 1000,
     output: Annotated[Path | None, typer.Option(help="New JSON file for the comparison.")] = None,
-    batch_size: int = 1,
-    workers: int = 2,
+    batch_size: BatchSize = 1,
+    workers: Readers = 2,
     device: Device = None,
 ) -> None:
     """Compare two models on the same images: the numbers of both and their differences, with intervals."""

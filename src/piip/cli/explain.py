@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from piip.cli.options import Device, Overlap, Weights, err, out, weights_path
+from piip.cli.options import BatchSize, DataSet, Device, OfficialModel, Overlap, Weights, err, out, weights_path
 from piip.console import say
 
 if TYPE_CHECKING:
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 def explain(
     weights: Weights,
-    data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
-    split: str = "val",
+    data: DataSet,
+    split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
     parts: Annotated[str, typer.Option(help="Of branches, directions, groups.")] = "branches,directions",
     images: Annotated[int, typer.Option(help="At most so many of the split; 0: all.")] = 200,
     pictures: Annotated[int, typer.Option(help="Images to draw what each branch gives of.")] = 4,
     output: Annotated[Path | None, typer.Option(help="New folder; default: runs/explain, runs/explain2, ...")] = None,
-    batch_size: int = 1,
+    batch_size: BatchSize = 1,
     device: Device = None,
     tiles: Annotated[
         int | None,
         typer.Option(help="Evaluate in tiles of so many pixels, 0: whole; default: as the training did."),
     ] = None,
     overlap: Overlap = None,
+    model_name: OfficialModel = None,
 ) -> None:
     """Switch off branches, directions of exchange or groups of exchanges one by one, and measure what is lost.
 
@@ -39,7 +40,7 @@ def explain(
     from piip.files import free_folder, refuse_taken
     from piip.prediction.files import REMEDY
 
-    model = PIIP(weights_path(weights, None), device)
+    model = PIIP(weights_path(weights, model_name), device)
     folder = free_folder(Path("runs/explain")) if output is None else output
     refuse_taken([folder / "explain.json", folder / "pictures"], REMEDY)
     kinds = tuple(kind.strip() for kind in parts.split(","))

@@ -36,6 +36,9 @@ Tiles = Annotated[
     int | None,
     typer.Option(help="Predict in tiles of so many pixels and join what they show; default: whole images."),
 ]
+BatchSize = Annotated[int, typer.Option(help="Images per forward pass; the results do not depend on it.")]
+Readers = Annotated[int, typer.Option(help="Processes that read images beside the model.")]
+DataSet = Annotated[Path, typer.Option("--data", help="Data set: a folder, or an annotation file or table.")]
 Overlap = Annotated[
     float | None, typer.Option(help="Of tiles: least share of its side that one has in common with the next; 0.2.")
 ]

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piip.cli.options import (
+    BatchSize,
     Detections,
     Device,
     ImageSize,
     OfficialModel,
     Overlap,
     Precision,
+    Readers,
     Sizes,
     Tiles,
     Views,
@@ -66,8 +68,8 @@ def predict(
             "hold it; or a thresholds.json of an evaluation."
         ),
     ] = "0.25",
-    batch_size: int = 1,
-    workers: Annotated[int, typer.Option(help="Processes that read images beside the model.")] = 0,
+    batch_size: BatchSize = 1,
+    workers: Readers = 0,
     device: Device = None,
     precision: Precision = "fp32",
     detections: Detections = None,

@@ -32,7 +32,7 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="Name of a model, see `piip models`, or a YAML of your own.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set: a folder, or an annotation file or table.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: the model's recipe.")] = None,
     weights: Annotated[
         Path | None,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piip.cli.options import (
+    BatchSize,
+    DataSet,
     Detections,
     Device,
     Devices,
@@ -16,6 +18,7 @@ from piip.cli.options import (
     Overlap,
     Precision,
     Processes,
+    Readers,
     Sizes,
     Tiles,
     Views,
@@ -44,14 +47,14 @@ def val(
             help='A run folder, weights, a saved model folder or an exported file; or "official" with --model.'
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Data set: a folder, or a COCO json or CSV file.")],
+    data: DataSet,
     split: Annotated[str, typer.Option(help='"val", "test" or "train".')] = "val",
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for results, with none of before; default: a new one beside the weights."),
     ] = None,
-    batch_size: int = 1,
-    workers: int = 2,
+    batch_size: BatchSize = 1,
+    workers: Readers = 2,
     device: Device = None,
     processes: Processes = None,
     devices: Devices = None,
