@@ -34,7 +34,7 @@ FLOORS = (
     ("data",),
     ("ops",),
     ("config",),
-    ("structures", "files", "devices", "console", "processes", "reach", "version"),
+    ("structures", "files", "lock", "devices", "console", "processes", "reach", "version"),
 )
 """from the top down, in the order of the flow: what people hold, how it is trained and judged, what comes out,
 the model, what goes in, and what all of them need"""

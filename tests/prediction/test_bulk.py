@@ -14,6 +14,7 @@ from PIL import Image
 from tests import tiny
 
 import piip
+from piip.lock import NAME, RunInUse
 from piip.prediction.bulk import Keeping, write_all
 from piip.prediction.files import Written
 from piip.prediction.listing import Shard
@@ -60,6 +61,35 @@ def interrupt(predictor: Predictor, source: Path, out: Path, after: int) -> None
 
     with pytest.raises(KeyboardInterrupt):
         write_all(predictor, images_of(source), out, ANY, tell=tell)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from piip.lock import locked
+with locked(Path(sys.argv[1]), "prediction"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_programs_never_write_into_one_folder(predictor: Predictor, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    out = tmp_path / "out"
+    interrupt(predictor, photos, out, 2)
+    before = everything_in(out)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(RunInUse, match="a prediction is at work here"):
+                run(predictor, photos, out, resume=True)
+        finally:
+            other.kill()
+    (out / NAME).unlink()  # its own
+    assert everything_in(out) == before
+    assert run(predictor, photos, out, resume=True).images == 6
+    assert not (out / NAME).exists()
 
 
 @pytest.mark.parametrize("after", [1, 4, 6])

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from toy_training import ToyData, toy_model, toy_settings
 
-from piip.training.lock import NAME, RunInUse, locked
+from piip.lock import NAME, RunInUse, locked
 from piip.training.loop import train
 
 pytest.importorskip("fcntl")
 HOLD = """
 import sys, time
 from pathlib import Path
-from piip.training.lock import locked
+from piip.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
+from piip.lock import locked
 from piip.prediction import formats
 from piip.prediction.earlier import Earlier, check_same, take_up
 from piip.prediction.files import REMEDY, Writer, Written, paths_among
@@ -77,27 +79,31 @@ def write_all(
     Raises:
         ValueError: also where parts or going on are asked for of images that are no files, or the earlier prediction
             in the folder was another one.
+        RunInUse: another program is predicting into the folder.
     """
     predictor.check(options)
     earlier: Earlier | None = None
     files = _files(images, keeping)
-    if files is not None:
-        images = files = keeping.shard.part_of(files)
-        if keeping.resume and (output / "predictions.jsonl").is_file():
-            check_same(output, _told(predictor, options, keeping))
-            earlier = take_up(output, predictor.kind.FURTHER_LISTS)
-            images = earlier.rest_of(files)
-    formats.check(keeping.formats, predictor.config, output, None if earlier else REMEDY)
-    known = paths_among(files if files is not None else images)
-    with Writer(
-        output, predictor.kind, known, pictures=keeping.pictures, earlier=earlier, shard=keeping.shard
-    ) as writer:
+    with ExitStack() as stack:
+        if files is not None:
+            images = files = keeping.shard.part_of(files)
+            if keeping.resume and (output / "predictions.jsonl").is_file():
+                stack.enter_context(locked(output, "prediction"))  # two would write into the same lines
+                check_same(output, _told(predictor, options, keeping))
+                earlier = take_up(output, predictor.kind.FURTHER_LISTS)
+                images = earlier.rest_of(files)
+        formats.check(keeping.formats, predictor.config, output, None if earlier else REMEDY)
+        known = paths_among(files if files is not None else images)
+        writer = Writer(output, predictor.kind, known, pictures=keeping.pictures, earlier=earlier, shard=keeping.shard)
         if earlier is None:
-            check_same(output, _told(predictor, options, keeping))
-        for outcome in _twice(predictor, images, options, keeping, writer.written):
-            writer.add(outcome)
-            tell(outcome)
-    formats.write(keeping.formats, predictor.config, output)
+            stack.enter_context(locked(output, "prediction"))
+        with writer:
+            if earlier is None:
+                check_same(output, _told(predictor, options, keeping))
+            for outcome in _twice(predictor, images, options, keeping, writer.written):
+                writer.add(outcome)
+                tell(outcome)
+        formats.write(keeping.formats, predictor.config, output)
     return writer.written
 
 

@@ -25,6 +25,7 @@ from torch import nn
 from piip import processes
 from piip.data.batches import is_spare
 from piip.data.seeding import derived_seed
+from piip.lock import locked
 from piip.model import PIIPModel
 from piip.structures import Batch, size_of
 from piip.training.accelerator import build_accelerator
@@ -34,7 +35,6 @@ from piip.training.folder import RunFolder
 from piip.training.freeze import train_mode
 from piip.training.gradients import clip, total_norm
 from piip.training.interrupt import Interrupted, StopRequest, stop_on_signal
-from piip.training.lock import locked
 from piip.training.nonfinite import IN_A_ROW, Step, end_of_run, record
 from piip.training.optim import schedule_factor, set_learning_rate
 from piip.training.report import DrawBatch, Report, Row

@@ -1,4 +1,4 @@
-"""One training at a time in a run folder."""
+"""One program at a time in a folder of results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ NAME = "run.lock"
 
 
 class RunInUse(OSError):
-    """Another process is training in the folder."""
+    """Another process is at work in the folder."""
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, work: str = "training") -> Iterator[None]:
     """Within, no other process can lock `folder`, which is made if need be. RunInUse if one has done so.
+
+    `work`: what is done in such a folder, for the message.
 
     The system itself gives the lock back when its process dies, whatever it dies of. Processes that read images do not
     inherit it.
@@ -34,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
-    with _open_locked(path) as file:
+    with _open_locked(path, work) as file:
         file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()
         try:
@@ -43,7 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _open_locked(path: Path) -> TextIOWrapper:
+def _open_locked(path: Path, work: str) -> TextIOWrapper:
     """The file, locked and empty."""
     while True:
         file = path.open("a+", encoding="utf-8")
@@ -53,7 +55,7 @@ def _open_locked(path: Path) -> TextIOWrapper:
             file.seek(0)
             owner = file.read(200).strip() or "another process"
             file.close()
-            raise RunInUse(f"{path.parent}: a training is at work here ({owner}); wait for it or stop it") from error
+            raise RunInUse(f"{path.parent}: a {work} is at work here ({owner}); wait for it or stop it") from error
         except OSError:  # a file system that cannot lock; better without than not at all
             pass
         # Whoever had the lock may have deleted the file between opening and locking.
