@@ -20,6 +20,7 @@ from piip.cli.predict import classes_of
 from piip.data.object_masks import Crop
 from piip.model import PIIPModel
 from piip.prediction.objects import Result
+from piip.prediction.options import labels_of
 from piip.prediction.outlines import outline
 
 
@@ -152,7 +153,9 @@ def test_only_some_classes(held: piip.PIIP) -> None:
         assert len(found) == kept[some]
         assert torch.equal(found.masks, everything[everything.labels == held.names.index(some)].masks)
     assert len(held.predict(photo(), conf=0.0, classes=[])) == 0
-    assert classes_of("disc, 2") == ["disc", 2]
+    assert classes_of("disc, 2") == ["disc", "2"]
+    assert labels_of(classes_of("disc, 2"), ("disc", "square", "star")) == [0, 2]
+    assert labels_of(classes_of("2,1,3"), ("1", "2", "star", "three")) == [1, 0, 3]  # first as names
 
 
 @pytest.mark.parametrize(

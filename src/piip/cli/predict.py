@@ -39,10 +39,9 @@ if TYPE_CHECKING:
 FROM_STDIN = "-"
 
 
-def classes_of(text: str | None) -> list[str | int] | None:
-    """Names and numbers with commas between them."""
-    names = None if text is None else [name.strip() for name in text.split(",")]
-    return None if names is None else [int(name) if name.isdecimal() else name for name in names]
+def classes_of(text: str | None) -> list[str] | None:
+    """Names, or numbers, with commas between them."""
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def predict(

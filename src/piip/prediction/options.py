@@ -201,11 +201,16 @@ NAMES = tuple(option.name for option in fields(Options))
 
 
 def labels_of(classes: Sequence[str | int] | None, names: Sequence[str]) -> list[int] | None:
-    """The labels of classes given by name or label; ValueError, with the near ones, for one that there is not."""
+    """The labels of classes given by name, or by label as a number or its text.
+
+    ValueError, with the near ones, for one that there is not.
+    """
     if classes is None:
         return None
     labels = []
     for chosen in classes:
+        if isinstance(chosen, str) and chosen not in names and chosen.isdecimal():
+            chosen = int(chosen)  # a class that is called "7" comes first
         if isinstance(chosen, str) and chosen not in names:
             near = difflib.get_close_matches(chosen, names, n=3) or names[:5]
             raise ValueError(f"there is no class {chosen!r}; near are {', '.join(near)}")
