@@ -155,6 +155,20 @@ def test_a_folder_of_frames_becomes_a_clip(weights: Path, tmp_path: Path) -> Non
     )
 
 
+def test_clips_of_one_name_are_refused_before_the_first(weights: Path, tmp_path: Path) -> None:
+    clips = [make_clip(tmp_path / f"{name}.mp4") for name in ("a", "b")]
+    (tmp_path / "other").mkdir()
+    clips.append(make_clip(tmp_path / "other" / "a.mp4"))
+    out = tmp_path / "out"
+    done = run("predict", clips[0], clips[2], "--weights", weights, "--output", out)
+    assert "two clips are called a" in str(done.exception)
+    assert not out.exists()
+    out.mkdir()
+    (out / "b.jsonl").write_text("mine")
+    assert "is there already" in str(run("predict", *clips[:2], "--weights", weights, "--output", out).exception)
+    assert [path.name for path in out.iterdir()] == ["b.jsonl"]
+
+
 @pytest.mark.parametrize(("rate", "seconds"), [(1 / 3600, 3600), (1 / 1500, 1500), (0.3, 10 / 3), (29.97, 1 / 29.97)])
 def test_frames_of_hours_have_their_times(tmp_path: Path, rate: float, seconds: float) -> None:
     for number in range(2):

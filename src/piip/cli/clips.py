@@ -60,8 +60,9 @@ def predict_clips(
     quiet: bool,
 ) -> None:
     """Write the files of each clip into `folder`, and say what is in them."""
-    from piip.video.predicting import write_clip
+    from piip.video.predicting import check_names, write_clip
 
+    check_names(clips, folder)
     broken = stopped = False
     for clip in clips:
         total = None if clip.count is None else -(-clip.count // every)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +63,19 @@ def results_of(predictor: Predictor, clip: Clip, options: Options, every: int = 
         yield frame, outcome.of_frame(frame.number, frame.seconds)
 
 
+def check_names(clips: Sequence[Clip], folder: Path) -> None:
+    """ValueError where two clips are of one name, or one of their files is there already: said before any is begun."""
+    names = [clip.name for clip in clips]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two clips are called {twice[0]}, as their results would be: predict on one after the other, "
+                         "into folders of their own")  # fmt: skip
+    refuse_taken((path for name in names for path in _files_of(name, folder)), REMEDY)
+
+
+def _files_of(name: str, folder: Path) -> tuple[Path, Path]:
+    return folder / (name + LINES), folder / (name + PICTURE)
+
+
 def write_clip(
     predictor: Predictor,
     clip: Clip,
@@ -79,7 +92,7 @@ def write_clip(
     Raises ValueError where one of the files is there already.
     """
     predictor.check(options)
-    paths = (folder / (clip.name + LINES), folder / (clip.name + PICTURE))
+    paths = _files_of(clip.name, folder)
     refuse_taken(paths, REMEDY)
     folder.mkdir(parents=True, exist_ok=True)
     written = Written(paths[0], paths[1] if pictures else None)
