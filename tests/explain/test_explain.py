@@ -9,9 +9,10 @@ from tests import tiny
 from typer.testing import CliRunner
 
 import piip
+from piip import tasks
 from piip.cli import app
 from piip.data.synthetic import CLASSES, make_scenes
-from piip.explain.ablation import ablation, sample
+from piip.explain.ablation import SHOWN, ablation, sample
 from piip.explain.contributions import contributions
 from piip.explain.parts import parts_of, switched_off
 from piip.model import PIIPModel
@@ -79,6 +80,11 @@ def test_weights_come_back_after_an_error(model: PIIPModel) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert same(maps(model), whole)
+
+
+def test_tables_show_what_evaluations_measure() -> None:
+    for task, names in SHOWN.items():
+        assert set(names) <= set(tasks.named(task).METRICS), task
 
 
 def test_a_single_branch_has_no_parts() -> None:

@@ -1,8 +1,11 @@
 """What an exported graph says becomes the results that the model itself gives."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.export.models import SIDE, eager, photo, small
 
 import piip
@@ -29,6 +32,14 @@ def test_objects_are_the_models_own_and_what_fills_up_a_batch_is_left_out() -> N
         torch.testing.assert_close(one.boxes, other.boxes, atol=5e-3, rtol=0)
         torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
         assert (one.masks == other.masks).float().mean() > 0.999
+
+
+def test_folders_within_a_folder_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "within").mkdir()
+    for place in (tmp_path / "0.png", tmp_path / "within" / "1.png"):
+        Image.fromarray(photo(SIDE, SIDE)).save(place)
+    exported = eager(small("dino"))
+    assert [len(exported.predict(tmp_path, recursive=deep)) for deep in (False, True)] == [1, 2]  # type: ignore[arg-type]
 
 
 def test_boxes_are_in_pixels_of_the_photo() -> None:

@@ -16,7 +16,7 @@ from piip.prediction.options import EVERYTHING, Options
 
 SHOWN = {
     "detection": ("box_AP", "box_AP50", "box_APs", "box_APm", "box_APl", "mask_AP"),
-    "segmentation": ("mIoU", "aAcc"),
+    "segmentation": ("mIoU", "pixel_accuracy"),
     "classification": ("top1", "top5"),
 }
 """of the metrics, those that tables have"""

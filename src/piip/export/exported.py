@@ -80,8 +80,9 @@ class Exported:
     ) -> PredictionReport:
         """As `predict`, but broken files are listed beside the results instead of raising."""
         options = self.options(conf=conf, batch_size=batch_size, **further)
-        images = images_of(source)
-        writer = None if save is None else Writer(Path(save), self.predictor.kind, paths_among(images), lists=False)
+        images = images_of(source, options.recursive)
+        folder = None if save is None else Path(save).expanduser()
+        writer = None if folder is None else Writer(folder, self.predictor.kind, paths_among(images), lists=False)
         outcomes = self.predictor.outcomes(images, options)
         return PredictionReport.of(outcomes if writer is None else saving(outcomes, writer))
 
