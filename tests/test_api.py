@@ -19,6 +19,7 @@ from piip.data.report import DataError
 from piip.data.synthetic import make_scenes
 from piip.model import PIIPModel
 from piip.prediction.bulk import write_predictions
+from piip.weights.files import save_model
 
 
 def test_a_name_is_a_model_where_a_folder_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +229,26 @@ def test_a_published_recipe_says_when_it_starts_from_random_branches(
     assert "in 1 of its 3 branches" in said(some)
     assert said(piip.PIIP("piip_nano_mask_rcnn")) == ""
     assert said(piip.PIIP(PIIPModel(tiny.model()))) == ""
+
+
+def test_after_a_training_weights_are_read_when_they_are_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By one of several processes; a process alone has them at once, as somebody may delete the run."""
+    from piip.training import start
+
+    trained = PIIPModel(tiny.model(classes=("one", "two")))
+    files = [save_model(trained, tmp_path / f"{number}.safetensors") for number in (1, 2)]
+    for processes, file in enumerate(files, 1):
+        result = SimpleNamespace(best_weights=file, last_weights=file)
+        monkeypatch.setattr(start, "start_run", lambda *_, result=result: (result, None))
+        monkeypatch.setattr("piip.api.training.launched", lambda processes=processes: processes)
+        model = piip.PIIP(tiny.model(), "cpu")
+        model.train("coco folder")
+        assert model.names == ("one", "two")
+        if processes == 1:
+            file.unlink()
+        else:
+            assert model._kept == file
+        wanted = trained.state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in model.model.state_dict().items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -96,6 +96,14 @@ def launched() -> int:
 def is_main() -> bool:
     """Whether this is the process that speaks, by the same."""
     return int(os.environ.get("RANK") or 0) == 0
+
+
+def without_values(sharded: bool) -> AbstractContextManager[Any]:
+    """Where a model is built whose values only the main process needs, as it deals them out: if it is `sharded`.
+
+    In the others it has none (it is on the meta device), and takes no memory.
+    """
+    return torch.device("meta") if sharded and not is_main() else nullcontext()
 
 
 def here() -> int:

@@ -14,6 +14,7 @@ from typing import cast
 
 import torch
 from one_batch import CLASSES, cases, part
+from torch.distributed.tensor import DTensor
 from toy_training import PARTS, ToyData, say, toy_metric, toy_model, toy_settings
 
 from piip import processes, zoo
@@ -80,7 +81,8 @@ def compare(name: str) -> None:
     """Print a line of the largest differences."""
     values, weights = [], []
     for shard in (False, True):
-        model, kind = (small_h6b(), "objects") if name == "h6b" else cases()[name]
+        with processes.without_values(shard and name != "mask_rcnn"):  # as a run builds it, or in all processes
+            model, kind = (small_h6b(), "objects") if name == "h6b" else cases()[name]
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 if "gamma" in parameter_name:
@@ -96,6 +98,28 @@ def compare(name: str) -> None:
     difference = ((values[0] - values[1]) / values[0]).abs().max().item()
     if processes.rank() == 0:
         say(f"{name} {difference:.1e} {apart:.1e} {same}")
+
+
+def deal_out() -> None:
+    """Print whether parts of a model that only the main process has are those of its whole, tied and frozen as it."""
+    wanted = toy_model()
+    with processes.without_values(True):
+        model = toy_model()
+    assert {parameter.is_meta for parameter in model.parameters()} == {processes.rank() > 0}
+    for one in (wanted, model):
+        one.head.fpn.outputs[1].weight = one.head.fpn.outputs[0].weight
+        counts = torch.arange(3)
+        one.register_buffer("counts", counts if processes.is_main() else counts.to("meta"))
+        freeze(one, ("branches.1",))
+    settings = toy_settings(shard=True)
+    prepared(build_accelerator(settings), model, settings)
+    assert model.head.fpn.outputs[1].weight is model.head.fpn.outputs[0].weight
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in wanted.parameters()]
+    same = torch.equal(model.get_buffer("counts"), torch.arange(3))
+    for (name, mine), (other, value) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert isinstance(mine, DTensor) == (mine.ndim > 0)
+        same = same and name == other and torch.equal(whole(mine), value)
+    say(f"dealt {processes.rank()} {same}")
 
 
 def evaluate(name: str) -> None:
@@ -213,6 +237,8 @@ if __name__ == "__main__":
     for head in sys.argv[2:]:
         if head == "run":
             runs(Path(sys.argv[1]))
+        elif head == "dealt":
+            deal_out()
         elif head in PARTS:
             learn_parts(head)
         elif head.startswith("evaluate-"):

@@ -28,6 +28,8 @@ from piip.training.unreadable import SkipUnreadable
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 MODELS = ("mask_rcnn", "dino", "upernet", "classifier", "h6b")
+SECONDS = 600
+"""that a head may take; most need a few, but for processors that others use, too"""
 
 
 def in_two(folder: Path, *heads: str) -> list[str]:
@@ -37,7 +39,8 @@ def in_two(folder: Path, *heads: str) -> list[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d",
                "--rdzv-endpoint=localhost:0", "--local-addr=localhost", str(script), str(folder), *heads]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    limit = SECONDS * len(heads)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-6000:]
     return done.stdout.splitlines()
 
@@ -55,6 +58,11 @@ def check(lines: list[str], heads: tuple[str, ...]) -> None:
 def test_every_head_trains_with_shards_as_without(tmp_path: Path) -> None:
     """With recomputed activations, accumulation, clipping and an average; and a small H6B."""
     check(in_two(tmp_path, *MODELS), MODELS)
+
+
+@pytest.mark.slow
+def test_only_the_main_process_needs_to_have_the_model(tmp_path: Path) -> None:
+    assert sorted(in_two(tmp_path, "dealt")) == ["dealt 0 True", "dealt 1 True"]
 
 
 @pytest.mark.slow
@@ -169,6 +177,31 @@ def test_a_model_goes_to_its_device_block_by_block(tmp_path: Path, monkeypatch: 
     single = [parameter for parameter in run.model.parameters() if not isinstance(parameter, DTensor)]
     assert sum(at_once) == total
     assert {parameter.ndim for parameter in single} == {0}
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_model_without_values_gets_its_memory_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is in all processes but the main one; what is tied stays tied."""
+    with torch.device("meta"):
+        model = toy_model()
+    outputs, total = model.head.fpn.outputs, sum(parameter.numel() for parameter in model.parameters())
+    outputs[1].weight = outputs[0].weight
+    outputs[2].weight.requires_grad_(False)
+    in_memory: list[int] = []
+
+    def recorded(module: torch.nn.Module, **options: Any) -> Any:
+        in_memory.append(sum(p.numel() for p in model.parameters() if not (p.is_meta or isinstance(p, DTensor))))
+        return fully_shard(module, **options)
+
+    monkeypatch.setattr("piip.training.shard.fully_shard", recorded)
+    shard(model, Losses(model), torch.device("cpu"))
+    assert max(in_memory) < total / 2
+    assert {(isinstance(p, DTensor), p.is_meta, p.ndim > 0) for p in model.parameters()} == {
+        (True, False, True),
+        (False, False, False),
+    }
+    assert outputs[1].weight is outputs[0].weight
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["head.fpn.outputs.2.weight"]
 
 
 def test_what_is_on_the_way_to_a_gpu_gets_its_twins() -> None:

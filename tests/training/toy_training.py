@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import chain
 from pathlib import Path
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from piip import config
+from piip import config, processes
 from piip.data.detection.dataset import Sample
 from piip.model import PIIPModel
 from piip.structures import Batch, Instances
@@ -149,6 +151,28 @@ def train_parts(kind: str, folder: Path, batch_size: int, stop_at: int | None = 
             train(model, ToyData(12), settings, folder, toy_metric, resume=again, callbacks=[] if again else [Stop()])
 
 
+def train_by_hand(folder: Path, kind: str) -> None:
+    """A run by `PIIP.train` in each process, after which each has the best weights, if it wants them."""
+    import piip
+    from piip.training.shard import shard
+
+    def shard_of_main(model: PIIPModel, losses: nn.Module, device: torch.device) -> None:
+        assert {tensor.is_meta for tensor in chain(model.parameters(), model.buffers())} == {processes.rank() > 0}
+        shard(model, losses, device)
+
+    settings = toy_settings(epochs=1, grad_accumulation=1, shard=kind == "sharded").model_dump(exclude={"data"})
+    model = piip.PIIP(toy_config(), "cpu")
+    with mock.patch("piip.training.shard.shard", shard_of_main):
+        result = model.train(folder / "scenes", output=folder, name=kind, **settings)
+    assert result.sharded is None
+    assert isinstance(model._kept, Path) == (kind == "sharded")  # not read yet
+    weights = load_file(RunFolder(folder / "detection" / kind).best)
+    assert all(torch.equal(value, weights[name]) for name, value in model.model.state_dict().items())
+    assert model.config == model.model.config
+    assert model.config.thresholds is not None
+    say(f"main {result.main_process} {result.folder}")
+
+
 def toy_settings(**changes: object) -> Settings:
     """Four batches of two or three images in an epoch and, with the accumulation, two steps."""
     fields = {
@@ -179,15 +203,8 @@ def main(folder: str, workers: str, kind: str) -> None:
     from piip.training.peers import watched
 
     torch.set_num_threads(1)
-    if kind in ("whole", "sharded"):  # as the command does it, on FOLDER/scenes
-        from piip.training.start import start_run
-
-        settings = toy_settings(data=f"{folder}/scenes", epochs=1, grad_accumulation=1, shard=kind == "sharded")
-        result, best = start_run(toy_config(), None, settings, folder, kind)
-        assert result.sharded is None
-        weights = load_file(RunFolder(Path(folder, "detection", kind)).best)
-        assert all(torch.equal(value, weights[name]) for name, value in best.state_dict().items())
-        say(f"main {result.main_process} {result.folder}")
+    if kind in ("whole", "sharded"):  # a script of a user's, on FOLDER/scenes
+        train_by_hand(Path(folder), kind)
         return
     if kind in PARTS:
         train_parts(kind, Path(folder, "whole"), 2)
@@ -197,8 +214,6 @@ def main(folder: str, workers: str, kind: str) -> None:
         train(toy_model(), ToyData(11), toy_settings(workers=int(workers)), Path(folder), toy_metric)
         return
     if kind == "restarted":  # as the command does it; the first time it fails in its second epoch
-        from unittest import mock
-
         from piip.training.start import start_run
 
         settings = toy_settings(data=f"{folder}/scenes", epochs=2, grad_accumulation=1)

@@ -17,7 +17,7 @@ from piip.files import atomic_write
 from piip.inference import fuse
 from piip.model import PIIPModel
 from piip.weights import files
-from piip.weights.files import WeightsError, find_weights, load_model, read_config, save_model
+from piip.weights.files import WeightsError, find_weights, load_model, read_config, replace_config, save_model
 
 
 def small_config(classes: tuple[str, ...] = ("cat", "Hündin")) -> config.Model:
@@ -72,6 +72,25 @@ def test_the_same_model_is_the_same_bytes(model: PIIPModel, tmp_path: Path, name
     assert all(save_model(model, tmp_path / name).read_bytes() == first for _ in range(8))
     texts = json.loads(first[8 : 8 + int.from_bytes(first[:8], "little")])["__metadata__"]
     assert list(texts)[:2] == ["format", "piip_version"]
+
+
+def test_another_config_in_a_file_as_if_it_were_saved_again(model: PIIPModel, saved: Path, tmp_path: Path) -> None:
+    model.config = model.config.with_thresholds([0.25, None])
+    again = save_model(model, tmp_path / "again.safetensors")
+    assert saved.read_bytes() != again.read_bytes()
+    replace_config(saved, model.config)
+    assert saved.read_bytes() == again.read_bytes()
+
+
+def test_without_values_a_file_is_looked_at_but_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "read_one_by_one", lambda *_: pytest.fail("read"))
+    with torch.device("meta"):
+        loaded = load_model(saved)
+    assert {tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers())} == {True}
+    assert loaded.config == read_config(saved)
+    save_file(load_file(saved) | {"more": torch.zeros(1)}, saved, {files.CONFIG_KEY: loaded.config.model_dump_json()})
+    with torch.device("meta"), pytest.raises(WeightsError, match="not of this model: more"):
+        load_model(saved)
 
 
 def test_what_a_folder_holds(model: PIIPModel, tmp_path: Path) -> None:

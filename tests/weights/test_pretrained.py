@@ -105,6 +105,16 @@ def test_deit_has_no_layer_scale(tmp_path: Path) -> None:
     assert "tensors used as they are" in str(report)
 
 
+def test_a_model_without_values_needs_no_file_read(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = model_of(vit_fields())
+    file = tmp_path / "deit.pth"
+    file.write_bytes(b"no weights")
+    assert load_branches(model, {0: file}) == []
+    with pytest.raises(WeightsError, match="no branch 1"):
+        load_branches(model, {1: file})
+
+
 def test_deit3_keeps_its_layer_scale_under_another_name(tmp_path: Path) -> None:
     deit3 = plain(init_values=1e-3, no_embed_class=True)
     state = {re.sub(r"ls(\d)\.gamma", r"gamma_\1", name): tensor for name, tensor in deit3.state_dict().items()}

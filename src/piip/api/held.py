@@ -42,7 +42,7 @@ class Held:
         self._facts: Facts | None = None  # of the training of the weights
         self._given_device = None if device is None else devices.named(device)
         self.compile, self.graphs = compile, graphs
-        self._model: PIIPModel | None = None
+        self._kept: PIIPModel | Path | None = None  # a file is read when it is needed, see `_model`
         self._only_branches = False  # whether nothing but pretrained branches makes `_model` worth keeping
         self._random_branches: set[int] = set()  # of a published model, those that were to begin pretrained
         self._predictor: Predictor | None = None
@@ -54,17 +54,17 @@ class Held:
         if isinstance(model, str | Path) and str(model).startswith("~"):
             model = Path(model).expanduser()
         if isinstance(model, PIIPModel):
-            self._model, self.config = model, model.config
+            self._kept, self.config = model, model.config
         elif isinstance(model, config.Model):
             self.config = model
         elif is_description(model):
             own = read_own(model)
             self.config, described_recipe = own.model, own.recipe
         elif is_path(model):
-            self._model = load_model(model)
+            self._kept = loaded = load_model(model)
             self._began_from = {"weights": str(model)}
             self._facts = read_facts(find_weights(model))
-            self.config = self._model.config
+            self.config = loaded.config
         else:
             self.config = zoo.entry(str(model)).config()
             self._random_branches = set(range(len(zoo.entry(str(model)).pretraining)))
@@ -81,11 +81,19 @@ class Held:
         self._random_branches = set()
         return model
 
+    @property
+    def _model(self) -> PIIPModel | None:
+        """The module wherever it is; None: it has not been built."""
+        if isinstance(self._kept, Path):
+            self._kept = load_model(self._kept)
+        return self._kept
+
     def _built(self) -> PIIPModel:
         """The module wherever it is: a training that several processes share must not begin with all on one GPU."""
-        if self._model is None:
-            self._model = PIIPModel(self.config)
-        return self._model
+        built = self._model
+        if built is None:
+            self._kept = built = PIIPModel(self.config)
+        return built
 
     def with_sizes(self, sizes: Sequence[int]) -> Self:
         """The same branches on another pyramid, such as (4000, 1120, 448): a side in pixels for each, finest first.
@@ -137,7 +145,7 @@ class Held:
         """The same weights under a config that differs in what no weight has to do with."""
         other = copy.copy(self)
         other.config, other.recipe, other._random_branches = described, dict(self.recipe), set(self._random_branches)
-        other._model = None if self._model is None else described_as(self._model, described)
+        other._kept = None if self._model is None else described_as(self._model, described)
         return other
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from piip import devices, zoo
 from piip.api.held import Held
 from piip.devices import Device
 from piip.heads.classification.logits import BRANCH_HEADS
+from piip.model import PIIPModel
+from piip.processes import launched
 from piip.weights.adapters import apply_adapter
 from piip.weights.card import read_facts
-from piip.weights.files import load_model
+from piip.weights.files import load_model, read_config
 
 if TYPE_CHECKING:
     from piip.training.callbacks import Callback
@@ -117,7 +119,8 @@ class Training(Held):
             settings: any field of `piip.training.settings.Settings`.
 
         Returns:
-            What the run left behind; its `folder` holds results.csv, pictures and weights.
+            What the run left behind; its `folder` holds results.csv, pictures and weights. Where this program is one
+            of several processes (torchrun), the best weights may be read only when they are first used.
         """
         from piip.training.start import note_random_branches, start_run, with_detections
 
@@ -131,19 +134,26 @@ class Training(Held):
         part = BRANCHES if self._only_branches else ("",)
         many = _several(processes, chosen.device, callbacks)
         if many is None:
-            result, self._model = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
+            result, best = start_run(base, self._model, chosen, output, name, image_size, head, part, callbacks)
         else:
             from piip.training.handed_over import Job, train_in
 
             job = Job(base=base, settings=chosen, output=str(output), name=name, image_size=image_size, part=part,
                       head=None if head is None else dict(head))  # fmt: skip
-            result = train_in(*many, job, self._model)
-            self._model = load_model(result.best_weights or result.last_weights)
+            result, best = train_in(*many, job, self._model), None
+        self._hold(result, best)
         self._only_branches, self._random_branches = False, set()
         self._began_from = {"weights": str(result.best_weights or result.last_weights)}
-        self._facts = read_facts(result.last_weights)
-        self.config = self._model.config
         return result
+
+    def _hold(self, result: RunResult, best: PIIPModel | None) -> None:
+        """The weights of a run, `best` where they are at hand; where there are several processes, read when needed."""
+        weights = result.best_weights or result.last_weights
+        if best is None and launched() == 1:
+            best = load_model(weights)
+        self._kept = weights if best is None else best
+        self.config = read_config(weights) if best is None else best.config
+        self._facts = read_facts(result.last_weights)
 
     def training_settings(self, data: str | Path, image_size: int | None = None, **settings: Any) -> Settings:
         """What `train` would train with: the model's recipe and over it what is given; ValueError names a wrong one."""
@@ -186,14 +196,13 @@ class Training(Held):
         given |= {} if device is None else {"device": devices.named(device)}
         many = _several(processes, given.get("device"), callbacks)
         if many is None:
-            result, model = resume_run(folder, given | changes, callbacks)
+            result, best = resume_run(folder, given | changes, callbacks)
         else:
             from piip.training.handed_over import Job, train_in
 
-            result = train_in(*many, Job(resume=str(folder), changes=given | changes), None)
-            model = load_model(result.best_weights or result.last_weights)
-        held = cls(model, device)
-        held._facts = read_facts(result.last_weights)
+            result, best = train_in(*many, Job(resume=str(folder), changes=given | changes), None), None
+        held = cls(read_config(result.best_weights or result.last_weights), device)
+        held._hold(result, best)
         return held, result
 
 

@@ -151,6 +151,7 @@ def _begin(
 ) -> RunResult:  # fmt: skip
     """A new run, from a named model's fresh or released weights or from a user's."""
     from piip.api import PIIP
+    from piip.processes import without_values
     from piip.weights.branches.pretrained import branch_sources
 
     weights, model = official(weights, model)
@@ -158,7 +159,8 @@ def _begin(
         raise ValueError("give --data and one of --model and --weights (or --resume RUN)")
     chosen = model if weights is None else weights
     assert chosen is not None
-    trained = PIIP(chosen)
+    with without_values(bool(settings.get("shard"))):
+        trained = PIIP(chosen)
     if sizes is not None:
         trained = trained.with_sizes(sizes_of(sizes))
     if views is not None:
@@ -167,7 +169,8 @@ def _begin(
         early = settings | used(epochs=epochs)
         for of_the_model in ("head", "detections"):
             early.pop(of_the_model, None)
-        trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
-        for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
-            say(err, str(report))
+        checked = trained.training_settings(data, image_size, **early)  # wrong ones are named before much is downloaded
+        with without_values(checked.shard):
+            for report in trained.load_branches(branch_sources(branch_weights, trained.config.name)):
+                say(err, str(report))
     return trained.train(data, epochs, output=output, name=name, image_size=image_size, device=device, **settings)

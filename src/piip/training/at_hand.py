@@ -15,6 +15,7 @@ from torch import nn
 
 from piip.model import PIIPModel
 from piip.training.run import Run
+from piip.weights.files import load_model
 
 
 @contextmanager
@@ -30,15 +31,13 @@ def result_at_hand(run: Run) -> Iterator[PIIPModel]:
 
 
 @contextmanager
-def best_at_hand(
-    best: PIIPModel, weights: Path, device: torch.device, sharded: nn.Module | None
-) -> Iterator[PIIPModel]:
-    """The model `best`, which the file `weights` holds, on `device`; of a sharded training on its shards.
+def best_at_hand(weights: Path, device: torch.device, sharded: nn.Module | None) -> Iterator[PIIPModel]:
+    """The model that the file `weights` holds, on `device`; of a sharded training on its shards.
 
     `sharded`: what trained, whose weights become the file's. All processes call, as of `result_at_hand`.
     """
     if sharded is None:
-        yield best.to(device)
+        yield load_model(weights).to(device)
         return
     from piip.training.on_shards import on_shards
     from piip.training.shard import fill_shards

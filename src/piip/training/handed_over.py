@@ -23,6 +23,7 @@ from typing import Any
 import pydantic
 
 from piip import config
+from piip import processes as together
 from piip.model import PIIPModel
 from piip.training import launch, peers
 from piip.training.failures import TrainingFailure
@@ -133,7 +134,8 @@ def _one_of_them(folder: Path) -> int:
         else:
             assert job.base is not None
             assert job.settings is not None
-            weights = load_model(folder / WEIGHTS) if (folder / WEIGHTS).exists() else None
+            with together.without_values(job.settings.shard):
+                weights = load_model(folder / WEIGHTS) if (folder / WEIGHTS).exists() else None
             result, _ = start_run(
                 job.base, weights, job.settings, job.output, job.name, job.image_size, job.head, job.part
             )

@@ -29,29 +29,35 @@ from piip.weights.files import read_one_by_one
 def shard(model: PIIPModel, losses: nn.Module, device: torch.device) -> None:
     """Leave to each process its part of the parameters of `model`, on `device`; they are the main process's.
 
-    A model on the CPU goes to the device block by block: never more of it is there than what stays, and a block.
+    In the others the model may be on the meta device, as nothing of it is read. It gets its memory block by block, and
+    a model on the CPU goes to the device block by block: never more of it is there than what stays, and a block.
 
     `losses` is what is called: the module around the model. It keeps what no block has (embeddings, the head) whole
     from its forward to its backward pass.
     """
     # Of losses that are views, which nothing here writes to.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    for tensor in chain(model.parameters(), model.buffers()):
-        _as_in_the_first(tensor.detach(), device)
     mesh = init_device_mesh(device.type, (processes.count(),))
-    single = {parameter for parameter in model.parameters() if parameter.ndim == 0}
+    single = [parameter for parameter in model.parameters() if parameter.ndim == 0]
+    for tensor in chain(single, model.buffers()):
+        _from_main(tensor, device)
     for module in chain(called_alone(model.backbone), [losses]):
-        fully_shard(module, mesh=mesh, ignored_params=single)  # which moves the module's weights to the mesh's device
-    for parameter in single:
-        parameter.data = parameter.data.to(device)
+        for parameter in module.parameters():
+            if parameter.ndim > 0 and not isinstance(parameter, DTensor):
+                _from_main(parameter, device)
+        fully_shard(module, mesh=mesh, ignored_params=set(single))
 
 
-def _as_in_the_first(tensor: Tensor, device: torch.device) -> None:
-    """Make a tensor on the CPU or the `device` the main process's. What NCCL sends must be on a GPU."""
-    there = tensor.to(device)
-    dist.broadcast(there, 0)
-    if there.data_ptr() != tensor.data_ptr():
-        tensor.copy_(there)
+def _from_main(tensor: Tensor, device: torch.device) -> None:
+    """Give a tensor, wherever it is, the main process's values on `device`; it stays the same object, tied or not."""
+    if tensor.is_meta:
+        there = torch.empty_like(tensor, device=device)
+        if isinstance(tensor, nn.Parameter):
+            there = nn.Parameter(there, tensor.requires_grad)
+        torch.utils.swap_tensors(tensor, there)  # before it is sent: gloo lets go of tensors some time later
+    else:
+        tensor.data = tensor.detach().to(device)
+    dist.broadcast(tensor.detach(), 0)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from piip.training.trackers import check_loggers
 from piip.training.unreadable import LateFindings, found_undecodable
 from piip.training.validation import ValidationLoss, check_metric, in_tiles
 from piip.weights.card import write_card
-from piip.weights.files import load_model, save_model, without_downloads
+from piip.weights.files import read_config, replace_config, without_downloads
 from piip.weights.transfer import note_transfer
 from piip.zoo import Entry
 
@@ -118,13 +118,14 @@ def start_run(
     head: Mapping[str, Any] | None = None,
     part: tuple[str, ...] = ("",),
     callbacks: Sequence[Callback] = (),
-) -> tuple[RunResult, PIIPModel]:
+) -> tuple[RunResult, PIIPModel | None]:
     """Train a model like `base` on `settings.data` in a new folder `<output>/<task>/<name>`.
 
     `image_size` and settings of the `head`, where given, take the place of the model's own.
     `weights`, where given, are kept wherever they fit the new classes, those whose names begin with one of `part`.
-    Returns the
-    run and its best model.
+    Of a sharded training only the main process builds them.
+
+    Returns the run and its best model, as `run` does.
     """
     assert settings.data is not None
     require_libraries()
@@ -142,10 +143,10 @@ def start_run(
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
     if weights is None:
-        model = PIIPModel(adapted)
+        model = _built(adapted, settings)
         note_frozen_at_random(adapted, settings.frozen_parts)
     else:
-        model = _without_downloading(adapted)
+        model = _built(adapted, settings, fetch=False)
         note_transfer(model, weights, part)
     place = (output, adapted.task, name or adapted.name)
     folder = _agreed(lambda: begun_before(*place) or mark_as_begun(new_run_folder(*place)), settings)
@@ -154,7 +155,7 @@ def start_run(
 
 def resume_run(
     folder: str | Path, changes: Mapping[str, Any] | None = None, callbacks: Sequence[Callback] = ()
-) -> tuple[RunResult, PIIPModel]:
+) -> tuple[RunResult, PIIPModel | None]:
     """Go on with the run in `folder` from its last checkpoint, with `changes` of `settings.FREE_ON_RESUME`.
 
     After a run that ended on numbers that were not finite also of `nonfinite.FREE_AFTERWARDS`. With another number of
@@ -170,12 +171,14 @@ def resume_run(
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no run to resume here (there is no {path.name})")
     settings = build_settings(read_settings(path).model_dump(), changes or {})
-    return run(_without_downloading(read_model(path)), settings, Path(folder), resume=True, callbacks=callbacks)
+    model = _built(read_model(path), settings, fetch=False)
+    return run(model, settings, Path(folder), resume=True, callbacks=callbacks)
 
 
-def _without_downloading(described: config.Model) -> PIIPModel:
-    """A model whose weights come from elsewhere."""
-    model = PIIPModel(without_downloads(described))
+def _built(described: config.Model, settings: Settings, fetch: bool = True) -> PIIPModel:
+    """A model, with pretrained branches where it begins with such and their weights do not come from elsewhere."""
+    with processes.without_values(settings.shard) as nowhere:
+        model = PIIPModel(described if fetch and nowhere is None else without_downloads(described))
     model.config = described
     return model
 
@@ -188,8 +191,10 @@ def run(
     resume: bool,
     opened: tuple[tasks.Data, tasks.Data | None] | None = None,
     callbacks: Sequence[Callback] = (),
-) -> tuple[RunResult, PIIPModel]:
+) -> tuple[RunResult, PIIPModel | None]:
     """The training itself, then a last look at the best weights: metrics, curves and pictures in `folder/val`.
+
+    Returns the model of these, too, where it was read for that; None where it was not, as after a sharded training.
 
     `opened` are the training data and those of the evaluation (None: none) where they were opened before, as they are
     for a new model's classes; else they are opened here. What was found in them is said, and listed in the folder.
@@ -234,22 +239,26 @@ def run(
     with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes):
         result = train(model, train_data, settings, folder, measure, best_metric, resume, draw_batch, callbacks)
     with explained(RunFolder(folder), settings), watched(hint, settings.peer_minutes), stop_on_signal() as stop:
-        weights = result.best_weights or result.last_weights
-        best, device, sharded = load_model(weights), next(model.parameters()).device, result.sharded
+        weights, device = result.best_weights or result.last_weights, next(model.parameters()).device
+        described, best = read_config(weights), None
         metrics: tasks.Metrics | None = None
         if result.end != "stopped" and val_data is not None:
             try:
-                with stop.together(), best_at_hand(best, weights, device, sharded) as ready:
+                with stop.together(), best_at_hand(weights, device, result.sharded) as ready:
                     metrics = last_look(ready, val_data, settings, folder / VAL_FOLDER)
                 late.note("val", metrics.unreadable)
-                best.config = tasks.of(best.config).with_thresholds(best.config, metrics)
-                if processes.rank() == 0 and best.config.thresholds is not None:
-                    save_model(best, weights)
+                described = tasks.of(described).with_thresholds(described, metrics)
+                if result.sharded is None:
+                    best = ready
+                    best.config = described
+                if processes.rank() == 0 and described.thresholds is not None:
+                    replace_config(weights, described)
             except Interrupted:
                 say(Terminal(stderr=True), f"the training is done, but {folder / VAL_FOLDER} was not finished; resume "
                     "the run or use `piip val` to write it")  # fmt: skip
         if result.end != "stopped" and processes.rank() == 0:
-            write_card(result.last_weights.parent, best.config, facts_of(opened_splits, result, metrics, settings))
+            write_card(result.last_weights.parent, described, facts_of(opened_splits, result, metrics, settings))
+        processes.from_main(None)  # has written it all
         processes.leave()
     return replace(result, sharded=None), best
 

@@ -25,7 +25,7 @@ from piip.files import atomic_write, write_json
 from piip.version import __version__
 from piip.weights.errors import WeightsError as WeightsError
 from piip.weights.header import check_header
-from piip.weights.streams import write_stream, write_tensors
+from piip.weights.streams import DTYPES, order, write_stream, write_tensors
 
 if TYPE_CHECKING:
     from piip.model import PIIPModel
@@ -89,6 +89,21 @@ def save_streamed(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         write_stream(temporary, layout, tensors, metadata)
+
+
+def replace_config(file: Path, described: config.Model) -> None:
+    """Write another config into the `.safetensors` file of a model, as `save_model` would, which holds it whole."""
+    with _opened(file) as opened:
+        stored = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        layout = {name: _without_values(part.get_shape(), part.get_dtype(), file) for name, part in stored.items()}
+    save_streamed(described, file, layout, read_one_by_one(file, order(layout)))
+
+
+def _without_values(shape: Sequence[int], dtype: str, file: Path) -> Tensor:
+    found = next((known for known, name in DTYPES.items() if name == dtype), None)
+    if found is None:
+        raise WeightsError(f"{file}: of a type that is not read here, {dtype}")
+    return torch.empty(shape, dtype=found, device="meta")
 
 
 def find_weights(path: str | Path) -> Path:
@@ -168,7 +183,8 @@ def stored_precision(path: str | Path) -> tuple[str, ...]:
 def load_model(path: str | Path) -> PIIPModel:
     """The saved model, on the CPU, in the file's precision and in eval mode.
 
-    The weights are in memory once: the module is built without any, then takes the tensors as they are read.
+    The weights are in memory once: the module is built without any, then takes the tensors as they are read. Within
+    `torch.device("meta")` they are not read at all, and it stays without.
 
     Raises WeightsError where config and weights do not fit exactly. See `find_weights` for `path`.
     """
@@ -177,7 +193,10 @@ def load_model(path: str | Path) -> PIIPModel:
     file = find_weights(path)
     with torch.device("meta"):
         model = PIIPModel(without_downloads(read_config(path)))
-    _fill(model, file)
+    if torch.get_default_device().type == "meta":
+        _check_fit(model, _shapes(file), str(file))
+    else:
+        _fill(model, file)
     return model.eval()
 
 
@@ -239,21 +258,23 @@ def metadata_of(file: Path) -> dict[str, str]:
         return opened.metadata() or {}
 
 
-def read_one_by_one(file: Path) -> Iterator[tuple[str, Tensor]]:
+def read_one_by_one(file: Path, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a `.safetensors` file, each in memory of its own: what was read of the file is let go.
+
+    `names`: which, and in what order; None: all.
 
     Raises WeightsError as `read_tensors` does, for NaN and infinite values after the last tensor.
     """
     broken: list[str] = []
     with _opened(file) as opened:
-        names = list(opened.keys())
-    while names:
+        left = list(opened.keys() if names is None else names)
+    while left:
         with _opened(file) as opened:  # once per part of the file, to forget the pages of the part before
             size = 0
-            while names and size < MAPPED_AT_ONCE:
-                tensor = _get(opened, names[0], file).clone()
-                broken += nonfinite_keys({names[0]: tensor})
-                yield names.pop(0), tensor
+            while left and size < MAPPED_AT_ONCE:
+                tensor = _get(opened, left[0], file).clone()
+                broken += nonfinite_keys({left[0]: tensor})
+                yield left.pop(0), tensor
                 size += tensor.nbytes
     if broken:
         raise WeightsError(f"{file}: NaN or infinite weights in {shortened(broken, LISTED)}")

@@ -79,10 +79,14 @@ def load_branches(model: PIIPModel, sources: Mapping[int, str | Path]) -> list[B
             DeiT, DeiT III, MAE, DINOv2, BEiTv2, Uni-Perceiver, InternViT-6B or ConvNeXt (Facebook's or Hugging
             Face's), AugReg's `.npz`, or a `.safetensors` file of timm's.
 
+    A model on the meta device has nothing to fill: no file is read, and there are no reports.
+
     Raises:
         WeightsError: no such branch or file, unreadable file, or one of another architecture.
     """
     _check_all(model.backbone, sources)
+    if next(model.parameters()).is_meta:
+        return []
     prepared = []
     for index, source in sources.items():
         branch, theirs = model.backbone.branches[index], _read(source)
