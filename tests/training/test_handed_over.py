@@ -93,6 +93,8 @@ def test_the_device_is_looked_at_before_anything_is_started(monkeypatch: pytest.
         launch.wanted(4, None, None)
 
 
+SECONDS = 1200
+"""that a training of few steps may take where many processes share the processors; alone it is half a minute"""
 PROGRAM = """
 import io, sys
 import piip
@@ -122,7 +124,7 @@ def program(folder: Path, epochs: int) -> subprocess.Popen[str]:
 
 @pytest.mark.slow  # four processes that import everything
 def test_a_plain_script_trains_in_two_processes(tmp_path: Path) -> None:
-    out, error = (started := program(tmp_path, 1)).communicate(timeout=300)
+    out, error = (started := program(tmp_path, 1)).communicate(timeout=SECONDS)
     assert started.returncode == 0, error
     assert out.splitlines()[-1] == "finished None 1 ('disc', 'square', 'triangle', 'star', 'cross')"
     assert load_file(tmp_path / "runs" / "detection" / "toy" / "weights" / "best.safetensors")
@@ -137,7 +139,7 @@ def test_its_processes_end_with_it_and_with_a_checkpoint(tmp_path: Path, number:
         assert started.poll() is None, started.communicate()
         time.sleep(0.2)
     started.send_signal(number)
-    out, error = started.communicate(timeout=300)
+    out, error = started.communicate(timeout=SECONDS)
     if number == signal.SIGINT:
         assert started.returncode == 0, error
         assert out.splitlines()[-1].startswith("stopped 2 ")
