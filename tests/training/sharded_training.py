@@ -228,7 +228,9 @@ def runs(folder: Path) -> None:
     if processes.rank() == 0:
         shutil.copytree(folder / "resumed", folder / "stopped")
     torch.distributed.barrier()
-    train(toy_model(1), ToyData(10), toy_settings(**common, shard=True), folder / "resumed", toy_metric, resume=True)
+    with processes.without_values(True):
+        again = toy_model(1)
+    train(again, ToyData(10), toy_settings(**common, shard=True), folder / "resumed", toy_metric, resume=True)
 
 
 if __name__ == "__main__":
