@@ -51,6 +51,21 @@ def test_ways_of_naming(tmp_path: Path, images: list[str], masks: list[str]) -> 
     assert len(report.findings) == named_after, "another way of naming is said, the usual one is not"
 
 
+def test_of_two_masks_of_one_name_none_is_taken_by_chance(tmp_path: Path) -> None:
+    _, report = pairs(tmp_path, ["a.jpg", "b.jpg"], ["a.png", "a.tif", "b.png"])
+    (example,) = report.find("two masks of one name, one of which is not meant", "error").examples
+    assert example.endswith("a.png and a.tif")
+
+
+@pytest.mark.parametrize("lossy", ["a.jpg", "a.jpeg"])
+@pytest.mark.parametrize("mask", ["a.png", "a.gif", "a.tif"])
+def test_a_jpeg_beside_a_mask_gives_way(tmp_path: Path, mask: str, lossy: str) -> None:
+    found, report = pairs(tmp_path, ["a.jpg"], [mask, lossy])
+    assert found == {"a.jpg": mask}
+    assert not report.errors
+    assert len(report.find("JPEG beside a mask of its name", "left out").examples) == 1
+
+
 def test_names_that_only_resemble_each_other_are_not_paired(tmp_path: Path) -> None:
     found, report = pairs(tmp_path, ["x_1.jpg", "x_2.jpg"], ["x_3.png", "x_4.png"])
     assert found == {}

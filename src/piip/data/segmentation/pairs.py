@@ -13,6 +13,7 @@ from piip.data.segmentation.folders import MaskSplit
 _ENDING = re.compile(r"[-_. ]+[A-Za-z][\w-]*|")
 """what may follow the part of a name that image and mask share: a word after a separator, as in "_mask", or nothing"""
 _BEGINNING = re.compile(r"[A-Za-z]\w*?[-_. ]+|")
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
 EXAMPLES = 20
 """images whose names are compared with those of all masks: some may have none"""
 
@@ -38,7 +39,7 @@ class Naming(NamedTuple):
 def paired(split: MaskSplit, report: Findings) -> list[tuple[Path, Path]]:
     """Images with their masks: of one name, or named after each other in one way. What has no partner is reported."""
     images = images_below(split.images)
-    masks = {_key(file, split.masks): file for file in images_below(split.masks)}
+    masks = _by_name(split.masks, report)
     found: dict[Path, Path] = {}
     for file in images:
         mask = masks.pop(_key(file, split.images), None)
@@ -60,6 +61,22 @@ def paired(split: MaskSplit, report: Findings) -> list[tuple[Path, Path]]:
         names = ", ".join(sorted(file.name for file in masks.values())[:3])
         report.add("error", "no mask has the name of an image", f"{images[0].name}, but the masks are {names}")
     return [(file, found[file]) for file in images if file in found]
+
+
+def _by_name(folder: Path, report: Findings) -> dict[str, Path]:
+    """The masks below a folder by their `_key`. Of two of one name a JPEG, which is no mask, gives way to the other."""
+    masks: dict[str, Path] = {}
+    for file in images_below(folder):
+        other = masks.setdefault(_key(file, folder), file)
+        if other is file:
+            continue
+        if (lossy := other.suffix.lower() in JPEG) == (file.suffix.lower() in JPEG):
+            report.add("error", "two masks of one name, one of which is not meant", f"{other} and {file.name}")
+            continue
+        kept, left = (file, other) if lossy else (other, file)
+        masks[_key(file, folder)] = kept
+        report.add("left out", "JPEG beside a mask of its name", f"{left}, for {kept.name}")
+    return masks
 
 
 def _key(file: Path, folder: Path) -> str:
