@@ -1,5 +1,6 @@
 """The object that users hold, where no training is needed to see what it does."""
 
+import ast
 import copy
 import pickle
 import sys
@@ -205,6 +206,14 @@ def test_public_names_are_shown_and_loaded() -> None:
     assert {"check_data", "open_data", "PIIP", "list_models"} <= set(piip.__all__)
     assert set(piip.__all__) <= set(dir(piip))
     assert all(getattr(piip, name) is not None for name in piip.__all__)
+
+
+def test_public_names_have_types() -> None:
+    """Type checkers and the reference of the documentation read the file and run nothing of it."""
+    tree = ast.parse(Path(piip.__file__).read_text(encoding="utf-8"))
+    named = {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
+    imports = [part for part in ast.walk(tree) if isinstance(part, ast.ImportFrom)]
+    assert set(piip.__all__) <= named | {name.name for part in imports for name in part.names}
 
 
 def test_a_published_recipe_says_when_it_starts_from_random_branches(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piip import config
-    from piip.api import PIIP, compare
+    from piip.api import PIIP, compare, predict_together
     from piip.backbone.extractor import FeatureExtractor
     from piip.data.conversion import convert_data
     from piip.designs import design
