@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """what is opened, by content and not by file name; JPEG includes MPO, which phones write as .jpg"""
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif"
-)  # fmt: skip
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
+SUFFIXES = (*JPEG_SUFFIXES, ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """lower-case file endings of these formats, for listing a folder"""
 TOO_MUCH_TEXT = ("Decompressed data too large", "Too much memory used in text chunks")
 """how Pillow's errors about metadata begin"""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from piip.data.image_files import JPEG_SUFFIXES
 from piip.data.layout import comparable, images_below
 from piip.data.report import Findings
 from piip.data.segmentation.folders import MaskSplit
@@ -13,7 +14,6 @@ from piip.data.segmentation.folders import MaskSplit
 _ENDING = re.compile(r"[-_. ]+[A-Za-z][\w-]*|")
 """what may follow the part of a name that image and mask share: a word after a separator, as in "_mask", or nothing"""
 _BEGINNING = re.compile(r"[A-Za-z]\w*?[-_. ]+|")
-JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
 EXAMPLES = 20
 """images whose names are compared with those of all masks: some may have none"""
 
@@ -70,7 +70,7 @@ def _by_name(folder: Path, report: Findings) -> dict[str, Path]:
         other = masks.setdefault(_key(file, folder), file)
         if other is file:
             continue
-        if (lossy := other.suffix.lower() in JPEG) == (file.suffix.lower() in JPEG):
+        if (lossy := other.suffix.lower() in JPEG_SUFFIXES) == (file.suffix.lower() in JPEG_SUFFIXES):
             report.add("error", "two masks of one name, one of which is not meant", f"{other} and {file.name}")
             continue
         kept, left = (file, other) if lossy else (other, file)
