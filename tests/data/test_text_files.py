@@ -101,6 +101,7 @@ def test_nobody_waits_at_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="no such file"):
         read_text(tmp_path / "pipe")
+    assert table_titles(tmp_path / "pipe") == []
 
 
 def test_tables(tmp_path: Path) -> None:

@@ -207,11 +207,6 @@ def beginning_of(path: Path, most: int = 1 << 16) -> str:
 
 def table_titles(path: Path) -> list[str]:
     """The titles of a table, for a first look; none where they cannot be read."""
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(1 << 16)
-    except OSError:
-        return []
-    lines = beginning.decode(text_encoding(beginning), "replace").splitlines()
+    lines = beginning_of(path).splitlines()
     header = lines[0] if lines else ""
     return [title.strip() for title in next(csv.reader([header], delimiter=max(DELIMITERS, key=header.count)), [])]

@@ -193,7 +193,7 @@ def _pixels(text: str, width: int, height: int) -> np.ndarray:
         raise RunLengthError("run lengths that are no integers") from error
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise RunLengthError("mask of no size")
-    if (runs < 0).any() or runs.sum() != width * height:
+    if (runs < 0).any() or sum(runs.tolist()) != width * height:  # Python's sum: NumPy's begins anew beyond 2**63
         raise RunLengthError("run lengths that do not add up to the mask")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
 

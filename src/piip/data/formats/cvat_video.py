@@ -132,7 +132,8 @@ def _extent(given: dict[str, str]) -> tuple[float, float, float, float] | None:
     """(x1, y1, x2, y2) of whatever shape."""
     if "points" in given:
         sides = numbers(side for point in given["points"].split(";") for side in point.split(","))
-        return (min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])) if sides else None
+        whole = sides is not None and len(sides) > 1
+        return (min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])) if sides and whole else None
     for names in (SIDES, ("left", "top", "width", "height"), ("cx", "cy", "rx", "ry")):
         found = numbers(given.get(name) for name in names)
         if found is not None:
@@ -150,7 +151,7 @@ def _frames(file: Path, images: Path, meta: Element | None, last: int) -> dict[i
     numbered = sorted((int(found[1]), name) for name in files if (found := re.search(r"(\d{1,9})\.\w+$", name)))
     told = numbers([meta.value("size")]) if meta is not None else None
     count = int(told[0]) if told is not None else None
-    if count is not None and count == len(files) == len(numbered):
+    if count and count == len(files) == len(numbered):
         return {frame: name for frame, (_, name) in enumerate(numbered)}
     frames = {number: name for number, name in numbered if number <= (last if count is None else count - 1)}
     if not frames or len({number for number, _ in numbered}) < len(numbered):

@@ -65,7 +65,7 @@ def read(labels: Path, images: Source, report: CheckReport, every: Iterable[Path
         except DataError as error:
             report.add("left out", "annotation file that cannot be read", str(error))
             continue
-        image_id = records.image(_image_name(file, finder, images))
+        image_id = records.image(_image_name(file.relative_to(labels), finder, images))
         for number, line in enumerate(lines, start=1):
             if line.strip() and not HEADER.match(line):
                 _object(line, f"{file.name}, line {number}", image_id, records)
@@ -84,10 +84,12 @@ def _classes(folders: Iterable[Path]) -> set[str]:
 
 
 def _image_name(file: Path, finder: ImageFinder, images: Path) -> str:
+    """Of the image that is called like a `file` below the folder of labels."""
+    name = file.with_suffix("").as_posix()
     try:
-        return finder(file.stem).relative_to(images).as_posix()
+        return finder(name).relative_to(images).as_posix()
     except (ImageError, ValueError):
-        return file.stem
+        return name
 
 
 def _object(line: str, where: str, image_id: int, records: Records) -> None:

@@ -98,8 +98,8 @@ def _outlined(records: Records, image_id: int, name: str | None, outline: Any, p
     """An object with polygons as COCO writes them (x, y, x, y, ...), one or a list of them; the box follows."""
     polygons = outline if isinstance(outline, list) and isinstance(outline[0], list) else [outline]
     for polygon in polygons:
-        flat = [side for point in polygon for side in (point if isinstance(point, list) else [point])]
-        sides = numbers(flat)
+        points = polygon if isinstance(polygon, list) else [None]
+        sides = numbers(side for point in points for side in (point if isinstance(point, list) else [point]))
         if sides is None or len(sides) % 2:
             records.leave_out("polygon with something else than numbers", image_id, name)
         else:
@@ -162,7 +162,7 @@ def _class_labels(content: Any) -> Iterator[dict[str, Any]]:
             yield from _class_labels(value)
     elif isinstance(content, dict):
         names = content["class_label"].get("names") if isinstance(content.get("class_label"), dict) else None
-        if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
+        if isinstance(names, dict) and {str(key) for key in names} == {str(number) for number in range(len(names))}:
             yield names
         for value in content.values():
             yield from _class_labels(value)

@@ -27,6 +27,7 @@ from piip.data.layout import IMAGE_FOLDERS, NAMES, SplitName, child, child_folde
 from piip.data.report import CheckReport, DataError
 from piip.data.run_lengths import RunLengthError, encode_part
 from piip.data.text_files import beginning_of, read_json
+from piip.data.values import as_name
 
 NAME = "Label Studio"
 
@@ -115,11 +116,11 @@ def _regions(task: dict[str, Any], report: CheckReport) -> list[Region] | None:
 def _results(results: list[Any]) -> Iterator[Region]:
     """Shapes with their labels, which are with them or in a result of their own with the same id."""
     known = [one for one in results if isinstance(one, dict) and isinstance(one.get("value"), dict)]
-    apart = {one.get("id"): _label(one["value"]) for one in known if one.get("type") == "labels"}
+    apart = {as_name(one.get("id")): _label(one["value"]) for one in known if one.get("type") == "labels"}
     for one in known:
         kind = str(one.get("type"))
         if kind not in ("labels", "relation"):
-            label = _label(one["value"]) or apart.get(one.get("id"))
+            label = _label(one["value"]) or apart.get(as_name(one.get("id")))
             yield Region(kind.removesuffix("labels"), one["value"], label, _size(one))
 
 
@@ -153,13 +154,16 @@ def _image_name(task: dict[str, Any], finder: ImageFinder, images: Path) -> str:
 
 
 def _names(address: str) -> list[str]:
-    """What the file at an address may be called here."""
-    parts = urlsplit(address.replace("\\", "/"))
+    """What the file at an address may be called here; none for what is no address."""
+    address = address.replace("\\", "/")
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # "http://[1"
+        return []
     path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
-    if parts.scheme in ("", "file"):
-        path = path or address
     plain = re.sub(r"^[0-9a-f]{8}-", "", path.rsplit("/", 1)[-1])
-    return list(dict.fromkeys((path, plain)))
+    written = () if parts.scheme else (address,)  # a path, in which "#", "?" and "%" are letters like others
+    return list(dict.fromkeys((path, plain, *written)))
 
 
 def _draw(region: Region, image_id: int, records: Records) -> None:

@@ -29,6 +29,8 @@ from piip.data.run_lengths import RunLengthError, encode_part
 from piip.data.text_files import LARGEST, beginning_of, read_json
 
 NAME = "LabelMe"
+KEPT = ("imagePath", "imageWidth", "imageHeight")
+"""what is read of a file beside its shapes"""
 
 
 def _is_one(file: Path) -> bool:
@@ -60,7 +62,7 @@ def read(labels: Path, images: Source, report: CheckReport, every: Iterable[Path
     records = Records(report, sorted(name for name in names if name))
     finder = ImageFinder(*dict.fromkeys((images, labels)))
     for file, content in contents.items():
-        name = _image_name(file, content, finder, images)
+        name = _image_name(file, labels, content, finder, images)
         image_id = records.image(name, content.get("imageWidth"), content.get("imageHeight"))
         for shape in content["shapes"]:
             _shape(shape, image_id, records)
@@ -80,13 +82,14 @@ def _read(file: Path, report: CheckReport | None) -> dict[str, Any] | None:
         if report is not None:
             report.add("note", "file that is no LabelMe annotation", file.name)
         return None
-    return content | {"shapes": [shape for shape in shapes if isinstance(shape, dict)]}
+    kept = {key: content.get(key) for key in KEPT}  # the image itself may be in the file, too
+    return kept | {"shapes": [shape for shape in shapes if isinstance(shape, dict)]}
 
 
-def _image_name(file: Path, content: dict[str, Any], finder: ImageFinder, images: Path) -> str:
+def _image_name(file: Path, labels: Path, content: dict[str, Any], finder: ImageFinder, images: Path) -> str:
     """The image that a file names, else the one that is called like the file."""
     written = content.get("imagePath")
-    for name in (written, file.stem):
+    for name in (written, file.relative_to(labels).with_suffix("").as_posix()):
         try:
             found = finder(name) if isinstance(name, str) and name else None
         except ImageError:

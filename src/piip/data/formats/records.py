@@ -104,6 +104,7 @@ class Records:
             self.leave_out("polygon with fewer than three points", image_id, name)
             return
         flat = [float(side) for point in points for side in point]
+        group = as_name(group)
         key = (image_id, as_name(name), group)
         if group is not None and key in self.groups:
             _join(self.groups[key], flat)

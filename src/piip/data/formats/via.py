@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from piip.data.formats.shapes import ellipse, numbers
 from piip.data.layout import IMAGE_FOLDERS, NAMES, SplitName, child_folder, is_hidden, split_folders, split_of
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import beginning_of, read_json, read_table, table_titles
+from piip.data.values import as_name
 
 NAME = "VIA"
 CLASS_KEYS = ("label", "class", "class_name", "name", "category", "type", "object")
@@ -74,24 +74,29 @@ def read(file: Path, images: Source, report: CheckReport) -> Content:
     return records.content(images)
 
 
-Regions = dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]
-"""by image: shape and attributes of each region"""
+Regions = list[tuple[dict[str, Any], dict[str, Any]]]
+"""shape and attributes of each"""
 
 
-def _of_json(file: Path) -> Regions:
+def _of_json(file: Path) -> dict[str, Regions]:
     content = read_json(file)
     if isinstance(content, dict) and isinstance(content.get("_via_img_metadata"), dict):
         content = content["_via_img_metadata"]
     entries = content.values() if isinstance(content, dict) else []
-    found: Regions = {}
+    found: dict[str, Regions] = {}
     for entry in entries:
         if isinstance(entry, dict) and isinstance(entry.get("filename"), str):
-            regions = entry.get("regions") or []
-            listed: Iterable[Any] = regions.values() if isinstance(regions, dict) else regions  # VIA 1 numbers them
-            found[entry["filename"]] = [_region(region) for region in listed if isinstance(region, dict)]
+            found.setdefault(entry["filename"], []).extend(_regions(entry))  # one of two sizes is there twice
     if not found:
         raise DataError(f"{file}: lists no images")
     return found
+
+
+def _regions(entry: dict[str, Any]) -> Regions:
+    """Of one image, a list, or numbered as VIA 1 writes them."""
+    given = entry.get("regions")
+    given = list(given.values()) if isinstance(given, dict) else given
+    return [_region(region) for region in given if isinstance(region, dict)] if isinstance(given, list) else []
 
 
 def _region(region: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,10 +104,10 @@ def _region(region: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return shape if isinstance(shape, dict) else {}, attributes if isinstance(attributes, dict) else {}
 
 
-def _of_table(file: Path, report: CheckReport) -> Regions:
+def _of_table(file: Path, report: CheckReport) -> dict[str, Regions]:
     titles, rows = read_table(file)
     places = {title.lstrip("#"): place for place, title in enumerate(titles)}
-    found: Regions = defaultdict(list)
+    found: dict[str, Regions] = defaultdict(list)
     for line, cells in rows:
         filled = cells + [""] * (len(titles) - len(cells))
         name, shape, attributes = (filled[places[column]] for column in COLUMNS)
@@ -128,10 +133,11 @@ def _class_of(attributes: dict[str, Any]) -> Any:
 
 
 def _draw(shape: dict[str, Any], name: Any, image_id: int, records: Records) -> None:
-    kind = shape.get("name")
+    kind = as_name(shape.get("name"))
     keys = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}
     if kind in ("polygon", "polyline") and isinstance(shape.get("all_points_x"), list):
-        xs, ys = numbers(shape["all_points_x"]), numbers(shape.get("all_points_y") or [])
+        down = shape.get("all_points_y")
+        xs, ys = numbers(shape["all_points_x"]), numbers(down) if isinstance(down, list) else None
         if kind == "polyline" and (xs is None or len(xs) < 3):
             records.leave_out("region that is no rectangle, polygon, circle or ellipse", image_id, kind)
         elif xs is None or ys is None or len(xs) != len(ys):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def read(
     for file, root in parsed.items():
         if root is None:
             continue
-        image_id = records.image(_image_name(file, root, finder, images, report),
+        image_id = records.image(_image_name(file, labels, root, finder, images, report),
                                  root.value("size", "width"), root.value("size", "height"))  # fmt: skip
         for obj in root.all("object"):
             _object(obj, image_id, records, official=(root.value("source", "database") or "").startswith(OFFICIAL))
@@ -99,7 +100,7 @@ def _parsed(file: Path, report: CheckReport | None) -> Element | None:
 def _classes(parsed: dict[Path, Element | None], every: Iterable[Path]) -> list[str]:
     """All names in the data set, in order: so its splits have the same classes."""
     others = (file for folder in every for file in KIND.files(folder) if file not in parsed)
-    roots = [*parsed.values(), *(_parsed(file, None) for file in others)]
+    roots = chain(parsed.values(), (_parsed(file, None) for file in others))
     names = (obj.value("name") for root in roots if root is not None for obj in root.all("object"))
     return sorted({name for name in names if name})
 
@@ -117,11 +118,11 @@ def _listed(listed: Path, files: dict[str, Path], report: CheckReport) -> list[P
     return found
 
 
-def _image_name(file: Path, root: Element, finder: ImageFinder, images: Path, report: CheckReport) -> str:
+def _image_name(file: Path, labels: Path, root: Element, finder: ImageFinder, images: Path, report: CheckReport) -> str:
     """The image that is called like the annotation file, else the one that it names: names inside go stale."""
     written = root.value("filename") or ""
     try:
-        own = finder(file.stem)
+        own = finder(file.relative_to(labels).with_suffix("").as_posix())
     except ImageError:
         return written or file.stem
     if written and comparable(Path(written.replace("\\", "/")).stem) != comparable(own.stem):
