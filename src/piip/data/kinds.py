@@ -8,7 +8,7 @@ from pathlib import Path
 from piip.config import Task
 from piip.data.classification import splits as classes
 from piip.data.detection import splits as objects
-from piip.data.layout import child_folder
+from piip.data.layout import child_folder, is_hidden
 from piip.data.opening import existing
 from piip.data.report import DataError
 from piip.data.segmentation import folders as masks
@@ -87,4 +87,7 @@ def parquet_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix.lower() == ".parquet" else []
     folders = (path, child_folder(path, ("data",)))
-    return next((found for folder in folders if folder and (found := sorted(folder.glob("*.parquet")))), [])
+    tables = (
+        sorted(file for file in folder.glob("*.parquet") if not is_hidden(file.name)) for folder in folders if folder
+    )
+    return next((found for found in tables if found), [])

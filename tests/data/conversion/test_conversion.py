@@ -195,6 +195,24 @@ def test_nothing_is_written_over_or_left_half(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["mine"]
 
 
+def test_an_empty_folder_that_is_there_stays_and_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_voc([Picture("a.png", boxes=[("cat", (1, 1, 9, 9))])], tmp_path / "voc", tmp_path / "voc")
+    here = tmp_path / "here"
+    here.mkdir()
+    number = here.stat().st_ino  # of a mounted disk, or of the folder where a shell stands
+    monkeypatch.chdir(here)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copy2", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            convert_data(tmp_path / "voc", ".")
+    assert not list(here.iterdir())
+    convert_data(tmp_path / "voc", ".")
+    assert here.stat().st_ino == number
+    assert sorted(path.name for path in here.iterdir()) == ["annotations", "conversion.json", "train"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "voc"]
+    assert [len(image.objects) for image in opened(here)["train"].images] == [1]
+
+
 def test_the_command_names_the_format_and_where_it_wrote(tmp_path: Path) -> None:
     write_voc([Picture("a.png", boxes=[("cat", (1, 1, 9, 9))])], tmp_path / "voc", tmp_path / "voc")
     out = tmp_path / "new" / "yolo"

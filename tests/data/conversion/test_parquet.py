@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,26 @@ def test_objects(tmp_path: Path, to: str) -> None:
     assert boxes[0] == pytest.approx((1, 2, 11, 22), abs=0.01)
     assert [train.classes[one.label] for one in train.images[0].objects] == ["dog", "cat"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "out"]  # nothing is left beside them
+
+
+def test_columns_of_other_kinds_and_of_the_name_that_is_written(tmp_path: Path) -> None:
+    kind = arrow.struct(
+        [("bbox", arrow.list_(arrow.list_(arrow.float32()))), ("category", arrow.list_(arrow.string()))]
+    )
+    others = {
+        "file_name": (arrow.string(), ["elsewhere.png"]),
+        "taken": (arrow.timestamp("s"), [datetime(2020, 1, 1)]),
+        "thumbnail": (arrow.binary(), [b"\xff"]),
+        "score": (arrow.float64(), [float("nan")]),
+        "more": (arrow.list_(IMAGE), [[encoded(1)]]),
+        "by_name": (arrow.map_(arrow.string(), arrow.int64()), [[("a", 1)]]),
+    }
+    found = {"objects": (kind, [{"bbox": [[1.0, 2.0, 10.0, 20.0]], "category": ["cat"]}])}
+    write(tmp_path / "hub" / "train-0.parquet", {"image": (IMAGE, [encoded(0)])} | found | others, {})
+    (tmp_path / "hub" / "._train-0.parquet").write_bytes(b"of a system")
+    piip.convert_data(tmp_path / "hub", tmp_path / "out")
+    train = piip.open_data(tmp_path / "out", "train")
+    assert [one.box for image in train.images for one in image.objects] == [(1, 2, 11, 22)]
 
 
 def test_classes(tmp_path: Path) -> None:

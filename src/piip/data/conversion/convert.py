@@ -57,7 +57,7 @@ def convert_data(source: str | Path, out: str | Path, to: str = "coco", task: Ta
     out = Path(out)
     if to not in LAYOUTS:
         raise ValueError(f"{to!r} is no layout to convert to; use {' or '.join(LAYOUTS)}")
-    with new_folder(source, out) as unfinished, unpacked(source, out.parent) as place:
+    with new_folder(source, out) as unfinished, unpacked(source, unfinished.parent) as place:
         reports = _WRITERS[task or kind_of_data(place)](place, unfinished, to)
         findings = {split: report.to_dict() for split, report in reports.items()}
         write_json(unfinished / FINDINGS_FILE, {"source": str(source), "splits": findings}, indent=2)

@@ -8,6 +8,7 @@ names of the data set's card.
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def _unpack(files: list[Path], folder: Path, split: SplitName) -> bool:
             if mask is not None:
                 _write(folder / "masks" / split / f"{number:06d}{_suffix(mask, file)}", mask)
             else:
-                lines.append(json_text({"file_name": name} | row) + "\n")
+                lines.append(json_text(row | {"file_name": name}) + "\n")
             number += 1
     if not masks:
         _write(folder / split / "metadata.jsonl", "".join(lines).encode())
@@ -115,15 +116,26 @@ def _rows(file: Path) -> Iterator[tuple[bytes, bytes | None, dict[str, Any]]]:
     except ImportError as error:
         raise ImportError(MISSING) from error
     try:
-        table = parquet.ParquetFile(file)
-        columns, features = _image_columns(table.schema_arrow, file), _features(table.schema_arrow)
-        for batch in table.iter_batches(ROWS):
-            for row in batch.to_pylist():
-                image, *mask = [_content(row.pop(column), column, file) for column in columns]
-                others = {key: _named(value, features.get(key)) for key, value in row.items()}
-                yield image, mask[0] if mask else None, others
+        with parquet.ParquetFile(file) as table:
+            columns, features = _image_columns(table.schema_arrow, file), _features(table.schema_arrow)
+            for batch in table.iter_batches(ROWS):
+                for row in batch.to_pylist():
+                    image, *mask = [_content(row.pop(column), column, file) for column in columns]
+                    others = {key: _plain(_named(value, features.get(key))) for key, value in row.items()}
+                    yield image, mask[0] if mask else None, others
     except (arrow.ArrowException, OSError) as error:
-        raise DataError(f"{file}: not readable as parquet ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{file}: not readable as parquet ({(str(error).splitlines() or [''])[0]})") from error
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say of a value: dates and the like as texts, nothing of bytes and of what is no number."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _content(value: Any, column: str, file: Path) -> bytes:
