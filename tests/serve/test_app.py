@@ -8,18 +8,20 @@ import pytest
 from fastapi.testclient import TestClient
 
 from piip.serve.app import application
-from piip.serve.batching import Failed
+from piip.serve.batching import Failed, Unavailable
 from piip.serve.guard import HERE, Guard, is_here
 from piip.serve.limits import Limits
 from piip.serve.metrics import Metrics
 from piip.serve.wanted import Answer, Wanted
-from piip.serve.worker import CallFailed, WorkerDied, WorkerTooSlow
+from piip.serve.worker import CallFailed, WorkerDied, WorkerNotReady, WorkerTooSlow
 
 ERRORS = {
     b"broken": CallFailed("not an image"),
     b"deadly": WorkerDied("the decoder ended with exit code -11"),
     b"slow": WorkerTooSlow("the decoder took too long"),
     b"failing": Failed("no memory"),
+    b"early": WorkerNotReady("the decoder was not ready after 600 seconds"),
+    b"unlucky": Unavailable("the model's process could not begin"),
 }
 FIELD = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
 """a form with no file"""
@@ -88,6 +90,8 @@ def test_the_score_of_each_class(client: TestClient, engine: Engine) -> None:
         ("", b"broken", 422, "not an image"),
         ("", b"deadly", 422, "cannot be decoded"),
         ("", b"slow", 504, "not done within 20 seconds"),
+        ("", b"early", 503, "not ready after 600 seconds"),
+        ("", b"unlucky", 503, "could not begin"),
         ("", b"failing", 500, "no memory"),
     ],
 )

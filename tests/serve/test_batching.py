@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from piip.serve.batching import Batching, Failed, ShuttingDown
+from piip.serve.batching import Batching, Failed, ShuttingDown, Unavailable
 from piip.serve.limits import Limits
 from piip.serve.metrics import Metrics
 from piip.serve.wanted import Answer, Image, Refused, Wanted
-from piip.serve.worker import WorkerDied, WorkerTooSlow
+from piip.serve.worker import WorkerDied, WorkerNotReady, WorkerTooSlow
 
 POISON, BAD = 66, 13
 
@@ -21,15 +21,15 @@ class Model:
         self.batches: list[list[int]] = []
         self.go = threading.Event()
         self.dies_once = False
-        self.begins = True
+        self.fails: Exception | None = None
 
     def call(self, images: Sequence[Image], seconds: float) -> list[Answer | Refused]:
         assert self.go.wait(30)
         values = [int(image.pixels[0, 0, 0]) for image in images]
         self.batches.append(values)
-        if not self.begins:
-            self.begins = True
-            raise OSError("no more processes")
+        if self.fails is not None:
+            error, self.fails = self.fails, None
+            raise error
         if self.dies_once:
             self.dies_once = False
             raise WorkerDied("the process ended")
@@ -107,11 +107,17 @@ def test_who_stops_waiting_at_the_last_moment_stops_nobody_else(
     assert batching.submit(image(3), 60).result(10).body[0] == 3
 
 
-def test_a_process_that_cannot_begin_costs_its_images_alone(batching: Batching, model: Model) -> None:
-    model.begins = False
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [(WorkerNotReady("no more processes"), Unavailable), (OSError("no more processes"), Failed)],
+)
+def test_a_process_that_cannot_begin_costs_its_images_alone(
+    batching: Batching, model: Model, error: Exception, answer: type[Failed]
+) -> None:
+    model.fails = error
     first, *_ = submitted(batching, [1])
     model.go.set()
-    with pytest.raises(Failed, match="no more processes"):
+    with pytest.raises(answer, match="no more processes"):
         first.result(10)
     assert batching.submit(image(2), 60).result(10).body[0] == 2
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.serve.answering import Answering, broken, dying
 
-from piip.serve.worker import CallFailed, Worker, WorkerDied, WorkerTooSlow
+from piip.serve.worker import CallFailed, Worker, WorkerDied, WorkerNotReady, WorkerTooSlow
 
 
 @pytest.fixture
@@ -57,4 +57,24 @@ def test_what_cannot_begin_says_why(make, reason: str) -> None:
     worker.begin()
     with pytest.raises(ValueError, match=reason):
         worker.await_ready()
+    worker.close()
+
+
+def test_a_process_that_cannot_begin_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(Answering, "the test's process")
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.context.SpawnProcess.start", lambda _: (_ for _ in ()).throw(BlockingIOError()))
+        for _ in range(2):
+            with pytest.raises(WorkerNotReady, match="the test's process could not begin"):
+                worker.call("hello", 30)
+        assert not worker.alive
+    assert worker.call("hello", 30) == "hello"
+    worker.close()
+
+
+def test_a_process_that_ends_before_it_is_ready_costs_the_call_only() -> None:
+    worker = Worker(dying, "the test's process")
+    for _ in range(2):
+        with pytest.raises(WorkerNotReady, match="exit code 3 before it was ready"):
+            worker.call("hello", 30)
     worker.close()

@@ -14,12 +14,12 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from piip.serve.batching import Failed, ShuttingDown
+from piip.serve.batching import Failed, Unavailable
 from piip.serve.engine import Engine
 from piip.serve.guard import HEADERS, Guard
 from piip.serve.uploads import image_bytes
 from piip.serve.wanted import Answer, Format, Wanted
-from piip.serve.worker import CallFailed, WorkerDied, WorkerTooSlow
+from piip.serve.worker import CallFailed, WorkerDied, WorkerNotReady, WorkerTooSlow
 from piip.version import __version__
 
 PAGE = {
@@ -129,6 +129,7 @@ def _add_predict(app: FastAPI, engine: Engine, guard: Guard) -> None:
             413: {"description": "Too many bytes"},
             422: {"description": "No image, a broken or too large one, or a parameter of the wrong kind"},
             429: {"description": "Too many requests at once; Retry-After says when to try again"},
+            503: {"description": "No process to take it; Retry-After says when to try again"},
             504: {"description": "Took too long"},
         },
     )
@@ -203,7 +204,7 @@ async def _answered(engine: Engine, request: Request, wanted: Wanted) -> Answer:
         raise HTTPException(422, f"{error}: this image cannot be decoded here") from None
     except (TimeoutError, WorkerTooSlow):
         raise HTTPException(504, f"not done within {seconds:g} seconds", {"Retry-After": RETRY_AFTER}) from None
-    except ShuttingDown as error:
+    except (Unavailable, WorkerNotReady) as error:
         raise HTTPException(503, str(error), {"Retry-After": RETRY_AFTER}) from None
     except Failed as error:
         raise HTTPException(500, f"the model could not answer: {error}") from None

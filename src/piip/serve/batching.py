@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from piip.serve.limits import Limits
 from piip.serve.metrics import Metrics
 from piip.serve.wanted import Answer, Image, Refused
-from piip.serve.worker import Worker, WorkerDied, WorkerTooSlow
+from piip.serve.worker import Worker, WorkerDied, WorkerNotReady, WorkerTooSlow
 
 ModelWorker = Worker[Sequence[Image], list[Answer | Refused]]
 TRIES = 2
@@ -36,7 +36,11 @@ class Failed(RuntimeError):
     """The model gave no answer to an image; the text says why."""
 
 
-class ShuttingDown(Failed):
+class Unavailable(Failed):
+    """Nothing could take the image now; the text says why."""
+
+
+class ShuttingDown(Unavailable):
     """There was no time left for an image before the server ends."""
 
 
@@ -113,7 +117,11 @@ class Batching:
         except (WorkerDied, WorkerTooSlow) as error:
             self._again(batch, error)
             return
-        except Exception as error:  # also of a new process that cannot begin: this thread must go on
+        except WorkerNotReady as error:
+            for job in batch:
+                _fail(job, Unavailable(str(error)))
+            return
+        except Exception as error:  # whatever it is: this thread must go on
             for job in batch:
                 _fail(job, Failed(str(error)))
             return

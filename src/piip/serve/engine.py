@@ -85,6 +85,7 @@ class Engine:
         Raises:
             CallFailed: no image, with the reason.
             WorkerDied, WorkerTooSlow: decoding it ended the process.
+            WorkerNotReady: there is no process that could decode it.
             Failed: the model could not, with the reason.
         """
         assert self._batching is not None, "start() first"

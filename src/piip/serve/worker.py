@@ -28,6 +28,10 @@ class WorkerTooSlow(RuntimeError):
     """A call took longer than it may; the process was ended."""
 
 
+class WorkerNotReady(ValueError):
+    """A process could not begin, which this text says why; another is begun with the next call."""
+
+
 class CallFailed(RuntimeError):
     """What answers the call raised an exception, whose text this is; the process goes on."""
 
@@ -60,7 +64,7 @@ class Worker(Generic[Call, Answer]):
             self._begin()
 
     def await_ready(self) -> None:
-        """Wait until it is ready; ValueError with the reason where `make` failed."""
+        """Wait until it is ready; WorkerNotReady with the reason where `make` failed."""
         with self._lock:
             self._await_ready()
 
@@ -70,6 +74,7 @@ class Worker(Generic[Call, Answer]):
         Raises:
             CallFailed: by an exception in the process.
             WorkerDied, WorkerTooSlow: the process is gone, and a new one begins with the next call.
+            WorkerNotReady: there was none, and a new one could not begin.
         """
         until = time.monotonic() + seconds
         with self._lock:
@@ -116,23 +121,28 @@ class Worker(Generic[Call, Answer]):
 
     def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self._make, theirs), daemon=True, name=self.kind)
-        self._process.start()
-        theirs.close()  # so that the child's end is the only one, and its death is seen
+        try:
+            self._pipe, theirs = context.Pipe()
+            with theirs:  # closed here, so that the child's end is the only one, and its death is seen
+                process = context.Process(target=_serve, args=(self._make, theirs), daemon=True, name=self.kind)
+                process.start()
+        except OSError as error:  # no memory, or no more processes or files
+            self._end()
+            raise WorkerNotReady(f"{self.kind} could not begin ({error})") from error
+        self._process = process
 
     def _await_ready(self) -> None:
         pipe = self._open_pipe
         try:
             if not pipe.poll(STARTING):
                 self._end()
-                raise ValueError(f"{self.kind} was not ready after {STARTING:g} seconds")
+                raise WorkerNotReady(f"{self.kind} was not ready after {STARTING:g} seconds")
             kind, said = pipe.recv()
         except (EOFError, OSError) as error:
-            raise ValueError(f"{self.kind} ended with exit code {self._end()} before it was ready") from error
+            raise WorkerNotReady(f"{self.kind} ended with exit code {self._end()} before it was ready") from error
         if kind == "failed":
             self._end()
-            raise ValueError(said)
+            raise WorkerNotReady(said)
         self.facts = said
 
     def _end(self) -> int | None:
