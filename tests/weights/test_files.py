@@ -74,12 +74,17 @@ def test_the_same_model_is_the_same_bytes(model: PIIPModel, tmp_path: Path, name
     assert list(texts)[:2] == ["format", "piip_version"]
 
 
-def test_another_config_in_a_file_as_if_it_were_saved_again(model: PIIPModel, saved: Path, tmp_path: Path) -> None:
+def test_another_config_in_a_file_as_if_it_were_saved_again(
+    model: PIIPModel, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(files, "safe_open", lambda *given, **named: opened.append(given) or safe_open(*given, **named))
     model.config = model.config.with_thresholds([0.25, None])
     again = save_model(model, tmp_path / "again.safetensors")
     assert saved.read_bytes() != again.read_bytes()
     replace_config(saved, model.config)
     assert saved.read_bytes() == again.read_bytes()
+    assert len(opened) == 2  # for the shapes, for the values
 
 
 def test_without_values_a_file_is_looked_at_but_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

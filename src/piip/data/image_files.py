@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from piip.data.plain_headers import ENOUGH, plain_size
+from piip.data.plain_headers import ENOUGH, JPEG_MARK, plain_size
 
 if TYPE_CHECKING:
     from piip.structures import Size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """what is opened, by content and not by file name; JPEG includes MPO, which phones write as .jpg"""
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
-SUFFIXES = (*JPEG_SUFFIXES, ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif",
+)  # fmt: skip
 """lower-case file endings of these formats, for listing a folder"""
 TOO_MUCH_TEXT = ("Decompressed data too large", "Too much memory used in text chunks")
 """how Pillow's errors about metadata begin"""
@@ -75,6 +76,14 @@ def headers_otherwise(read: Callable[[Path, ImageError], tuple[Size, int]]) -> I
         yield
     finally:
         _further_headers.pop()
+
+
+def is_jpeg(path: str | Path) -> bool:
+    """Whether a file is JPEG (or MPO) by its content; False for one that cannot be read."""
+    try:
+        return _beginning_of(path, len(JPEG_MARK)) == JPEG_MARK
+    except (OSError, ImageError):
+        return False
 
 
 def upright_size(stored: Size, orientation: int) -> Size:

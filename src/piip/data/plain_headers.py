@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 ENOUGH = 4096
 """bytes from the beginning of a file, in which a header ends that has no pictures or profiles inside"""
 
-_JPEG = b"\xff\xd8\xff"
+JPEG_MARK = b"\xff\xd8\xff"
+"""how a JPEG begins"""
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """baseline, extended and progressive, with Huffman codes"""
 _PASSED_OVER = (0xC4, 0xDD, 0xFE)
@@ -37,7 +38,7 @@ _CHUNKS = {b"gAMA": 4, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"cHRM": 32}
 
 def plain_size(beginning: bytes) -> Size | None:
     """(height, width) of an upright image whose file begins so; None where that is not sure."""
-    if beginning.startswith(_JPEG):
+    if beginning.startswith(JPEG_MARK):
         return _of_jpeg(beginning)
     return _of_png(beginning) if beginning.startswith(_PNG) else None
 

@@ -20,9 +20,10 @@ import numpy as np
 
 from piip.data import image_files
 from piip.data.image_files import TIFF_MARKS, ImageError
+from piip.data.plain_headers import JPEG_MARK
 from piip.structures import Size
 
-DRIVERS = dict.fromkeys(TIFF_MARKS, "GTiff") | {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
+DRIVERS = dict.fromkeys(TIFF_MARKS, "GTiff") | {b"\x89PNG": "PNG", JPEG_MARK: "JPEG"}
 """GDAL's, by how a file begins; it has others, which can name further files and addresses"""
 KNOWN = ("uint8", "uint16")
 STRIP = 4_000_000

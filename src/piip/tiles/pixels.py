@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from piip.data.image_files import is_jpeg
 from piip.data.layout import comparable
 from piip.data.windows import FileImage
 from piip.structures import Size
 from piip.tiles.grid import Tile
 
 JPEG_QUALITY = 95
-JPEG_MARK = b"\xff\xd8\xff"
 
 
 def tile_suffix(path: Path) -> str:
     """The ending of the tiles of an image: JPEG stays JPEG, all else becomes PNG, which keeps each value."""
-    with path.open("rb") as file:
-        return ".jpg" if file.read(len(JPEG_MARK)) == JPEG_MARK else ".png"
+    return ".jpg" if is_jpeg(path) else ".png"
 
 
 def tile_stem(stem: str, tile: Tile, taken: Container[str]) -> str:

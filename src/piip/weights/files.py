@@ -266,8 +266,7 @@ def read_one_by_one(file: Path, names: Sequence[str] | None = None) -> Iterator[
     Raises WeightsError as `read_tensors` does, for NaN and infinite values after the last tensor.
     """
     broken: list[str] = []
-    with _opened(file) as opened:
-        left = list(opened.keys() if names is None else names)
+    left = list(names) if names is not None else _keys(file)
     while left:
         with _opened(file) as opened:  # once per part of the file, to forget the pages of the part before
             size = 0
@@ -278,6 +277,11 @@ def read_one_by_one(file: Path, names: Sequence[str] | None = None) -> Iterator[
                 size += tensor.nbytes
     if broken:
         raise WeightsError(f"{file}: NaN or infinite weights in {shortened(broken, LISTED)}")
+
+
+def _keys(file: Path) -> list[str]:
+    with _opened(file) as opened:
+        return list(opened.keys())
 
 
 def _get(opened: safe_open, name: str, file: Path) -> Tensor:

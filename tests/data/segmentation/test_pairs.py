@@ -9,13 +9,19 @@ from piip.data.report import Findings
 from piip.data.segmentation.folders import MaskSplit
 from piip.data.segmentation.pairs import paired
 
+JPEG, PNG = b"\xff\xd8\xff\xe0", b"\x89PNG"
+"""beginnings of files"""
 
-def pairs(root: Path, images: list[str], masks: list[str]) -> tuple[dict[str, str], Findings]:
+
+def pairs(
+    root: Path, images: list[str], masks: list[str], beginnings: tuple[bytes, ...] = ()
+) -> tuple[dict[str, str], Findings]:
+    """`beginnings`: of the masks; nothing in the others."""
     for folder, names in (("images", images), ("masks", masks)):
         (root / folder).mkdir()
-        for name in names:
+        for number, name in enumerate(names):
             (root / folder / name).parent.mkdir(exist_ok=True)
-            (root / folder / name).write_bytes(b"")
+            (root / folder / name).write_bytes(b"".join(beginnings[number : number + 1]) if names is masks else b"")
     report = Findings("x")
     split = MaskSplit(root / "images", root / "masks")
     found = paired(split, report)
@@ -57,13 +63,17 @@ def test_of_two_masks_of_one_name_none_is_taken_by_chance(tmp_path: Path) -> Non
     assert example.endswith("a.png and a.tif")
 
 
-@pytest.mark.parametrize("lossy", ["a.jpg", "a.jpeg"])
-@pytest.mark.parametrize("mask", ["a.png", "a.gif", "a.tif"])
-def test_a_jpeg_beside_a_mask_gives_way(tmp_path: Path, mask: str, lossy: str) -> None:
-    found, report = pairs(tmp_path, ["a.jpg"], [mask, lossy])
+@pytest.mark.parametrize(("mask", "lossy"), [("a.png", "a.jpg"), ("a.gif", "a.jpeg"), ("a.tif", "a.png")])
+def test_a_jpeg_beside_a_mask_gives_way_whatever_it_is_called(tmp_path: Path, mask: str, lossy: str) -> None:
+    found, report = pairs(tmp_path, ["a.jpg"], [mask, lossy], (PNG, JPEG))
     assert found == {"a.jpg": mask}
     assert not report.errors
     assert len(report.find("JPEG beside a mask of its name", "left out").examples) == 1
+
+
+def test_a_mask_that_is_called_like_a_jpeg_is_a_mask(tmp_path: Path) -> None:
+    _, report = pairs(tmp_path, ["a.jpg"], ["a.jpg", "a.png"], (PNG, PNG))
+    assert report.find("two masks of one name, one of which is not meant", "error").count == 1
 
 
 def test_names_that_only_resemble_each_other_are_not_paired(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from piip.data.image_files import JPEG_SUFFIXES
+from piip.data.image_files import is_jpeg
 from piip.data.layout import comparable, images_below
 from piip.data.report import Findings
 from piip.data.segmentation.folders import MaskSplit
@@ -70,7 +70,7 @@ def _by_name(folder: Path, report: Findings) -> dict[str, Path]:
         other = masks.setdefault(_key(file, folder), file)
         if other is file:
             continue
-        if (lossy := other.suffix.lower() in JPEG_SUFFIXES) == (file.suffix.lower() in JPEG_SUFFIXES):
+        if (lossy := is_jpeg(other)) == is_jpeg(file):
             report.add("error", "two masks of one name, one of which is not meant", f"{other} and {file.name}")
             continue
         kept, left = (file, other) if lossy else (other, file)
