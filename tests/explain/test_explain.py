@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from piip.data.synthetic import CLASSES, make_scenes
 from piip.explain.ablation import SHOWN, ablation, sample
 from piip.explain.contributions import contributions
 from piip.explain.parts import parts_of, switched_off
+from piip.explain.report import write_pictures
 from piip.model import PIIPModel
 
 
@@ -105,6 +107,7 @@ def test_an_image_s_shares_add_up(model: PIIPModel) -> None:
     for look in found.looks:
         assert len(look.points) == look.grid[0] * look.grid[1]
         torch.testing.assert_close(look.weights.sum(dim=1), torch.full((len(look.points),), 4.0))  # one per head
+        assert look.shown == (found.image.shape[0] / 96, found.image.shape[1] / 128)  # padded to multiples of 32
     with switched_off(parts_of(model)[1]):
         assert contributions(model, image).shares[1].max() == 0
 
@@ -149,3 +152,20 @@ def test_what_is_lost_is_written_as_it_is_measured(model: PIIPModel, scenes: Pat
     assert len(pictures) == 2
     assert Image.open(pictures[0]).width > 4 * 300
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match=r"explain\.json is there already"):
+        next(held.explain(scenes, output=tmp_path))
+    with pytest.raises(ValueError, match="use 1 or more"):
+        next(held.explain(scenes, images=-1))
+
+
+def test_pictures_are_made_one_after_the_other(model: PIIPModel, tmp_path: Path) -> None:
+    written: list[list[str]] = []
+
+    def images() -> Iterator[tuple[Path, np.ndarray]]:
+        for folder in "abc":
+            written.append(sorted(path.name for path in tmp_path.iterdir()))
+            yield Path(folder, "1.jpg"), np.zeros((32, 32, 3), np.uint8)
+
+    write_pictures(model, images(), tmp_path)
+    assert written == [[], ["1.png"], ["1-2.png", "1.png"]]
+    assert len(list(tmp_path.iterdir())) == 3

@@ -13,6 +13,8 @@ from piip.api.held import Held
 from piip.console import Terminal, say
 from piip.data.decode import decode_image
 from piip.data.image_files import ImageError
+from piip.files import refuse_taken
+from piip.prediction.files import REMEDY
 from piip.prediction.options import Options
 
 if TYPE_CHECKING:
@@ -51,13 +53,17 @@ class Explaining(Held):
                 0: whole images; None: as the training of these weights evaluated them.
 
         Raises:
-            ValueError: a model of a single branch, or another kind of part.
+            ValueError: a model of a single branch, or another kind of part; or `output` has such files already.
             DataError: no data set, one that the model is not for, or most of whose images cannot be read. Without a
                 few of them it goes on: `row.unreadable` names those that the row's metrics are without.
         """
         from piip.explain.ablation import ablation
         from piip.explain.report import write_pictures, write_rows
 
+        if images is not None and images < 1:
+            raise ValueError(f"{images} images: use 1 or more, or None for all")
+        if output is not None:
+            refuse_taken([Path(output) / "explain.json", Path(output) / "pictures"], REMEDY)
         side = tiles if tiles is not None else None if self._facts is None else self._facts.tiles
         options = Options.of(conf=0.0, tiles=side or None, overlap=overlap)
         tasks.require_pairing(self.config, data)

@@ -37,12 +37,10 @@ def explain(
     Writes explain.json as it goes, and pictures of each branch's share of the merged map and of where exchanges look.
     """
     from piip.api import PIIP
-    from piip.files import free_folder, refuse_taken
-    from piip.prediction.files import REMEDY
+    from piip.files import free_folder
 
     model = PIIP(weights_path(weights, model_name), device)
     folder = free_folder(Path("runs/explain")) if output is None else output
-    refuse_taken([folder / "explain.json", folder / "pictures"], REMEDY)
     kinds = tuple(kind.strip() for kind in parts.split(","))
     rows: list[Row] = []
     found = model.explain(data, split, kinds, images or None, batch_size, folder, pictures, tiles, overlap)  # type: ignore[arg-type]

@@ -32,6 +32,8 @@ class Looks:
     """[Q, H * P], adding up to the number of heads"""
     grid: Size
     """of the queries"""
+    shown: tuple[float, float]
+    """shares of the height and width of grid and map that are over the image; the rest is padding"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +72,10 @@ def contributions(model: PIIPModel, pixels: np.ndarray) -> Contributions:
         model.eval().features(_padded(network_input[None], model).to(next(model.parameters()).device))
     lengths = torch.stack([_on_pixels(parts[index], (height, width), model) for index in sorted(parts)])
     shares = lengths / lengths.sum(dim=0).clamp(min=1e-12)
+    sides = _padded(torch.zeros(1, 1, height, width), model).shape[-2:]
+    shown = height / sides[0], width / sides[1]
     looks = [
-        Looks(receiver, source, points, weights, _grid(model, receiver, (height, width)))
+        Looks(receiver, source, points, weights, _grid(model, receiver, (height, width)), shown)
         for (receiver, source), (points, weights) in sorted(seen.items())
     ]
     return Contributions(_seen_image(network_input, model), shares, looks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from piip.explain.ablation import Row
 from piip.explain.contributions import contributions
 from piip.files import numbered, write_json
 from piip.model import PIIPModel
-from piip.pictures.contributions import draw_contributions
+from piip.pictures.contributions import Look, draw_contributions
 from piip.prediction.exports import save_picture
 
 
@@ -25,12 +26,13 @@ def write_pictures(model: PIIPModel, images: Iterable[tuple[Path, np.ndarray]], 
     """A picture for each image, named after it; none for a model that merges no branches."""
     if not isinstance(model.backbone.merge, Merge):
         return []
-    found = list(images)
-    names = numbered([f"{path.stem}.png" for path, _ in found])
-    return [
-        save_picture(lambda pixels=pixels: picture_of(model, pixels), folder / name)  # type: ignore[misc]
-        for name, (_, pixels) in zip(names, found, strict=True)
-    ]
+    names: list[str] = []
+    written = []
+    for path, pixels in images:  # one at a time is in memory
+        names.append(f"{path.stem}.png")
+        draw = partial(picture_of, model, pixels)
+        written.append(save_picture(draw, folder / numbered(names)[-1]))
+    return written
 
 
 def picture_of(model: PIIPModel, pixels: np.ndarray) -> np.ndarray:
@@ -41,5 +43,8 @@ def picture_of(model: PIIPModel, pixels: np.ndarray) -> np.ndarray:
         f"branch {index} at {size}: {100 * float(share.mean()):.0f}%"
         for index, (size, share) in enumerate(zip(sizes, found.shares, strict=True))
     ]
-    looks = [(f"branch {one.receiver} looks in {one.source}", one.points, one.weights, one.grid) for one in found.looks]
+    looks = [
+        Look(f"branch {one.receiver} looks in {one.source}", one.points, one.weights, one.grid, one.shown)
+        for one in found.looks
+    ]
     return draw_contributions(found.image, found.shares, captions, looks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,16 +25,28 @@ FAINTEST = 0.15
 """opacity of a point without weight"""
 
 
-def draw_contributions(
-    image: np.ndarray, shares: Tensor, captions: Sequence[str], looks: Sequence[tuple[str, Tensor, Tensor, Size]]
-) -> np.ndarray:
+class Look(NamedTuple):
+    """Where queries look."""
+
+    caption: str
+    points: Tensor
+    """[Q, N, 2]: x and y, from 0 to 1 of the padded image"""
+    weights: Tensor
+    """[Q, N]"""
+    grid: Size
+    """of the queries, over the padded image"""
+    shown: tuple[float, float] = (1.0, 1.0)
+    """the image's height and width as shares of the padded one's"""
+
+
+def draw_contributions(image: np.ndarray, shares: Tensor, captions: Sequence[str], looks: Sequence[Look]) -> np.ndarray:
     """Tiles side by side: the image, a map of each branch's share, and where queries look in a neighbour's map.
 
     Args:
         image: [H, W, 3] uint8.
         shares: [branches, H, W], 0 to 1.
         captions: of each branch.
-        looks: (caption, points [Q, N, 2] from 0 to 1, weights [Q, N], grid of the queries).
+        looks: each of another tile.
 
     Returns:
         [H', W', 3] uint8.
@@ -42,7 +55,7 @@ def draw_contributions(
     tiles += [
         _tile(_heated(image, share, 1 / len(shares)), caption) for share, caption in zip(shares, captions, strict=True)
     ]
-    tiles += [_looks_tile(image, *look) for look in looks]
+    tiles += [_looks_tile(image, look) for look in looks]
     columns = min(len(tiles), 1 + len(captions))
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
@@ -62,21 +75,25 @@ def _heated(image: np.ndarray, share: Tensor, equal: float) -> np.ndarray:
     return np.asarray((0.4 * grey + 0.6 * colour).round().clip(0, 255).astype(np.uint8))
 
 
-def _looks_tile(image: np.ndarray, caption: str, points: Tensor, weights: Tensor, grid: Size) -> np.ndarray:
+def _looks_tile(image: np.ndarray, look: Look) -> np.ndarray:
+    caption, points, weights, grid, shown = look
     height, width = image.shape[:2]
     scale = TILE / max(height, width)
     picture = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
     draw = ImageDraw.Draw(picture, "RGBA")
-    rows = torch.linspace(0, grid[0] - 1, QUERIES + 2)[1:-1].round().long().tolist()
-    columns = torch.linspace(0, grid[1] - 1, QUERIES + 2)[1:-1].round().long().tolist()
+    down, across = picture.height / shown[0], picture.width / shown[1]  # of the padded image
+    rows, columns = (
+        torch.linspace(0, max(0, cells * share - 1), QUERIES + 2)[1:-1].round().long().tolist()
+        for cells, share in zip(grid, shown, strict=True)
+    )
     for number, (row, column) in enumerate((row, column) for row in rows for column in columns):
         query = row * grid[1] + column
         colour = class_colour(number)
         strongest = float(weights[query].max().clamp(min=1e-9))
         for (x, y), weight in zip(points[query].tolist(), weights[query].tolist(), strict=True):
             opacity = round(255 * (FAINTEST + (1 - FAINTEST) * weight / strongest))
-            _dot(draw, x * picture.width, y * picture.height, 2.5, (*colour, opacity))
-        centre = ((column + 0.5) / grid[1] * picture.width, (row + 0.5) / grid[0] * picture.height)
+            _dot(draw, x * across, y * down, 2.5, (*colour, opacity))
+        centre = ((column + 0.5) / grid[1] * across, (row + 0.5) / grid[0] * down)
         draw.rectangle((centre[0] - 4, centre[1] - 4, centre[0] + 4, centre[1] + 4), fill=colour, outline=WHITE)
     return _captioned(np.asarray(picture), caption)
 
