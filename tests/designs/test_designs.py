@@ -173,6 +173,9 @@ def test_the_rule_ranks_the_papers_rows_and_values_both() -> None:
         ({"budget": "many"}, "such as 300G"),
         ({"budget": "1G"}, "the smallest takes 10.4"),
         ({"budget": "300G", "family": "swin"}, "deit, augreg, dinov2"),
+        ({"budget": "300G", "family": "swin", "data": "nowhere"}, "deit, augreg, dinov2"),
+        ({"budget": 1e400}, "such as 300G"),
+        ({"seconds": 1e400}, "inf seconds"),
         ({"budget": "300G", "head": "classifier"}, "mask_rcnn, dino or upernet"),
         ({"seconds": -1.0}, "more than 0"),
     ],
@@ -183,4 +186,4 @@ def test_what_cannot_be_met_is_said(given: dict[str, Any], message: str) -> None
 
 
 def test_units() -> None:
-    assert [run.gmacs_of(text) for text in ("300G", "1.2T", " 5 g", 40, 0.5)] == [300, 1200, 5, 40, 0.5]
+    assert [run.gmacs_of(text) for text in ("300G", "1.2T", " 5 g", 40, 0.5, 1e-5)] == [300, 1200, 5, 40, 0.5, 1e-5]

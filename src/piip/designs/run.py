@@ -78,7 +78,7 @@ def design(
         Proposals with `config`, `counts`, `reasons`, `sizes`, and `save("mine.yaml")`.
 
     Raises:
-        ValueError: not exactly one of `budget`, `seconds` and `like`; one that no pyramid meets.
+        ValueError: not exactly one of `budget`, `seconds` and `like`; one that no pyramid meets; another family.
     """
     if sum(given is not None for given in (budget, seconds, like)) != 1:
         raise ValueError("give one of a budget of multiply-adds (300G), seconds, and a model to be like")
@@ -88,6 +88,7 @@ def design(
     if TASKS.get(head) not in ("detection", "segmentation"):
         raise ValueError(f"head {head!r}: use mask_rcnn, dino or upernet; the paper has three classifiers, too few "
                          "for a rule")  # fmt: skip
+    models_of(family)  # which knows the families
     objects = None if data is None else objects_of(data, split)
     field = Field(family, DETECTOR_STRIDES.get(head, (4, 8, 16, 32)), _largest(objects, family))
     if like is not None:
@@ -106,9 +107,9 @@ def design(
 
 def gmacs_of(budget: float | str) -> float:
     """Billions of multiply-adds from a number or from words such as "300G" and "1.2T"; ValueError for others."""
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([GT]?)\s*", str(budget), re.IGNORECASE)
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([GT]?)\s*", str(budget), re.IGNORECASE)
     value = float(found[1]) * UNITS[found[2].upper() or "G"] if found else 0.0
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise ValueError(f"budget {budget!r}: write billions of multiply-adds, such as 300G or 1.2T")
     return value
 
@@ -167,8 +168,8 @@ def _within_seconds(
     seconds: float, device: str | None, field: Field, objects: Objects | None, head: str, count: int, pretrained: bool
 ) -> list[Proposal]:
     """Estimate, measure the first proposal, correct the estimate, until that is within the seconds."""
-    if not seconds > 0:
-        raise ValueError(f"{seconds:g} seconds: give more than 0")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{seconds:g} seconds: give a number, more than 0")
     rates = calibrated(field.family, head, field.strides, device)
     for _ in range(TRIES):
         found = field.tiers(rates.price)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -199,9 +200,10 @@ def _pixels_of(image: CocoImage, max_pixels: int | None) -> Iterator[np.ndarray 
 
 def _counted(report: CheckReport, data: CocoData, images: int, objects: list[CocoObject]) -> CheckReport:
     """The findings about the source, with the numbers of what was written."""
-    labels = [obj.label for obj in objects if not obj.crowd]
-    counts = {name: labels.count(label) for label, name in enumerate(data.classes)}
-    return replace(report, images=images, listed=images, objects=len(labels), crowds=len(objects) - len(labels),
+    labels = Counter(obj.label for obj in objects if not obj.crowd)
+    counts = {name: labels[label] for label, name in enumerate(data.classes)}
+    count = labels.total()
+    return replace(report, images=images, listed=images, objects=count, crowds=len(objects) - count,
                    class_counts=counts)  # fmt: skip
 
 
