@@ -1,9 +1,12 @@
 """Clips: every frame once with its time stamp, upright, and what of a broken one is kept."""
 
 import json
+import os
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,8 +16,10 @@ from tests import tiny
 from tests.test_cli_predict import run
 
 import piip
+from piip.console import Terminal
 from piip.data.image_files import ImageError
-from piip.video.clips import Frame, FrameFolder, is_clip, opened_clip
+from piip.prediction.label_map import SegmentationResult
+from piip.video.clips import Camera, Frame, FrameFolder, is_clip, opened_clip
 from piip.video.drawn import drawn_clip
 
 BASE = Fraction(1, 1000)
@@ -180,6 +185,73 @@ def test_frames_of_hours_have_their_times(tmp_path: Path, rate: float, seconds: 
         for frame in frames:
             drawn.add(frame.pixels, frame.stamp)
     assert [frame.seconds for frame in frames_of(tmp_path / "clip.mp4")] == pytest.approx([0, seconds], rel=1e-3)
+
+
+def test_a_colon_in_a_name_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.name == "nt":
+        pytest.skip("no such name there")
+    make_clip(tmp_path / "a.mp4").rename(tmp_path / "clip-12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of(Path("clip-12:30.mp4"))) == len(EVEN)
+    with drawn_clip(Path("b-12:30.mp4"), BASE) as drawn:
+        drawn.add(picture(0), 0)
+    assert len(frames_of(Path("b-12:30.mp4"))) == 1
+
+
+def test_frames_of_label_maps_are_drawn_in_one_place(tmp_path: Path) -> None:
+    names = ("a", "a much longer name of a class", "b")
+    labels = np.zeros((64, 96), dtype=np.int32)
+    with drawn_clip(tmp_path / "a.mp4", BASE) as drawn:
+        for number, label in enumerate((0, 1, 2)):
+            labels[:, 48:] = label
+            scores = np.ones(labels.shape, dtype=np.float32)
+            drawn.add(SegmentationResult(labels.copy(), scores, names, picture(0)).plot_frame(), 40 * number)
+    found = [frame.pixels.astype(int) for frame in frames_of(tmp_path / "a.mp4")]
+    for pixels in found[1:]:  # the left half of the image has the same label in all of them
+        assert np.abs(pixels[:, :44] - found[0][:, :44]).max() < 40
+
+
+def test_a_camera_that_is_unplugged_keeps_what_was_before(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unplugged:
+        """A container whose stream ends in an error."""
+
+        def __init__(self, container: Any) -> None:
+            self.container, self.streams = container, container.streams
+
+        def __enter__(self) -> "Unplugged":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.container.close()
+
+        def demux(self, stream: Any) -> Iterator[Any]:
+            for number, packet in enumerate(self.container.demux(stream)):
+                if number == 4:
+                    raise av.FFmpegError(19, "No such device")
+                yield packet
+
+        def decode(self, stream: Any) -> Iterator[Any]:
+            for packet in self.demux(stream):
+                yield from packet.decode()
+
+    file = make_clip(tmp_path / "a.mp4")
+    monkeypatch.setattr(Camera, "_opened", lambda _: Unplugged(av.open(str(file))))
+    done = run("predict", "3", "--weights", weights, "--output", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "camera3: ended after 4 frames: No such device; what was before is kept" in done.output
+    assert len((tmp_path / "out" / "camera3.jsonl").read_text().splitlines()) == 4
+    assert len(frames_of(tmp_path / "out" / "camera3.mp4")) == 4
+
+
+def test_names_with_braces_and_brackets_are_shown_as_they_are(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("piip.cli.clips.err", Terminal(force_terminal=True, stderr=True))
+    clip = make_clip(tmp_path / "a{b}[red].mp4", EVEN[:2])
+    done = run("predict", clip, "--weights", weights, "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.exception
 
 
 def test_what_is_no_clip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,9 +66,10 @@ def predict_clips(
     broken = stopped = False
     for clip in clips:
         total = None if clip.count is None else -(-clip.count // every)
-        columns = (TextColumn(clip.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
-            task = bar.add_task("", total=total)
+            task = bar.add_task(clip.name, total=total)
 
             def tell(written: Written, bar: Progress = bar, task: object = task) -> None:
                 bar.update(task, completed=written.frames)  # type: ignore[arg-type]

@@ -41,6 +41,16 @@ def draw_labels(image: np.ndarray, labels: np.ndarray, names: Sequence[str], col
     return with_legend(tinted(image, labels, colours), legend_rows(labels, names), colours)
 
 
+def draw_labels_of_frame(
+    image: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: Colours = None
+) -> np.ndarray:
+    """As `draw_labels`, for clips: of one size whatever the labels are.
+
+    The legend has room for the longest of `names`, and is as high as the image, with as many classes as fit.
+    """
+    return with_legend(tinted(image, labels, colours), legend_rows(labels, names), colours, names)
+
+
 def draw_readable_labels(
     image: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: Colours = None
 ) -> np.ndarray:
@@ -85,23 +95,31 @@ def shares(labels: np.ndarray) -> dict[int, float]:
 def legend_rows(labels: np.ndarray, names: Sequence[str]) -> list[Row]:
     """The classes that are there, the largest first."""
     found = list(shares(labels).items())
-    rows = [Row(label, f"{_name(label, names)}  {share:.1%}") for label, share in found[:LEGEND_ROWS]]
+    rows = [Row(label, _share_of(_name(label, names), share)) for label, share in found[:LEGEND_ROWS]]
     if len(found) > LEGEND_ROWS:
         rows.append(Row(IGNORED, f"and {len(found) - LEGEND_ROWS} more"))
     return rows
 
 
-def with_legend(picture: np.ndarray, rows: Sequence[Row], colours: Colours = None) -> np.ndarray:
-    """`picture` with a legend in a white panel at its right."""
+def with_legend(
+    picture: np.ndarray, rows: Sequence[Row], colours: Colours = None, possible: Sequence[str] = ()
+) -> np.ndarray:
+    """`picture` with a legend in a white panel at its right.
+
+    With `possible` class names the panel is the same for any of these: wide enough for all, as high as the picture.
+    """
     if not rows:
         return picture
     height, width = picture.shape[:2]
     font_size = min(max(round(math.sqrt(height * width) / 40), 11), 120)
-    fonts = [text_font(row.text, font_size) for row in rows]
-    line = max(sum(font.getmetrics()) for font in fonts) + font_size // 3
+    texts = [row.text for row in rows] if not possible else [_share_of(name, 1) for name in possible]
+    sized = [(text, text_font(text, font_size)) for text in texts]
+    line = max(sum(font.getmetrics()) for _, font in sized) + font_size // 3
     margin = font_size // 2
-    longest = max(math.ceil(font.getlength(row.text)) for font, row in zip(fonts, rows, strict=True))
-    panel = longest + font_size + 3 * margin
+    panel = max(math.ceil(font.getlength(text)) for text, font in sized) + font_size + 3 * margin
+    if possible:
+        rows = rows[: (height - 2 * margin) // line]
+    fonts = [text_font(row.text, font_size) for row in rows]
     canvas = Image.new("RGB", (width + panel, max(height, line * len(rows) + 2 * margin)), "white")
     canvas.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(canvas)
@@ -115,5 +133,9 @@ def with_legend(picture: np.ndarray, rows: Sequence[Row], colours: Colours = Non
     return np.array(canvas)
 
 
+def _share_of(name: str, share: float) -> str:
+    return f"{one_line(name)}  {share:.1%}"
+
+
 def _name(label: int, names: Sequence[str]) -> str:
-    return one_line(names[label]) if label < len(names) else str(label)
+    return names[label] if label < len(names) else str(label)

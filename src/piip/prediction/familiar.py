@@ -135,6 +135,10 @@ class Familiar:
         """A picture, [H, W, 3] uint8 RGB."""
         raise NotImplementedError
 
+    def plot_frame(self) -> np.ndarray:
+        """As `plot`; of one size for all frames of a clip."""
+        return self.plot()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings."""
         raise NotImplementedError

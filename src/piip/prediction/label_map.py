@@ -13,7 +13,7 @@ from PIL import Image
 from piip import config
 from piip.files import atomic_write, json_text
 from piip.pictures.colours import Colour, area_colour
-from piip.pictures.label_map import draw_labels, draw_readable_labels, shares
+from piip.pictures.label_map import draw_labels, draw_labels_of_frame, draw_readable_labels, shares
 from piip.prediction.exports import save_picture, supervision_detections
 from piip.prediction.familiar import Familiar
 from piip.prediction.picture import Picture
@@ -94,6 +94,10 @@ class SegmentationResult(Familiar):
     def plot(self) -> np.ndarray:
         """The image under the colours of its classes with a legend at its right, [H, W', 3] uint8 RGB."""
         return draw_labels(self.image, self.labels, self.names, self.colours)
+
+    def plot_frame(self) -> np.ndarray:
+        """As `plot`; of one size for all frames of a clip."""
+        return draw_labels_of_frame(self.image, self.labels, self.names, self.colours)
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to an image file; the suffix (.jpg, .png, .webp) says which kind.

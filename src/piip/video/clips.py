@@ -140,15 +140,20 @@ class Camera:
     def frames(self, every: int = 1) -> Iterator[Frame]:
         """Every so many frames, from the first with the time 0."""
         begun: int | None = None
+        self.damage = None
+        broken: list[str] = []
+        number = -1
         with self._opened() as container:
             stream = _video(container, self.name)
-            for number, frame in enumerate(container.decode(stream)):
+            for number, frame in enumerate(_decoded(container, stream, broken)):
                 seconds = float(frame.time or 0)
                 stamp = round(seconds / self.time_base)
                 begun = stamp if begun is None else begun
                 if number % every == 0:
                     pixels = frame.to_ndarray(format="rgb24")
                     yield Frame(number, stamp - begun, float((stamp - begun) * self.time_base), pixels)
+        if broken:
+            self.damage = f"ended after {number + 1} frames: {broken[0]}"
 
 
 class FrameFolder:
@@ -187,7 +192,7 @@ class FrameFolder:
 def _container(path: Path) -> Any:
     av = pyav()
     try:
-        return av.open(str(path))
+        return av.open(str(path.absolute()))  # "a:b.mp4" alone would be an address to it
     except av.FFmpegError as error:
         raise ImageError(f"{path}: no clip that can be read ({error.strerror or error})") from None
 

@@ -60,7 +60,7 @@ class DrawnClip:
 @contextmanager
 def drawn_clip(path: Path, time_base: Fraction) -> Iterator[DrawnClip]:
     """A clip that is at `path` when it is whole: whatever ends the block, but an error that is not a stop."""
-    with atomic_write(path) as temporary, pyav().open(str(temporary), "w", format="mp4") as container:
+    with atomic_write(path) as temporary, pyav().open(str(temporary.absolute()), "w", format="mp4") as container:
         clip = DrawnClip(container, time_base)
         yield clip
         clip.end()

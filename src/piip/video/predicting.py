@@ -102,7 +102,7 @@ def write_clip(
         try:
             for frame, result in results_of(predictor, clip, options, every):
                 if drawn is not None:
-                    drawn.add(result.plot(), frame.stamp)
+                    drawn.add(result.plot_frame(), frame.stamp)
                 lines.write(json_text({"frame": frame.number, "seconds": round(frame.seconds, 6), **result.to_dict()}))
                 lines.write("\n")
                 lines.flush()
