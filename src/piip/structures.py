@@ -110,6 +110,9 @@ class Batch:
     """detections below it are not wanted: a head may leave them out, and the work on their masks"""
     detections: int | None = None
     """that are wanted of an image, the best; None: as many as the head keeps"""
+    most_detections: int | None = None
+    """that are wanted of an image where there are more than the head keeps usually: the head looks further in such
+    images, as far as it can, and does no more work in others; None: what it keeps is enough"""
     paste_masks: bool = True
     """masks as large as the original images, a byte a pixel; without, what is inside each box, which whoever keeps
     results of large images pastes one by one"""

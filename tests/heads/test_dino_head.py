@@ -94,6 +94,16 @@ def test_detections_are_the_best_pairs_of_query_and_class() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("most", "count"), [(1, 7), (9, 9), (1000, 10)])
+def test_a_crowded_image_has_as_many_detections_as_queries(most: int, count: int) -> None:
+    model, data = tiny_model().eval(), batch(TWO)
+    (found,) = model.predict(replace(data, most_detections=most))
+    (expected,) = model.predict(replace(data, detections=count))
+    assert len(found["scores"]) == count
+    assert torch.equal(found["boxes"], expected["boxes"])
+
+
+@torch.no_grad()
 def test_padding_is_neither_attended_to_nor_proposed() -> None:
     head: DINOHead = tiny_model(queries=20).eval().head
     for project in head.mapper.projections:

@@ -361,3 +361,48 @@ def test_as_many_detections_as_a_batch_wants() -> None:
         assert torch.equal(found["boxes"], expected["boxes"])
     assert head.config.keeping(30).proposals == head.config.keeping(30).proposals_per_level_test == 60
     assert head.config.most_objects == 2
+
+
+def looking(head: MaskRCNNHead) -> list[list[int]]:
+    """For each time that the box head runs, how many proposals of each image it decides on."""
+    counts: list[list[int]] = []
+    head.box.register_forward_pre_hook(lambda _, given: counts.append([len(boxes) for boxes in given[1]]))
+    return counts
+
+
+def empty_and_crowded(**settings) -> tuple[MaskRCNNHead, list[Tensor]]:
+    """A head and maps of two images: nothing is found in the first, a lot in the second."""
+    head = build(**{"detections": 2, "masks": False} | settings)
+    with torch.no_grad():
+        head.box.scores.weight *= 1000
+        head.box.scores.bias[-1] = 5.0  # a place that says nothing is background
+    maps = features()
+    for level in maps:
+        level[0] = 0
+    return head, maps
+
+
+def test_the_crowded_image_of_a_batch_is_looked_at_again() -> None:
+    head, maps = empty_and_crowded(proposals=8, proposals_per_level_test=8)
+    images, counts = torch.zeros(len(SIZES), 3, *SIZE), looking(head)
+    nothing, many = head.predict(lambda _: maps, Batch(images, list(SIZES), most_detections=30))
+    assert len(nothing["boxes"]) == 0
+    assert len(many["boxes"]) == 30
+    assert counts == [[8, 8], [16], [32], [60]]
+    wanted = head.predict(lambda _: maps, Batch(images, list(SIZES), detections=30))
+    for found, expected in zip((nothing, many), wanted, strict=True):
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.9])
+def test_no_image_is_looked_at_again_while_its_proposals_are_enough(least: float) -> None:
+    head, maps = empty_and_crowded()
+    batch, counts = replace(Batch(torch.zeros(len(SIZES), 3, *SIZE), list(SIZES)), least_score=least), looking(head)
+    _, own = head.predict(lambda _: maps, batch)
+    _, many = head.predict(lambda _: maps, replace(batch, most_detections=30))
+    assert len(own["boxes"]) == 2
+    assert 2 < len(many["boxes"]) <= 30
+    assert counts == [[60, 60]] * 2
+    assert torch.equal(own["boxes"], many["boxes"][:2])
+    (_, few) = head.predict(lambda _: maps, replace(batch, most_detections=1))
+    assert torch.equal(own["boxes"], few["boxes"])  # whoever asks for so few takes the best of all tiles

@@ -26,7 +26,9 @@ OfficialModel = Annotated[str | None, typer.Option("--model", help="With --weigh
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Detections = Annotated[
     int | None,
-    typer.Option(help="Detection: objects found in an image at most; default: as many as the model keeps."),
+    typer.Option(
+        help="Detection: objects found in an image at most, in tiles in all of it; default: as many as the model keeps."
+    ),
 ]
 Processes = Annotated[
     int | None, typer.Option(help="Work in so many processes of this machine, each on a GPU of its own or on the CPU.")

@@ -61,6 +61,11 @@ class MaskRCNN(Frozen):
         return MaskRCNN.model_validate(self.model_dump() | changed)
 
     @property
+    def enough_for(self) -> int:
+        """Objects of an image for which there are proposals enough."""
+        return max(1, self.proposals // PROPOSALS_OF_AN_OBJECT)
+
+    @property
     def most_objects(self) -> int:
         """That can be found in an image."""
         return min(self.detections, self.proposals)

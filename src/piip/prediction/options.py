@@ -153,7 +153,8 @@ class Options:
     own; the shorter side's limit follows in proportion"""
     detections: int | None = None
     """objects of an image at most, the best; None: as many as the model keeps. A Mask R-CNN looks at as many more
-    places; a DINO cannot find more than it has queries"""
+    places; a DINO cannot find more than it has queries. Of `tiles` the whole image's: a tile has as many as the model
+    keeps, and up to so many where it is crowded"""
     max_pixels: int | None = None
     """width times height of a file at most, where that is more than usually (`data.image_files.MAX_PIXELS`); larger
     files, and TIFFs of other kinds of pixels, are then read by `data.windows`"""

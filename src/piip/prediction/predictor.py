@@ -302,7 +302,8 @@ class Predictor:
 
     def _batch(self, samples: list[Sample], options: Options) -> Batch:
         batch, least = collate(samples, *self.padding), least_score(options.conf, self.model.config)
-        return replace(batch, least_score=least, detections=options.detections, paste_masks=False)
+        whole, tile = (options.detections, None) if options.tiles is None else (None, options.detections)
+        return replace(batch, least_score=least, detections=whole, most_detections=tile, paste_masks=False)
 
     def _predictions(self, model: PIIPModel, batch: Batch) -> list[Prediction]:
         """In the precision asked for; the head of weights stored in half precision in float32."""

@@ -141,6 +141,8 @@ class DINOHead(Head[Tensor]):
         if batch.detections is not None and wanted > self.config.queries:
             raise ValueError(f"detections {wanted}: this DINO has {self.config.queries} queries and finds no more "
                              f"objects than that in an image; train it with --detections {wanted}")  # fmt: skip
+        if batch.most_detections is not None:  # which are no more work
+            wanted = max(wanted, min(batch.most_detections, self.config.queries))
         decoded = self(features_of(batch.images), batch.image_sizes, size_of(batch.images))
         scores = decoded.logits[-1].sigmoid()  # [B, Q, K]
         best, index = scores.flatten(1).topk(min(wanted, scores[0].numel()), dim=1)

@@ -78,16 +78,8 @@ class MaskRCNNHead(Head[Tensor]):
     @torch.no_grad()
     def predict(self, features_of: Callable[[Tensor], list[Tensor]], batch: Batch) -> list[Prediction]:
         """Detections of each image in pixels of its original, best first; see `structures.Prediction`."""
-        head = self.config if batch.detections is None else self.config.keeping(batch.detections)
         levels = self.fpn(features_of(batch.images))
-        per_level = head.proposals_per_level_test
-        logits, deltas = self.rpn(levels)
-        anchors = self.rpn.anchors(levels)
-        found = self.rpn.proposals(logits, deltas, anchors, batch.image_sizes, per_level, head.proposals)
-        del logits, deltas
-        proposals = [box for box, _ in found]
-        detections = self.box.predict(levels, proposals, batch.image_sizes, batch.original_sizes, head.detections)
-        results = [_wanted(*found, batch.least_score) for found in detections]
+        results = self._detections(levels, batch)
         if self.mask is None:
             return results
         inputs = [
@@ -101,6 +93,48 @@ class MaskRCNNHead(Head[Tensor]):
             else:
                 result["mask_probabilities"] = probability
         return results
+
+    def _detections(self, levels: list[Tensor], batch: Batch) -> list[Prediction]:
+        """Boxes, scores and labels of each image.
+
+        `batch.most_detections`: an image in which more is found than its proposals are enough for is looked at again
+        with twice as many, and so on; in others more proposals would hardly find more.
+        """
+        head = self.config if batch.detections is None else self.config.keeping(batch.detections)
+        most = batch.most_detections or 0
+        count = max(head.detections, most)
+        said, crowded = self.rpn(levels), list(range(len(batch.images)))
+        results = self._found(levels, said, batch, crowded, head, count)
+        while head.enough_for < most:
+            crowded = [image for image in crowded if len(results[image]["scores"]) > head.enough_for]
+            if not crowded:
+                break
+            head = head.keeping(min(2 * head.enough_for, most))
+            own = [level[crowded] for level in levels]
+            own_said = [one[crowded] for one in said[0]], [one[crowded] for one in said[1]]
+            again = self._found(own, own_said, batch, crowded, head, count)
+            for image, result in zip(crowded, again, strict=True):
+                results[image] = result
+        return results
+
+    def _found(
+        self,
+        levels: list[Tensor],
+        said: tuple[list[Tensor], list[Tensor]],
+        batch: Batch,
+        images: Sequence[int],
+        head: config.MaskRCNN,
+        count: int,
+    ) -> list[Prediction]:
+        """In these images of `batch`, by the proposals of `head`; `count` in each at most.
+
+        `levels` and what the proposals' network `said` of them are of these images.
+        """
+        sizes, originals = ([every[image] for image in images] for every in (batch.image_sizes, batch.original_sizes))
+        anchors = self.rpn.anchors(levels)
+        found = self.rpn.proposals(*said, anchors, sizes, head.proposals_per_level_test, head.proposals)
+        detections = self.box.predict(levels, [box for box, _ in found], sizes, originals, count)
+        return [_wanted(*one, batch.least_score) for one in detections]
 
     @property
     def neck(self) -> nn.Module:
