@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -84,17 +85,25 @@ def shortened(name: str, longest: int) -> str:
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """The same file names, with a number before the suffix of those that were there before: a.png, a-2.png."""
+    """The same file names, with a number before the suffix of those that were there before: a.png, a-2.png.
+
+    Capitals tell no names apart, as on the disks of Windows and macOS: A.png is A-2.png after a.png.
+    """
     given: set[str] = set()
     result = []
     for name in names:
         stem, number, new = Path(name), 1, name
-        while new in given:
+        while comparable(new) in given:
             number += 1
             new = f"{stem.stem}-{number}{stem.suffix}"
-        given.add(new)
+        given.add(comparable(new))
         result.append(new)
     return result
+
+
+def comparable(name: str) -> str:
+    """What two names that mean the same have in common, whatever their capitals and Unicode's way of an accent."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def cache_folder() -> Path:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import sys
+import tracemalloc
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -119,3 +120,18 @@ def test_training_batches_show_labels_of_padded_images():
     assert picture.shape[0] == side
     assert tuple(picture[200, 200]) != tuple(picture[200, side + 200])
     assert picture[600, side + 600].max() < picture[200, side + 200].max()
+
+
+def test_large_label_maps_are_mixed_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image, labels = rng.integers(0, 256, (700, 900, 3), dtype=np.uint8), rng.integers(-1, 9, (700, 900))
+    whole = tinted(image, labels)
+    monkeypatch.setattr("piip.pictures.label_map.STRIP", 10_000)
+    tracemalloc.start()
+    try:
+        strips = tinted(image, labels)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(whole, strips)
+    assert most < 10 * labels.size

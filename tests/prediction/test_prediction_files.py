@@ -206,3 +206,6 @@ def test_free_folders(tmp_path: Path) -> None:
 
 def test_numbers_of_equal_names() -> None:
     assert numbered(["a.png", "b.png", "a.png", "a-2.png"]) == ["a.png", "b.png", "a-2.png", "a-2-2.png"]
+    assert numbered(["A.png", "a.png", "e\u0301.png", "\u00e9.png"]) == [
+        "A.png", "a-2.png", "e\u0301.png", "\u00e9-2.png"
+    ]  # fmt: skip

@@ -160,6 +160,20 @@ def test_a_folder_of_frames_becomes_a_clip(weights: Path, tmp_path: Path) -> Non
     )
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (1, 2, 10, 11, 100):
+        Image.fromarray(picture(0)).save(tmp_path / f"frame{number}_2x.png")
+    (tmp_path / "frame007_2x.png").write_bytes((tmp_path / "frame1_2x.png").read_bytes())
+    assert [file.name.split("_")[0][5:] for file in FrameFolder(tmp_path, 25).files] == [
+        "1",
+        "2",
+        "007",
+        "10",
+        "11",
+        "100",
+    ]
+
+
 def test_clips_of_one_name_are_refused_before_the_first(weights: Path, tmp_path: Path) -> None:
     clips = [make_clip(tmp_path / f"{name}.mp4") for name in ("a", "b")]
     (tmp_path / "other").mkdir()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
 from piip.data.image_files import SUFFIXES
+from piip.files import comparable as comparable
 
 SplitName = Literal["train", "val", "test"]
 
@@ -31,11 +31,6 @@ ASIDE = ("__MACOSX", "__pycache__", "@eaDir")
 
 LOOKED_AT = 20_000
 """entries of a folder tree that are looked at for a first image, before it counts as having none"""
-
-
-def comparable(name: str) -> str:
-    """What two names that mean the same have in common."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def child(folder: Path, names: Iterable[str]) -> Path | None:

@@ -20,6 +20,8 @@ from piip.structures import IGNORED, Batch, Size
 Colours = Sequence[Colour | None] | None
 """the data's own, in label order"""
 OPACITY = 0.55
+STRIP = 1_000_000
+"""pixels that are mixed at a time, for which there is a hundred bytes each"""
 IGNORED_COLOUR = (0, 0, 0)
 LEGEND_ROWS = 24
 """classes that a legend lists at most, the largest ones"""
@@ -77,12 +79,17 @@ def draw_label_batch(batch: Batch, preprocess: Preprocess, names: Sequence[str],
 def tinted(image: np.ndarray, labels: np.ndarray, own: Colours = None) -> np.ndarray:
     """`image` mixed with the colour of each pixel's class; outlines are stronger, ignored pixels darker."""
     colours = np.array([area_colour(label, own) for label in range(max(int(labels.max()), 0) + 1)] + [IGNORED_COLOUR])
-    layer = colours[labels]  # IGNORED is the last row
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
-    strength = np.where(edge, 0.9, OPACITY)[..., None]
-    return np.round(image * (1 - strength) + layer * strength).astype(np.uint8)
+    mixed = np.empty(image.shape, dtype=np.uint8)
+    rows = max(1, STRIP // labels.shape[1])
+    for top in range(0, len(labels), rows):
+        part = slice(top, top + rows)
+        strength = np.where(edge[part], 0.9, OPACITY)[..., None]
+        layer = colours[labels[part]]  # IGNORED is the last row
+        mixed[part] = np.round(image[part] * (1 - strength) + layer * strength)
+    return mixed
 
 
 def shares(labels: np.ndarray) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -157,7 +158,7 @@ class Camera:
 
 
 class FrameFolder:
-    """A folder of images, the frames of a clip in the order of their names.
+    """A folder of images, the frames of a clip in the order of their names, in which numbers count as such.
 
     Args:
         path: the folder.
@@ -168,7 +169,7 @@ class FrameFolder:
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self.files = paths_of(path)
+        self.files = sorted(paths_of(path), key=_place_of)
         self.name = path.resolve().name
         self.damage: str | None = None
         self.count: int | None = len(self.files)
@@ -187,6 +188,11 @@ class FrameFolder:
                 self.damage = f"broken at frame {number}: {error}"
                 return
             yield Frame(number, number, float(number * self.time_base), pixels)
+
+
+def _place_of(file: Path) -> tuple[list[str | int], str]:
+    """What frames are sorted by: 2.png is before 10.png."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)], file.name
 
 
 def _container(path: Path) -> Any:
