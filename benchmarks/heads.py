@@ -4,8 +4,8 @@
 
 A photo of 640 x 480 (noise), resized and padded as the model's recipe says; random weights, one class raised over the
 threshold, so that as many proposals and masks are computed as the counts assume. Time per multiply-add of everything
-after the maps over that of the backbone; `--roi` compares RoIAlign with torchvision's; with `--direct` 3x3 convolutions
-are computed (and counted) directly. Medians.
+after the maps over that of the backbone; `--roi` compares RoIAlign and its gradient with torchvision's and ends; with
+`--direct` 3x3 convolutions are computed (and counted) directly. Medians.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from piip import zoo
 from piip.heads.mask_rcnn.mask import paste_masks
+from piip.heads.mask_rcnn.roi import RoIAlign
 from piip.inference import Winograd, fuse
-from piip.inference.cpu.roi_align import align_by_products
+from piip.lean.roi_align import RoIAlignByProducts
 from piip.model import PIIPModel
 from piip.prediction.predictor import Predictor
 from piip.profile.measured import counts_of_parts
@@ -81,13 +81,18 @@ def compare_roi_align(clock: Clock, rounds: int) -> None:
     boxes = random_boxes(1000, (1120, 1120), 0.1)
     rois = torch.cat((torch.zeros(1000, 1), boxes), dim=1)
     for resolution in (7, 14):
-        ours = median_seconds(lambda r=resolution: align_by_products(level, rois, r, 4), clock, rounds)  # type: ignore[misc]
-        theirs = median_seconds(
-            lambda r=resolution: roi_align(level, rois, r, 0.25, sampling_ratio=0, aligned=True),
-            clock,
-            rounds,  # type: ignore[misc]
-        )
-        print(f"RoIAlign of 1000 regions to {resolution}: {ours:.3f} s, torchvision's {theirs:.3f} s")
+        kinds = {"products": RoIAlignByProducts(resolution), "torchvision's": RoIAlign(resolution)}
+        for kind, module in kinds.items():
+            forward = median_seconds(lambda align=module.align: align(level, rois, 4), clock, rounds)  # type: ignore[misc]
+            back = gradient_seconds(module, level, rois, clock, rounds)
+            print(f"RoIAlign of 1000 regions to {resolution}, {kind}: {forward:.3f} s, gradient {back:.3f} s")
+
+
+def gradient_seconds(module: RoIAlign, level: Tensor, rois: Tensor, clock: Clock, rounds: int) -> float:
+    trained = level.clone().requires_grad_()
+    aligned = module.align(trained, rois, 4)
+    toward = torch.randn_like(aligned)
+    return median_seconds(lambda: torch.autograd.grad(aligned, trained, toward, retain_graph=True), clock, rounds)
 
 
 def main() -> None:
@@ -96,16 +101,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="on a busy machine: CPU seconds of one thread")
-    parser.add_argument("--roi", action="store_true", help="RoIAlign against torchvision's besides")
+    parser.add_argument("--roi", action="store_true", help="only RoIAlign against torchvision's")
     parser.add_argument("--direct", action="store_true", help="3x3 convolutions with all their multiply-adds")
     arguments = parser.parse_args()
     torch.set_num_threads(1 if arguments.cpu_time else arguments.threads)
     clock = time.thread_time if arguments.cpu_time else time.perf_counter
     torch.manual_seed(0)
 
+    if arguments.roi:
+        compare_roi_align(clock, arguments.rounds)
+        return
     with torch.inference_mode():
-        if arguments.roi:
-            compare_roi_align(clock, arguments.rounds)
         boxes = random_boxes(MASKS, PHOTO, 0.9)
         pasting = median_seconds(lambda: paste_masks(torch.rand(MASKS, 28, 28), boxes, PHOTO), clock, arguments.rounds)
         print(f"pasting {MASKS} masks into {PHOTO[1]} x {PHOTO[0]}: {pasting:.3f} s")

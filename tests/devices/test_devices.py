@@ -37,7 +37,7 @@ def test_steps_and_predictions_are_equal_and_wait_for_nothing_but_what_they_must
     found = waits(head, FEW)
     training, prediction = found["training"], found["prediction"]
     if head == "mask_rcnn":  # sampling and suppression are of unknown size
-        assert all(" in heads/" in place or " in inference/cpu/roi_align.py" in place for place in training)
+        assert all(" in heads/" in place or " in lean/roi_align.py" in place for place in training)
         assert sum(training.values()) <= 20
     elif head == "dino":  # the check of the targets, the costs, and back with the assignment
         assert sorted(place.partition(":")[0] for place in training) == [

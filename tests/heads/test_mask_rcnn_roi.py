@@ -3,7 +3,8 @@ import torch
 from torchvision.ops import roi_align
 
 from piip.heads.mask_rcnn.roi import STRIDES, RoIAlign, level_of_boxes
-from piip.inference.cpu.roi_align import RoIAlignByProducts, align_by_products
+from piip.inference import choose
+from piip.lean.roi_align import RoIAlignByProducts, align_by_products
 
 
 def maps(batch: int = 2, side: int = 512, channels: int = 3) -> list[torch.Tensor]:
@@ -36,16 +37,21 @@ def test_every_region_is_read_from_its_level_and_image() -> None:
         )
 
 
-@pytest.mark.parametrize("resolution", [7, 14])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_products_are_roi_align(resolution: int, layout: torch.memory_format) -> None:
-    level = torch.randn(2, 5, 40, 31).contiguous(memory_format=layout)
+def regions() -> torch.Tensor:
+    """200 of two images of 240 x 186 pixels: small and large, without area, far outside."""
     corner = torch.rand(200, 2) * torch.tensor([170.0, 220.0]) - 30
     side = torch.rand(200, 2) ** 3 * 260
     side[:5] = 0  # no area
     side[5:8, 0] = 0.01
     corner[8:12] = torch.tensor([900.0, -700.0])  # far outside
-    rois = torch.cat((torch.randint(2, (200, 1)).float(), corner, corner + side), dim=1)
+    return torch.cat((torch.randint(2, (200, 1)).float(), corner, corner + side), dim=1)
+
+
+@pytest.mark.parametrize("resolution", [7, 14])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_products_are_roi_align(resolution: int, layout: torch.memory_format) -> None:
+    level = torch.randn(2, 5, 40, 31).contiguous(memory_format=layout)
+    rois = regions()
     expected = roi_align(level, rois, resolution, 1 / 6, sampling_ratio=0, aligned=True)
     torch.testing.assert_close(align_by_products(level, rois, resolution, 6), expected, atol=1e-4, rtol=1e-4)
 
@@ -102,3 +108,26 @@ def test_other_strides_move_the_levels() -> None:
             aligned[index, None],
             roi_align(levels[index], [boxes[index, None]], 7, 1 / (3.5 * 2**index), sampling_ratio=0, aligned=True),
         )
+
+
+@pytest.mark.parametrize("resolution", [7, 14])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_training_takes_the_same_gradient(resolution: int, layout: torch.memory_format) -> None:
+    level = torch.randn(2, 5, 40, 31, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    rois = regions().double()
+    plain = RoIAlign(resolution).align(level, rois, 6)
+    lean = RoIAlignByProducts(resolution).align(level, rois, 6)
+    torch.testing.assert_close(lean, plain, atol=1e-10, rtol=1e-10)
+    toward = torch.randn_like(plain)
+    (expected,), (gradient,) = (torch.autograd.grad(aligned, level, toward) for aligned in (plain, lean))
+    torch.testing.assert_close(gradient, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_training_levels_without_regions_have_a_gradient() -> None:
+    align = RoIAlign(7)
+    choose(align.train(), "train", torch.device("cpu"))
+    assert type(align) is RoIAlignByProducts
+    levels = [level.requires_grad_() for level in maps(batch=1)]
+    align(levels, [torch.tensor([[10.0, 20.0, 40.0, 45.0]])]).sum().backward()
+    assert [level.grad is not None and bool(level.grad.any()) for level in levels] == [True, False, False, False]
+    assert all(level.grad is not None for level in levels)

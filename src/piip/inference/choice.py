@@ -34,7 +34,6 @@ from piip.inference.cpu.exchange import InjectorInPieces
 from piip.inference.cpu.maps import HalveByMaxima, UpsampleInPieces, UpsampleTwiceInPieces
 from piip.inference.cpu.merge import ConvMergeInPlace, LightMergeInPlace
 from piip.inference.cpu.neck import FPNInPieces, RPNInPieces
-from piip.inference.cpu.roi_align import RoIAlignByProducts
 from piip.inference.folding.interactions import FoldedInjector
 from piip.inference.gpu.blocks import BlocksByRows, InjectorByRows
 from piip.inference.gpu.exchange import KernelCrossAttention
@@ -50,6 +49,7 @@ from piip.lean.gpu.sampling import KernelSampling
 from piip.lean.interaction import LeanInjector
 from piip.lean.maps import LeanUpsample, LeanUpsampleTwice
 from piip.lean.neck import ChannelsLastFPN
+from piip.lean.roi_align import RoIAlignByProducts
 from piip.lean.sampling import RowSampling
 from piip.ops.deformable_attention import DeformableSampling
 
@@ -75,7 +75,7 @@ LEAN_ON_CPU: Twins = {
     FPN: ChannelsLastFPN,
 }
 LEAN_ON_GPU: Twins = {DeformableSampling: KernelSampling}
-TRAINED_ON_CPU: Twins = {Injector: LeanInjector}
+TRAINED_ON_CPU: Twins = {Injector: LeanInjector, RoIAlign: RoIAlignByProducts}
 PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
     FoldedInjector: InjectorInPieces,

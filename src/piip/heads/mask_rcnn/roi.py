@@ -73,6 +73,6 @@ def cell_averages(start: Tensor, end: Tensor, length: int, cells: int) -> Tensor
     below = position.floor()
     weight = counts / samples.clamp(min=1)
     upper = weight * (position - below)
-    averages = torch.zeros(len(start), cells, length, device=start.device)
+    averages = start.new_zeros(len(start), cells, length)
     averages.scatter_add_(2, below.long(), weight - upper)
     return averages.scatter_add_(2, (below.long() + 1).clamp(max=length - 1), upper)
