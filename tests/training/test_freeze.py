@@ -71,6 +71,8 @@ def test_what_is_no_part() -> None:
 def test_a_random_branch_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     note_frozen_at_random(toy_config(), ("1.blocks.0-1",))
     assert "branch 1 is frozen with random weights" in " ".join(capsys.readouterr().err.split())
+    note_frozen_at_random(toy_config(), ("backbone",))
+    assert "branches 0, 1 are frozen with random weights" in " ".join(capsys.readouterr().err.split())
     note_frozen_at_random(toy_config(), ("head",))
     assert not capsys.readouterr().err
 

@@ -107,7 +107,7 @@ settings = {{"batch_size": 2, "workers": 0, "ema": None, "log": "none"}}
 result = model.train({data!r}, {epochs}, output={output!r}, processes=2, **settings)
 said = sys.stderr.getvalue()
 assert "2 processes x 2 images = 4 per step" in said, said
-assert said.count("in batches of 2 x 1 on cpu") == 1, said
+assert said.count("in batches of 2 on cpu") == 1, said
 print(result.end, result.signal, len(result.history), model.names)
 """
 

@@ -140,6 +140,23 @@ def test_a_head_must_fit_its_backbone() -> None:
         with_head(tiny_model().config, {"levels": 1})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": "backbone,head"}, "leave something to train"),
+        ({"lora": "rank=2,targets=gate"}, "lora targets gate: the blocks of branch 0 have"),
+        ({"lora": "rank=2,branches=7"}, "lora on branch 7: the model has branches 0"),
+        ({"branch_lr_factors": [1]}, "give one number per branch"),
+        ({"layer_strides": [1]}, "layer_strides .* give one number"),
+    ],
+)
+def test_what_does_not_fit_the_model_leaves_no_folder(tmp_path, settings: dict[str, Any], message: str) -> None:
+    make_scenes(tmp_path / "set", train=2, val=1, size=(32, 32))
+    with pytest.raises(ValueError, match=message):
+        start_run(tiny.model(), None, Settings(data=str(tmp_path / "set"), **settings), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_resumed_run_whose_data_are_gone_names_the_option(tmp_path):
     write_run_config(tmp_path / "config.yaml", tiny.model(), Settings(data="gone"))
     with pytest.raises(DataError, match="^gone: there is no such file or folder here; .* with --data or data=$"):

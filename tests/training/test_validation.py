@@ -69,12 +69,15 @@ def test_several_processes_share_its_batches(scenes: Path, monkeypatch: pytest.M
     assert [list(part) for part in found] == [[0], [1], []]
 
 
-def test_the_lowest_loss_is_the_best(scenes: Path, tmp_path: Path) -> None:
+def test_the_lowest_loss_is_the_best(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = toy_settings(
-        data=str(scenes), epochs=2, batch_size=1, grad_accumulation=1, best_metric="val_loss", log="none"
+        data=str(scenes), epochs=2, batch_size=1, grad_accumulation=1, best_metric="val_loss", log="none", freeze="1"
     )
     result, _ = start_run(toy_config(), None, settings, tmp_path, "run")
     losses = [row["val_loss"] for row in result.history]
+    said = capsys.readouterr().err
+    assert f"val_loss {losses[1]:.3f}" in said
+    assert "\nfrozen  branch 1: " in said
     assert result.metric == "val_loss"
     assert result.best == min(losses)
     assert result.best_epoch == int(np.argmin(losses)) + 1

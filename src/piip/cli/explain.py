@@ -54,11 +54,17 @@ def explain(
     say(out, f"explain.json and pictures are in {folder}")
 
 
+def _change(value: float, before: float) -> str:
+    """In percent, with its sign where it is not zero."""
+    change = round(100 * (value - before), 1)
+    return f"{change:+.1f}" if change else "0.0"
+
+
 def _table(rows: list[Row], task: str) -> Table:
     from piip.evaluation.missed import caption
 
     table = Table(
-        box=None, padding=(0, 2, 0, 0), title="without each part: in percent, and what is lost", title_justify="left",
+        box=None, padding=(0, 2, 0, 0), title="without each part: in percent, and the change", title_justify="left",
         caption=caption(tuple(dict.fromkeys(problem for row in rows for problem in row.unreadable))),
         caption_justify="left",
     )  # fmt: skip
@@ -69,7 +75,7 @@ def _table(rows: list[Row], task: str) -> Table:
     for row in rows:
         shown = row.shown(task)
         cells = [
-            f"{100 * shown[name]:.1f}" + ("" if row.kind is None else f" ({100 * (shown[name] - whole[name]):+.1f})")
+            f"{100 * shown[name]:.1f}" + ("" if row.kind is None else f" ({_change(shown[name], whole[name])})")
             if name in shown
             else "-"
             for name in whole

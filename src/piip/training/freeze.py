@@ -56,11 +56,22 @@ def freeze(model: nn.Module, parts: tuple[str, ...], adapters: bool = False) -> 
     """
     if not parts:
         return
+    if not adapters:
+        check_trained(model, parts)
     for name, parameter in model.named_parameters():
         if _is_frozen(model, parts, name):
             parameter.requires_grad_(False)
-    if not adapters and not any(parameter.requires_grad for parameter in model.parameters()):
+
+
+def check_trained(model: nn.Module, parts: tuple[str, ...]) -> None:
+    """ValueError where nothing would be left to train."""
+    if trained(model, parts) == 0:
         raise ValueError(f"freeze {', '.join(parts)}: that is all of the model; leave something to train")
+
+
+def trained(model: nn.Module, parts: tuple[str, ...]) -> int:
+    """How many parameters, as single numbers, `parts` leave to train."""
+    return sum(part.numel() for name, part in model.named_parameters() if not _is_frozen(model, parts, name))
 
 
 def train_mode(model: nn.Module, parts: tuple[str, ...]) -> None:
@@ -112,8 +123,10 @@ def note_frozen_at_random(model: config.Model, parts: Iterable[str]) -> None:
     branches = model.backbone.branches
     random = [str(index) for index in _touched(parts, model.backbone) if not branches[index].pretrained]
     if random:
-        say(Terminal(stderr=True), f"WARNING: branch {', '.join(random)} is frozen with random weights: start from "
-            "trained ones, or fill it with pretrained ones (--branch-weights)", style="bold red")  # fmt: skip
+        one = len(random) == 1
+        say(Terminal(stderr=True), f"WARNING: {'branch' if one else 'branches'} {', '.join(random)} {'is' if one else 'are'} "
+            f"frozen with random weights: start from trained ones, or fill {'it' if one else 'them'} with pretrained "
+            "ones (--branch-weights)", style="bold red")  # fmt: skip
 
 
 def _touched(parts: Iterable[str], backbone: config.Backbone) -> list[int]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from piip import config
+from piip import config, processes
 from piip.console import Terminal, counted, say, shortened
 from piip.model import PIIPModel
 from piip.tasks import Data
+from piip.training.freeze import trained
 from piip.training.settings import Settings
 
 NAMED_CLASSES = 8
 
 
 def say_header(model: PIIPModel, opened: Mapping[str, Data], trained_on: int, settings: Settings, folder: Path) -> None:
-    """Images and objects per split, classes, model, and how it is trained, in four lines on standard error.
+    """Images and objects per split, classes, model, what of it is frozen, and how it is trained, on standard error.
 
     `trained_on`: images that an epoch has, where some are left out.
     """
@@ -30,12 +31,24 @@ def say_header(model: PIIPModel, opened: Mapping[str, Data], trained_on: int, se
     sides = "/".join(str(side) for side in _sides(model.config))
     say(console, f"model   {model.config.name}: {parameters / 1e6:.1f} million parameters, "
         f"branches on up to {sides} pixels")  # fmt: skip
+    if settings.frozen_parts:
+        say(console, f"frozen  {_frozen(settings)}: {trained(model, settings.frozen_parts) / 1e6:.1f} million parameters "
+            f"are trained{'' if settings.lora is None else ', and the adapters'}")  # fmt: skip
+    together = f", {settings.grad_accumulation} of them per step," if settings.grad_accumulation > 1 else ""
     side = settings.evaluated_in_tiles
     tiles = f", evaluated in tiles of {side} pixels" if side is not None and "val" in opened else ""
-    say(console, f"how     {counted(settings.epochs, 'epoch')} in batches of {settings.batch_size} x "
-        f"{settings.grad_accumulation} on {settings.device}, {settings.precision}, rate {settings.scaled_lr(1):.3g} "
+    say(console, f"how     {counted(settings.epochs, 'epoch')} in batches of {settings.batch_size}{together} on "
+        f"{settings.device}, {settings.precision}, rate {settings.scaled_lr(processes.launched()):.3g} "
         f"({settings.schedule}), seed {settings.seed}{tiles}")  # fmt: skip
     say(console, f"where   {folder}")
+
+
+def _frozen(settings: Settings) -> str:
+    """The parts as they are named in settings, and where adapters are."""
+    parts = [f"branch {part}" if part.isdigit() else part for part in settings.frozen_parts]
+    lora = settings.lora
+    adapters = "" if lora is None else f" (adapters of rank {lora.rank} on {', '.join(lora.targets)})"
+    return ", ".join(dict.fromkeys(parts)) + adapters
 
 
 def _sides(model: config.Model) -> list[int]:

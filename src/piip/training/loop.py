@@ -11,6 +11,7 @@ a resumed run equals an uninterrupted one bit by bit.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -155,7 +156,8 @@ def train_epochs(
             save(run)  # before the evaluation, which may take long or fail
         stopped = stopped or finish_epoch(run, report, evaluate if due else None, best_metric, stop)
         if stopped:
-            report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on")
+            again = f"piip train --resume {shlex.quote(str(run.folder.path))}"
+            report.note(f"stopped in epoch {at.epoch + 1} and saved; resume to go on: {again}")
         else:
             save(run)
     if stopped and stop.time_is_up:

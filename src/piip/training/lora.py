@@ -66,24 +66,29 @@ def add_adapters(model: PIIPModel, lora: Lora | None, seed: int) -> None:
     """
     if lora is None:
         return
-    if not importlib.util.find_spec("peft"):
-        raise ImportError('lora needs peft: pip install "piip[lora]"')
+    places = adapted_layers(model, lora)
     from peft import LoraConfig, inject_adapter_in_model
 
     branches: Any = model.backbone.branches
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for index in range(len(branches)) if lora.branches is None else lora.branches:
-            if index >= len(branches):
-                raise ValueError(
-                    f"lora on branch {index}: the model has branches 0 (the finest) to {len(branches) - 1}"
-                )
+        for index, names in places.items():
             branch = branches[index]
             branch.requires_grad_(False)
-            names = _layers(branch, index, lora.targets)
             timms = getattr(branch, "vit", None) or branch.convnext
             alpha = lora.alpha or lora.rank
             inject_adapter_in_model(LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=names), timms)  # type: ignore[arg-type]
+
+
+def adapted_layers(model: PIIPModel, lora: Lora) -> dict[int, list[str]]:
+    """The layers that adapters will be on, by branch; raises as `add_adapters` does."""
+    if not importlib.util.find_spec("peft"):
+        raise ImportError('lora needs peft: pip install "piip[lora]"')
+    branches: Any = model.backbone.branches
+    chosen = range(len(branches)) if lora.branches is None else lora.branches
+    if beyond := [index for index in chosen if index >= len(branches)]:
+        raise ValueError(f"lora on branch {beyond[0]}: the model has branches 0 (the finest) to {len(branches) - 1}")
+    return {index: _layers(branches[index], index, lora.targets) for index in chosen}
 
 
 def _layers(branch: nn.Module, index: int, targets: tuple[str, ...]) -> list[str]:

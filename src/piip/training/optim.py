@@ -80,7 +80,7 @@ def parameter_groups(
     """
     factors = layer_factors(model, layer_decay, layer_strides, whole_layers)
     if branch_lr_factors is not None:
-        factors = _by_branch(factors, branch_lr_factors, len(model.backbone.branches))  # type: ignore[union-attr, arg-type]
+        factors = by_branch(factors, branch_lr_factors, len(model.backbone.branches))  # type: ignore[union-attr, arg-type]
     head_factor = new_lr_factor if branch_head_lr_factor is None else branch_head_lr_factor
     groups: dict[tuple[float, float, type], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -129,12 +129,11 @@ def layer_factors(
     }
 
 
-def _by_branch(factors: dict[str, float], by_branch: tuple[float, ...], branches: int) -> dict[str, float]:
-    """`layer_factors` times those of the branches."""
-    if len(by_branch) != branches:
-        raise ValueError(f"branch_lr_factors {by_branch} for {branches} branches: give one number per branch, "
-                         "finest first")  # fmt: skip
-    return {name: factor * by_branch[int(name.split(".")[2])] for name, factor in factors.items()}
+def by_branch(factors: dict[str, float], given: tuple[float, ...], branches: int) -> dict[str, float]:
+    """`layer_factors` times those of the branches; ValueError where there are not as many."""
+    if len(given) != branches:
+        raise ValueError(f"branch_lr_factors {given} for {branches} branches: give one number per branch, finest first")
+    return {name: factor * given[int(name.split(".")[2])] for name, factor in factors.items()}
 
 
 def layer_factor(layer: float, deepest: int, layer_decay: float) -> float:

@@ -24,7 +24,7 @@ from piip.console import Terminal, say
 from piip.files import atomic_write
 from piip.structures import Batch
 from piip.training.callbacks import Events
-from piip.training.curves import headline, plot_curves
+from piip.training.curves import VAL_LOSS, headline, plot_curves
 from piip.training.folder import RunFolder
 from piip.training.trackers import Logger, Trackers
 
@@ -101,7 +101,9 @@ class Report:
         if not self.active:
             return
         row = history[-1]
-        shown = "  ".join(f"{name} {row[name]:.3f}" for name in ("loss", *headline(list(metrics))) if name in row)
+        few = headline([name for name in metrics if name != VAL_LOSS])
+        names = dict.fromkeys(("loss", VAL_LOSS, *few, self.best_metric or "loss"))
+        shown = "  ".join(f"{name} {row[name]:.3f}" for name in names if name in row)
         say(self.console, f"epoch {row['epoch']:.0f}/{self.epochs}  {shown}  {row['seconds']:.0f} s")
         self.trackers.log({f"epoch/{name}": value for name, value in row.items()}, int(row["step"]))
         write_results(history, self.folder.results)

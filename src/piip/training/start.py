@@ -29,6 +29,7 @@ from piip.training.curves import VAL_LOSS
 from piip.training.facts import facts_of
 from piip.training.failures import explained
 from piip.training.folder import RunFolder, check_name, new_run_folder
+from piip.training.foreseen import check_fits
 from piip.training.freeze import check_parts, note_frozen_at_random
 from piip.training.header import say_header
 from piip.training.interrupt import Interrupted, stop_on_signal
@@ -142,11 +143,11 @@ def start_run(
     settings = with_best_metric(settings, task, val_data)
     adapted = task.adapted(base, data, settings.class_weights)
     torch.manual_seed(settings.seed)
+    model = _built(adapted, settings, fetch=weights is None)
+    check_fits(model, settings)
     if weights is None:
-        model = _built(adapted, settings)
         note_frozen_at_random(adapted, settings.frozen_parts)
     else:
-        model = _built(adapted, settings, fetch=False)
         note_transfer(model, weights, part)
     place = (output, adapted.task, name or adapted.name)
     folder = _agreed(lambda: begun_before(*place) or mark_as_begun(new_run_folder(*place)), settings)
