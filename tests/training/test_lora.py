@@ -12,6 +12,7 @@ from toy_training import ToyData, toy_config, toy_metric, toy_model, toy_setting
 import piip
 from piip.data.batches import collate
 from piip.inference import choose
+from piip.model import PIIPModel
 from piip.training.checkpoint import load_checkpoint
 from piip.training.folder import RunFolder
 from piip.training.loop import RunResult, train
@@ -124,3 +125,25 @@ def test_an_adapter_alone_is_small_where_all_else_is_frozen(tmp_path: Path) -> N
     ours = piip.PIIP(tmp_path / "base.safetensors").load_adapter(adapter)
     assert_same(dict(ours.model.state_dict()), dict(load_model(result.last_weights).state_dict()))
     assert json.loads(json.dumps(toy_config().model_dump(mode="json"))) == read_about(adapter)["model"]
+
+
+def test_an_adapter_brings_its_classes_along(tmp_path: Path) -> None:
+    """As of pretrained branches under a new head, which is all in the adapter."""
+    save_model(toy_model(), tmp_path / "base.safetensors")
+    result = train(
+        load_model(tmp_path / "base.safetensors"), ToyData(3), toy_settings(lora=2, epochs=1), tmp_path / "run"
+    )
+    adapter = result.last_weights.with_suffix(".adapter.safetensors")
+    other = PIIPModel(toy_config().model_copy(update={"name": "other", "classes": ("a", "b", "c", "d")}))
+    branches = {name: part for name, part in toy_model().state_dict().items() if name.startswith("backbone.branches.")}
+    other.load_state_dict(branches, strict=False)
+    ours = piip.PIIP(other, "cpu").load_adapter(adapter)
+    assert ours.config.classes == toy_config().classes
+    assert_same(dict(ours.model.state_dict()), dict(load_model(result.last_weights).state_dict()))
+
+    third = piip.PIIP(PIIPModel(other.config), "cpu")
+    before = {name: tensor.clone() for name, tensor in third.model.state_dict().items()}
+    with pytest.raises(WeightsError, match="not that of the adapter's base"):
+        third.load_adapter(adapter)
+    assert third.config.classes == ("a", "b", "c", "d")
+    assert_same(dict(third.model.state_dict()), before)

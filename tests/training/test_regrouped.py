@@ -87,7 +87,8 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_was() -> None:
 
 
 def test_another_number_of_images_per_step_is_refused_with_a_remedy() -> None:
-    with pytest.raises(ValueError, match=r"2 processes x 4 .* = 8 .* give --batch-size 4 --accumulate 2"):
+    told = r"2 processes x 4 images = 8, .* 1 process x 4 images = 4: .* 2, or --processes 2 as before"
+    with pytest.raises(ValueError, match=told):
         check_same_step(TWO.state(24), toy_settings(batch_size=4, grad_accumulation=1), 1, SOURCE)
     with pytest.raises(ValueError, match="a number of processes that divides 8"):
         check_same_step(TWO.state(24), toy_settings(batch_size=4, grad_accumulation=1), 3, SOURCE)

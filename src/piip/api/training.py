@@ -15,7 +15,7 @@ from piip.devices import Device
 from piip.heads.classification.logits import BRANCH_HEADS
 from piip.model import PIIPModel
 from piip.processes import launched
-from piip.weights.adapters import apply_adapter
+from piip.weights.adapters import apply_adapter, as_trained
 from piip.weights.card import read_facts
 from piip.weights.files import load_model, read_config
 
@@ -72,10 +72,13 @@ class Training(Held):
     def load_adapter(self, path: str | Path) -> Self:
         """Merge an adapter, `weights/best.adapter.safetensors` of a run with `lora`, into the model it was made on.
 
-        The model must be as that run's was: the same classes and weights, of which at least the frozen ones are
-        compared. Raises WeightsError for another one.
+        The model must be the one that run began with: loaded as it was, or filled by `load_branches` as it was. It gets
+        the run's classes and head. Weights that were frozen are compared. Raises WeightsError for another one, and
+        changes nothing then.
         """
-        apply_adapter(self.model, path)
+        model = as_trained(self.model, path)
+        apply_adapter(model, path)
+        self._kept, self.config = model, model.config
         self._facts = None
         self._began_from["adapter"] = str(path)
         return self

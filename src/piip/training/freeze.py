@@ -123,10 +123,9 @@ def note_frozen_at_random(model: config.Model, parts: Iterable[str]) -> None:
     branches = model.backbone.branches
     random = [str(index) for index in _touched(parts, model.backbone) if not branches[index].pretrained]
     if random:
-        one = len(random) == 1
-        say(Terminal(stderr=True), f"WARNING: {'branch' if one else 'branches'} {', '.join(random)} {'is' if one else 'are'} "
-            f"frozen with random weights: start from trained ones, or fill {'it' if one else 'them'} with pretrained "
-            "ones (--branch-weights)", style="bold red")  # fmt: skip
+        which, them = ("branch {} is", "it") if len(random) == 1 else ("branches {} are", "them")
+        say(Terminal(stderr=True), f"WARNING: {which.format(', '.join(random))} frozen with random weights: start from "
+            f"trained ones, or fill {them} with pretrained ones (--branch-weights)", style="bold red")  # fmt: skip
 
 
 def _touched(parts: Iterable[str], backbone: config.Backbone) -> list[int]:

@@ -32,8 +32,9 @@ def say_header(model: PIIPModel, opened: Mapping[str, Data], trained_on: int, se
     say(console, f"model   {model.config.name}: {parameters / 1e6:.1f} million parameters, "
         f"branches on up to {sides} pixels")  # fmt: skip
     if settings.frozen_parts:
-        say(console, f"frozen  {_frozen(settings)}: {trained(model, settings.frozen_parts) / 1e6:.1f} million parameters "
-            f"are trained{'' if settings.lora is None else ', and the adapters'}")  # fmt: skip
+        rest = trained(model, settings.frozen_parts) / 1e6
+        say(console, f"frozen  {_frozen(settings)}: {rest:.1f} million parameters are trained"
+            f"{'' if settings.lora is None else ', and the adapters'}")  # fmt: skip
     together = f", {settings.grad_accumulation} of them per step," if settings.grad_accumulation > 1 else ""
     side = settings.evaluated_in_tiles
     tiles = f", evaluated in tiles of {side} pixels" if side is not None and "val" in opened else ""

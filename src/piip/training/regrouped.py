@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from piip.console import counted
 from piip.training.position import Position
 from piip.training.settings import Settings
 
@@ -23,10 +24,19 @@ def check_same_step(state: dict[str, Any], settings: Settings, processes: int, s
     else:
         fitting = max(size for size in range(1, min(each, max(size, settings.batch_size)) + 1) if each % size == 0)
         remedy = f"give --batch-size {fitting} --accumulate {each // fitting}"
-    raise ValueError(
-        f"{source}: a step had {before} processes x {size} images x {batches} batches = {was} images, and would now "
-        f"have {processes} x {settings.batch_size} x {settings.grad_accumulation} = {now}: {remedy}"
+        if processes == 1 and (size, batches) == (settings.batch_size, settings.grad_accumulation):
+            remedy += f", or --processes {before} as before"
+    then, present = (
+        _in_words(before, size, batches),
+        _in_words(processes, settings.batch_size, settings.grad_accumulation),
     )
+    raise ValueError(f"{source}: a step had {then} = {was}, and would now have {present} = {now}: {remedy}")
+
+
+def _in_words(processes: int, size: int, batches: int) -> str:
+    """What an optimizer step consists of."""
+    several = f" x {batches} batches" if batches > 1 else ""
+    return f"{counted(processes, 'process')} x {counted(size, 'image')}{several}"
 
 
 def check_same_epoch(state: dict[str, Any], batches: int, settings: Settings, processes: int, source: Path) -> None:

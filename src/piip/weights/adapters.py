@@ -15,11 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from piip import config
 from piip.files import atomic_write
 from piip.model import PIIPModel
 from piip.weights.errors import WeightsError
-from piip.weights.files import read_tensors
+from piip.weights.files import read_tensors, without_downloads
 from piip.weights.streams import write_tensors
+from piip.weights.transfer import transfer
 
 KEY = "piip_adapter"
 FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
@@ -59,6 +61,24 @@ def read_about(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not isinstance(about.get("sums"), dict):
         raise WeightsError(f"{path}: no adapter; those are written by a training with `lora`")
     return about
+
+
+def as_trained(model: PIIPModel, path: str | Path) -> PIIPModel:
+    """`model`, or where the adapter was trained with other classes or another head, such a one with what fits of it.
+
+    All that is new in it is in the adapter, or `apply_adapter` finds that it is not what it was.
+    Raises WeightsError where the file is no adapter, or tells no model.
+    """
+    try:
+        described = config.Model.model_validate(read_about(Path(path)).get("model"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: the model in its metadata is not valid: {error}") from error
+    described = without_downloads(described)
+    if described == without_downloads(model.config):
+        return model
+    other = PIIPModel(described)
+    transfer(other, model)
+    return other.to(next(model.parameters()).device)
 
 
 @torch.no_grad()
