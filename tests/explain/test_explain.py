@@ -112,6 +112,15 @@ def test_an_image_s_shares_add_up(model: PIIPModel) -> None:
         assert contributions(model, image).shares[1].max() == 0
 
 
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float64])
+def test_contributions_of_weights_in_another_precision(model: PIIPModel, stored: torch.dtype) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    rounded = model.to(stored).float()  # the very numbers
+    expected = contributions(rounded, image).shares
+    found = contributions(rounded.to(stored), image).shares
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_sample_is_the_same_each_time(scenes: Path) -> None:
     data = piip.open_data(scenes, "val")
     some = sample(data, 3)

@@ -55,7 +55,7 @@ def contributions(model: PIIPModel, pixels: np.ndarray) -> Contributions:
     Raises:
         ValueError: a model without a merge: a single branch, or a classifier of separate heads.
     """
-    model = copy.deepcopy(model)
+    model = copy.deepcopy(model).float()
     choose(model, "export")  # the plain modules, which pass through each step one after the other
     merge = model.backbone.merge
     if not isinstance(merge, Merge):
