@@ -11,6 +11,7 @@ import piip
 from piip.cli import app
 from piip.config import Classifier, MaskRCNN, UperNet
 from piip.config.spelled import spelled_backbone
+from piip.console import Terminal
 from piip.weights.names import config_of, open_model
 
 TINY = "vit_tiny_patch16_224@64 + vit_tiny_patch16_224@32"
@@ -161,6 +162,14 @@ def test_settings_are_listed_with_the_recipe_s_values(file) -> None:
     rows = CliRunner().invoke(app, ["settings", "weight decay"]).stdout
     assert "weight_decay" in rows
     assert "milestones" not in rows
+
+
+def test_in_a_narrow_terminal_no_word_of_a_setting_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("piip.cli.settings.out", Terminal(width=80))
+    said = CliRunner().invoke(app, ["settings"]).stdout
+    assert "milestones  [0.6667, 0.9167]" in said
+    assert '"branches.2.blocks.0-8"' in said.replace("(", "").replace(")", "")
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_counting_fetches_no_weights(file, monkeypatch: pytest.MonkeyPatch) -> None:

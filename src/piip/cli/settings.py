@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from piip.cli.options import out
+
+if TYPE_CHECKING:
+    from piip.training.listed import Listed
+
+WIDE = 110
+"""columns of a terminal in which a table has room for its descriptions"""
 
 
 def settings(
@@ -27,9 +36,11 @@ def settings(
     if as_json:
         print(json.dumps([one._asdict() for one in found], indent=2, default=str))
         return
-    table = Table(
-        box=None, padding=(0, 2, 0, 0), title=f"settings, with the values of {held.config.name}", title_justify="left"
-    )
+    title = f"settings, with the values of {held.config.name}"
+    if out.width < WIDE:
+        _as_list(found, title)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
     table.add_column("setting", no_wrap=True)
     table.add_column("value", overflow="fold", max_width=28)
     table.add_column("what it is", overflow="fold")
@@ -38,5 +49,18 @@ def settings(
     out.print(table, highlight=False)
 
 
+def _as_list(found: Sequence[Listed], title: str) -> None:
+    """Where there is no room for columns: a line for each, and what it is below."""
+    out.print(title, style="italic", highlight=False)
+    for one in found:
+        out.print(f"{one.name}  {_short(one.value)}", style="bold", highlight=False, markup=False)
+        out.print(Padding(Text(one.text), (0, 0, 0, 4)), highlight=False)
+
+
 def _short(value: object) -> str:
+    """As in YAML, numbers with four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if value != int(value) else str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
     return "none" if value is None else json.dumps(value, default=str).strip('"')

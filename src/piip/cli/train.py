@@ -68,7 +68,8 @@ def train(
         str | None, typer.Option(help='Parts that keep their weights: "2", "branches.2.blocks.0-8", "backbone", ...')
     ] = None,
     lora: Annotated[
-        str | None, typer.Option(help='Adapters in frozen branches: a rank, or "rank=8,targets=qkv,proj,branches=2".')
+        str | None,
+        typer.Option(help='Adapters in frozen branches: "8", a rank, or "rank=8,targets=qkv,proj, branches=2".'),
     ] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
     patience: Annotated[
