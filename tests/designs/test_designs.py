@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import piip
 from piip.config.spelled import spelled_backbone
+from piip.data.report import DataError
 from piip.designs import Proposal, run, search
 from piip.designs.cost import cost_of
 from piip.designs.evidence import rows, rule, tried
-from piip.designs.objects import Objects
+from piip.designs.objects import Objects, objects_of
 from piip.designs.parts import Pyramid, models_of
 from piip.profile.measured import measured_counts
 
@@ -187,3 +189,11 @@ def test_what_cannot_be_met_is_said(given: dict[str, Any], message: str) -> None
 
 def test_units() -> None:
     assert [run.gmacs_of(text) for text in ("300G", "1.2T", " 5 g", 40, 0.5, 1e-5)] == [300, 1200, 5, 40, 0.5, 1e-5]
+
+
+def test_data_without_sizes_is_named(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / name / "1.png")
+    with pytest.raises(DataError, match="holds a folder or a table of classified images; only boxes or outlines"):
+        objects_of(tmp_path, "train")

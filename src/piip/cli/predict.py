@@ -113,7 +113,7 @@ def predict(
     from piip.export.exported import is_exported
     from piip.files import free_folder
     from piip.prediction.bulk import Keeping, write_all
-    from piip.prediction.files import USUAL_FOLDER
+    from piip.prediction.files import FAILURES, USUAL_FOLDER
     from piip.prediction.listing import Shard, from_lines
     from piip.prediction.options import Options
     from piip.prediction.sources import images_of
@@ -152,7 +152,9 @@ def predict(
     what = "pictures and JSON are" if pictures else "JSON is"
     say(out, f"{written.summary}; {what} in {folder}")
     if written.failures:
-        say(err, f"{counted(len(written.failures), 'image')} could not be read")
+        listed = folder / f"{FAILURES}.jsonl"
+        where = f", see {listed}" if listed.exists() else ""
+        say(err, f"{counted(len(written.failures), 'image')} could not be read{where}")
         raise typer.Exit(1)
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from piip.data.detection.annotations import CocoData
+from piip.data.kinds import kinds_of_data
+from piip.data.report import DataError
 from piip.tasks import open_data
+from piip.tasks.choice import WHAT
 
 SMALL = 25
 """percentile of the objects' sizes"""
@@ -44,7 +47,12 @@ class Objects:
 
 
 def objects_of(path: str | Path, split: str) -> Objects:
-    """Measured in original pixels; ValueError for data without objects."""
+    """Measured in original pixels; ValueError for data without objects, DataError for data of another kind."""
+    kind, *others = kinds_of_data(path)
+    if "detection" not in (kind, *others):
+        raise DataError(
+            f"{path}: holds {WHAT[kind]}; only {WHAT['detection']} have sizes to go by, so design without data"
+        )
     data = open_data(path, split, "detection")
     assert isinstance(data, CocoData)
     found = [

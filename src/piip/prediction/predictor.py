@@ -14,6 +14,7 @@ import torch
 from typing_extensions import Unpack
 
 from piip import devices
+from piip.console import counted
 from piip.data.batches import collate, padded_size
 from piip.data.image_files import ImageError
 from piip.data.samples import Sample
@@ -64,7 +65,7 @@ class PredictionReport:
         """The results, or the one of a `single` source; ImageError, which names five of them, for skipped files."""
         if self.failures:
             failed = "; ".join(f"{path}: {reason}" for path, reason in self.failures[:5])
-            raise ImageError(f"{len(self.failures)} unreadable images: {failed}")
+            raise ImageError(f"{counted(len(self.failures), 'unreadable image')}: {failed}")
         return self.results[0] if single else self.results
 
 
@@ -228,7 +229,7 @@ class Predictor:
                 result = self.in_tiles(found, options)
             except ImageError as error:  # of a part of the file
                 assert found.path is not None
-                return Failure(found.path, str(error))
+                return Failure.of(found.path, error)
         return result.timed(1000 * (read - begun), 1000 * (time.perf_counter() - read), 0.0)
 
     def in_tiles(self, image: InParts, options: Options) -> Result | SegmentationResult:

@@ -48,6 +48,11 @@ class Failure(NamedTuple):
     path: Path
     reason: str
 
+    @classmethod
+    def of(cls, path: Path, error: ImageError) -> Failure:
+        """With the reason alone: messages begin with the path."""
+        return cls(path, str(error).removeprefix(f"{path}: "))
+
 
 class Opened(NamedTuple):
     """An image as it was found."""
@@ -133,7 +138,7 @@ def opened(
         try:
             return _from_file(source, max_pixels, needed)
         except ImageError as error:
-            return Failure(source, str(error))
+            return Failure.of(source, error)
     if isinstance(source, bytes | io.IOBase):
         content = source if isinstance(source, bytes) else _content(source)
         return _as_found(None, *decode_for(content, needed), Picture((0, 0), content))
@@ -166,7 +171,7 @@ def opened_in_parts(source: Source, max_pixels: int | None = None, bgr: bool = F
                 picture.size = (photo.shape[1], photo.shape[2])
                 image = InParts(source, photo, picture)
         except ImageError as error:
-            yield Failure(source, str(error))
+            yield Failure.of(source, error)
             return
         yield image
 
