@@ -108,6 +108,17 @@ def test_one_process_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert not peers.may_speak(peers.PeersLost(), "gone")
 
 
+def test_who_was_killed_could_not_say_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(launch.FOLDER, str(tmp_path))
+    with peers.watched("To go on: piip train --resume RUN", 30.0):
+        pass
+    assert launch._told({0: -signal.SIGTERM, 1: -signal.SIGKILL}, tmp_path) == 137
+    assert "process 1 was killed by signal 9 (SIGKILL)" in (said := capsys.readouterr().err)
+    assert said.endswith("runs out. To go on: piip train --resume RUN\n")
+
+
 def test_alone_every_question_has_a_plain_answer() -> None:
     device = torch.device("cpu")
     assert (processes.count(), processes.rank(), processes.launched()) == (1, 0, 1)

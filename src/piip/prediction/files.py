@@ -93,7 +93,8 @@ class Writer:
             self.written = Written(earlier.images, earlier.objects)
             self._names = earlier.pictures
         elif lists and not replace and taken(folder):
-            refuse_taken((folder / name for name in self._all_names(images)), REMEDY)
+            remedy = f"{REMEDY}; with --resume it goes on" if (folder / RUN).exists() else REMEDY
+            refuse_taken((folder / name for name in self._all_names(images)), remedy)
 
     def _all_names(self, images: Sequence[Path]) -> Iterator[str]:
         """Whatever may be written."""

@@ -18,8 +18,8 @@ from piip.processes import launched
 
 FOLDER = "PIIP_LAUNCH_FOLDER"
 """environment variable of the processes: where they say who said what, see `training.peers`"""
-SAID, LOST = "said", "lost"
-"""files there: somebody said what is wrong; the words of one that only lost the others"""
+SAID, LOST, HINT = "said", "lost", "hint"
+"""files there: somebody said what is wrong; the words of one that only lost the others; what to do if one is lost"""
 GRACE_SECONDS = 600
 """what a process has after a signal to write its checkpoint, or after another's failure to end"""
 
@@ -74,7 +74,9 @@ def _told(codes: Mapping[int, int], folder: Path) -> int:
     if killed:
         rank, number = next(iter(killed.items()))
         memory = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
-        text = f"process {rank} was killed by signal {number} ({signal.Signals(number).name}){memory}"
+        hint = folder / HINT
+        then = f". {hint.read_text(encoding='utf-8')}" if hint.exists() else ""
+        text = f"process {rank} was killed by signal {number} ({signal.Signals(number).name}){memory}{then}"
     if text is not None and not (folder / SAID).exists():
         say(Terminal(stderr=True), f"Error: {text}", "bold red")
     if killed:

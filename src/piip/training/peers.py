@@ -6,12 +6,12 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from piip import processes
 from piip.training.failures import TrainingFailure
-from piip.training.launch import FOLDER, LOST, SAID
+from piip.training.launch import FOLDER, HINT, LOST, SAID
 
 SHARED_SECONDS = 20.0
 """after which a file that the main process wrote should be seen everywhere: network file systems take their time"""
@@ -28,6 +28,9 @@ class PeersLost(TrainingFailure):
 @contextmanager
 def watched(hint: str, minutes: float) -> Iterator[None]:
     """Turn errors that only mean that another process is gone into PeersLost, with a `hint` of what to do."""
+    if FOLDER in os.environ and processes.is_main():
+        with suppress(OSError):
+            (Path(os.environ[FOLDER]) / HINT).write_text(hint, encoding="utf-8")  # for the launcher, if one is killed
     try:
         yield
     except Exception as error:
