@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from tests.export.models import SIDE, small
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 from piip.export.fixed_numbers import NOTHING, RoIAlignOfAll, apart, survivors
@@ -78,3 +79,17 @@ def test_many_classes_stay_near_the_origin() -> None:
     moved = apart(torch.zeros(2, 4), torch.tensor([0, 1199]), 1200, 1000.0, 1000.0)
     assert moved[1].max() <= 1001 * math.ceil(math.sqrt(1200))
     assert not torch.equal(moved[0], moved[1])
+
+
+def test_an_exported_suppression_may_keep_a_single_box() -> None:
+    class Suppression(torch.nn.Module):
+        def forward(self, boxes: Tensor, scores: Tensor) -> Tensor:
+            return survivors(boxes, scores, 0.5)
+
+    apart_from_each_other = torch.tensor([[0.0, 0, 4, 4], [10, 10, 14, 14], [20, 20, 24, 24]])
+    scores = torch.tensor([0.2, 0.9, 0.4])
+    run = torch.export.export(Suppression(), (apart_from_each_other, scores)).module()
+    assert run(apart_from_each_other, scores).equal(scores)
+    one = apart_from_each_other[:1].expand(3, -1).contiguous()
+    assert run(one, scores).equal(torch.tensor([NOTHING, 0.9, NOTHING]))
+    assert run(torch.zeros(3, 4), torch.full((3,), NOTHING)).equal(torch.full((3,), NOTHING))

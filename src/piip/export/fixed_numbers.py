@@ -18,9 +18,15 @@ NOTHING = -1.0
 
 
 def survivors(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
-    """[N]: the scores, `NOTHING` for boxes [N, 4] that another with a higher score covers by more than `iou`."""
-    kept = torch.zeros_like(scores).index_fill(0, nms(boxes, scores, iou), 1.0)
-    return torch.where(kept > 0, scores, NOTHING)
+    """[N]: the scores, `NOTHING` for boxes [N, 4] that another with a higher score covers by more than `iou`.
+
+    Boxes have no negative corners.
+    """
+    # Two more that stand apart from all: torch.export takes it that two or more are kept, and stops a run otherwise.
+    more = boxes.new_tensor([[-4.0, -4.0, -3.0, -3.0], [-2.0, -2.0, -1.0, -1.0]])
+    index = nms(torch.cat((boxes, more)), torch.cat((scores, torch.full_like(more[:, 0], 2 * NOTHING))), iou)
+    kept = torch.cat((torch.zeros_like(scores), torch.zeros_like(more[:, 0]))).index_fill(0, index, 1.0)
+    return torch.where(kept[: len(scores)] > 0, scores, NOTHING)
 
 
 def apart(boxes: Tensor, label: Tensor, classes: int, height: float | Tensor, width: float | Tensor) -> Tensor:
