@@ -80,8 +80,10 @@ PAGES = {
             "blocks.0-8": "blocks.0-1",
             "runs/detection/cells": RUN,
             'train("masks"': 'train("masks", epochs=1, workers=0, batch_size=2',
+            "mine.yaml": "two.yaml",
+            "base.safetensors": "timm.safetensors",
         },
-        least=6,
+        least=7,
     ),
     "data.md": Page(
         words={
@@ -165,6 +167,9 @@ def run_page(name: str, ending: ExitStack) -> None:
     assert run >= page.least, f"{name}: {run} blocks were run"
     if name == "own_pyramid.md":
         look_at_others(names)
+    if name == "finetuning.md":
+        alone, merged = names["again"].model.state_dict(), names["model"].model.state_dict()
+        assert all(torch.equal(alone[key], merged[key]) for key in merged)
     if name == "data.md":
         for folder in ("yolo", "converted", "cut", "tiles"):
             run_command(f"piip data check {folder}")
