@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import piip
+from piip.cli import app
 from piip.config.spelled import spelled_backbone
 from piip.data.report import DataError
 from piip.designs import Proposal, run, search
@@ -197,3 +199,12 @@ def test_data_without_sizes_is_named(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / "train" / name / "1.png")
     with pytest.raises(DataError, match="holds a folder or a table of classified images; only boxes or outlines"):
         objects_of(tmp_path, "train")
+
+
+def test_a_measurement_says_that_it_takes_minutes(proposed: Proposal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("piip.designs.design", lambda *_, **__: [proposed])
+    done = CliRunner().invoke(app, ["design", "--seconds", "2"])
+    assert "measuring a small pyramid" in done.stderr
+    assert "measuring" not in CliRunner().invoke(app, ["design", "--budget", "40G"]).stderr
+    picked = CliRunner().invoke(app, ["design", "--budget", "40G", "--pick", "2"])
+    assert str(picked.exception) == "--pick 2: what was found is 1 proposal"

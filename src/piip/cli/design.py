@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from piip.cli.options import Device, err, out
-from piip.console import say
+from piip.console import counted, say
 
 if TYPE_CHECKING:
     from piip.designs import Proposal
@@ -43,12 +43,14 @@ def design(
 
     if output is not None:
         refuse_taken([output], "choose another name")
+    if seconds is not None:
+        say(err, "measuring a small pyramid, then the first proposal: minutes on a CPU, best with nothing else running")
     proposals = propose(
         budget, seconds=seconds, device=device, like=like, data=data, split=split, family=family, head=head,
         count=count, pretrained=pretrained,
     )  # fmt: skip
     if not 1 <= pick <= len(proposals):
-        raise ValueError(f"--pick {pick}: there are {len(proposals)} proposals")
+        raise ValueError(f"--pick {pick}: what was found is {counted(len(proposals), 'proposal')}")
     if as_json:
         print(json.dumps([proposal.as_dict() for proposal in proposals], indent=2))
     else:
