@@ -13,6 +13,7 @@ from piip.inference import fuse
 from piip.inference.current_copy import InferenceCopy, stored_in_half
 from piip.inference.half import HalfModel, with_half_backbone
 from piip.model import PIIPModel
+from piip.prediction.options import Precision
 from piip.prediction.predictor import Predictor
 from piip.structures import BranchState, View
 
@@ -115,6 +116,16 @@ def test_the_cpu_keeps_to_autocast() -> None:
     predictor = Predictor(built(tiny.model(2)), "cpu", "bf16")
     assert predictor.inference.half is None
     assert stored_in_half(predictor.inference.get()) is None
+
+
+@pytest.mark.parametrize(("stored", "precision"), [(torch.float16, "bf16"), (torch.bfloat16, "fp16")])
+def test_weights_in_the_other_half_precision_are_made_float32(stored: torch.dtype, precision: Precision) -> None:
+    model = built(tiny.model(2)).to(stored)
+    photo = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    expected = Predictor(model, "cpu").predict(photo, conf=0.0).results[0]
+    found = Predictor(model, "cpu", precision).predict(photo, conf=0.0).results[0]
+    assert {parameter.dtype for parameter in model.parameters()} == {stored}
+    np.testing.assert_allclose(found.scores, expected.scores, atol=0.05)
 
 
 def test_it_follows_the_weights() -> None:

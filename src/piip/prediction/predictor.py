@@ -86,8 +86,8 @@ class Predictor:
         device: a name of torch's, the number of a GPU, or None or "auto": the first GPU if there is one, else the CPU
         precision: of the matrix products; "bf16" and "fp16" use autocast, but that on devices other than the CPU the
             backbone of a folded copy is stored in it, see `piip.inference.half`. For weights stored in one of the two,
-            "fp32" makes a copy in float32 (twice the file's size), the others run the backbone on the weights as they
-            are and the head in float32
+            "fp32" makes a copy in float32 (twice the file's size), and so does the one that they are not in; in the
+            other the backbone runs on the weights as they are and the head in float32
         fuse: run a folded copy (see `piip.inference`), made with the first batch and again whenever the weights
             changed; it holds about two thirds of the model's memory once more
         compile: compile the backbone with torch.compile, for images of few fixed sizes; see `piip.inference.compiling`
@@ -107,7 +107,8 @@ class Predictor:
         self.device = devices.find(device)
         self.precision: Precision = Options(precision=precision).precision
         self.model = model.to(self.device)
-        upcast: Upcast = "all" if self.precision == "fp32" else "head"
+        as_stored = stored_in_half(self.model) in (None, DTYPE_OF.get(self.precision))
+        upcast: Upcast = "head" if as_stored and self.precision != "fp32" else "all"
         half = None if self.device.type == "cpu" else DTYPE_OF.get(self.precision)
         self.inference = InferenceCopy(self.model, fuse, compile, upcast, graphs, half)
         self.config = model.config
