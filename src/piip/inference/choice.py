@@ -44,6 +44,7 @@ from piip.inference.gpu.maps import (
 )
 from piip.inference.kept_positions import KeptLeanPositions, KeptPositions
 from piip.lean.blocks import LeanBlock, LeanBlocks
+from piip.lean.convolutions import ChannelsFirstConv2d
 from piip.lean.embedding import LeanPatchEmbed, LeanPositions
 from piip.lean.gpu.sampling import KernelSampling
 from piip.lean.interaction import LeanInjector
@@ -75,7 +76,7 @@ LEAN_ON_CPU: Twins = {
     FPN: ChannelsLastFPN,
 }
 LEAN_ON_GPU: Twins = {DeformableSampling: KernelSampling}
-TRAINED_ON_CPU: Twins = {Injector: LeanInjector, RoIAlign: RoIAlignByProducts}
+TRAINED_ON_CPU: Twins = {Injector: LeanInjector, RoIAlign: RoIAlignByProducts, nn.Conv2d: ChannelsFirstConv2d}
 PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
     FoldedInjector: InjectorInPieces,

@@ -8,6 +8,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor
 
 from piip.backbone.vit import ResizedPositions
+from piip.lean.convolutions import CONVOLUTIONS
 from piip.structures import Size
 
 
@@ -16,7 +17,7 @@ class LeanPatchEmbed(PatchEmbed):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] of whole patches -> [B, cells, C]."""
-        if type(self.proj) is not torch.nn.Conv2d:
+        if type(self.proj) not in CONVOLUTIONS:
             return super().forward(x)
         patch = self.patch_size[0]
         patches = x.unflatten(3, (-1, patch)).unflatten(2, (-1, patch)).permute(0, 2, 4, 1, 3, 5)

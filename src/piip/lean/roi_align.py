@@ -49,10 +49,10 @@ class _Products(torch.autograd.Function):
 def align_by_products(level: Tensor, rois: Tensor, resolution: int, stride: float) -> Tensor:
     """As `torchvision.ops.roi_align(..., sampling_ratio=0, aligned=True)`, not differentiable.
 
-    `level` [B, C, H, W] float32 or float64, fastest where it lies channels last; `rois` [R, 5] of the same dtype:
+    `level` [B, C, H, W] float32 or float64, copied unless it lies channels last; `rois` [R, 5] of the same dtype:
     (image, x1, y1, x2, y2) in pixels. Returns [R, C, resolution, resolution], channels last.
     """
-    cells = level.permute(0, 2, 3, 1)
+    cells = level.permute(0, 2, 3, 1).contiguous()
     out = cells.new_empty(len(rois), resolution, resolution, cells.shape[3])
     for index, (under, down, across) in enumerate(_regions(rois, cells.shape, resolution, stride)):
         region = cells[under]  # [h, w, C]
