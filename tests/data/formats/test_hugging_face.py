@@ -56,6 +56,16 @@ def test_objects_are_read_as_they_were_drawn(tmp_path: Path) -> None:
     assert found == {picture.name: picture.boxes for picture in pictures()}
 
 
+def test_objects_in_columns_of_the_row_itself(tmp_path: Path) -> None:
+    rows = [row | row["objects"] for row in rows_of()]
+    for row in rows:
+        del row["objects"]
+    written(tmp_path / "train", rows)
+    data, _ = read_split(find_splits(tmp_path)["train"])
+    found = {image.path.name: [(data.classes[obj.label], obj.box) for obj in image.objects] for image in data.images}
+    assert found == {picture.name: picture.boxes for picture in pictures()}
+
+
 def test_names_of_the_card_and_lists_of_objects(tmp_path: Path) -> None:
     rows = rows_of(numbers=True)
     objects = rows[1]["objects"]

@@ -113,10 +113,10 @@ def _end(box: list[Any], axis: int) -> Any:
 
 
 def _objects(row: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """Box, category and polygons of each object: of a mapping of lists, or of a list of mappings."""
+    """Box, category and polygons of each object: of a mapping of lists, be it the row, or of a list of mappings."""
     kinds = (BOX_KEYS, CATEGORY_KEYS, OUTLINE_KEYS)
-    for value in row.values():
-        value = _parsed(value)
+    parsed = {key: _parsed(value) for key, value in row.items()}
+    for value in (parsed, *parsed.values()):
         if isinstance(value, dict):
             lists: list[list[Any]] = [
                 next((value[key] for key in keys if isinstance(value.get(key), list)), []) for keys in kinds
