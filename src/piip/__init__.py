@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from piip.model import PIIPModel
     from piip.tasks import check_data, open_data
     from piip.tiles.data_set import tile_data
+    from piip.training.callbacks import Callback
     from piip.zoo import list_models
 
 __all__ = [
     "PIIP",
+    "Callback",
     "PIIPModel",
     "__version__",
     "check_data",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Callback": "piip.training.callbacks",
     "PIIP": "piip.api",
     "PIIPModel": "piip.model",
     "check_data": "piip.tasks",

@@ -10,6 +10,7 @@ import torch
 from test_resume import assert_same, outcome
 from toy_training import ToyData, toy_config, toy_metric, toy_model, toy_settings
 
+import piip
 from piip.training import trackers
 from piip.training.callbacks import Callback, Moment
 from piip.training.checkpoint import load_checkpoint
@@ -50,6 +51,17 @@ class Diary(Callback):
 def run(folder: Path, *callbacks: Callback, resume: bool = False, **settings: Any) -> RunResult:
     chosen = toy_settings(**({"epochs": 2, "log": "none"} | settings))
     return train(toy_model(), ToyData(11), chosen, folder, toy_metric, resume=resume, callbacks=callbacks)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(Diary, "the class Diary"), (lambda moment: None, "function"), ({"on_step_end": print}, "dict")],
+)
+def test_what_is_no_callback_is_refused_before_anything_is_made(tmp_path: Path, given: Any, named: str) -> None:
+    assert piip.Callback is Callback
+    with pytest.raises(ValueError, match=f"callbacks: {named} is no callback: give instances of sub"):
+        piip.PIIP(toy_config(), "cpu").train(tmp_path, 1, output=tmp_path / "runs", callbacks=[given])
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.fixture(scope="module")

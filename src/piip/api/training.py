@@ -118,7 +118,7 @@ class Training(Held):
                 `batch_size` is that of each. They are started for it and end with it; nothing of this program runs in
                 them, so that it may be any script or a notebook.
             callbacks: told of the begin and the end of the training, of epochs and of steps, see
-                `piip.training.callbacks.Callback`; not with `processes`.
+                `piip.Callback`; not with `processes`.
             settings: any field of `piip.training.settings.Settings`.
 
         Returns:
@@ -214,6 +214,12 @@ def _several(
 ) -> tuple[int, dict[str, str]] | None:
     """How many processes to start, and their environment; None: this one trains. ValueError for what cannot be."""
     from piip.training import launch
+    from piip.training.callbacks import Callback
+
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            of = f"the class {callback.__name__}" if isinstance(callback, type) else type(callback).__name__
+            raise ValueError(f"callbacks: {of} is no callback: give instances of subclasses of piip.Callback")
 
     many = launch.wanted(processes, None, device)
     if many is not None and callbacks:
