@@ -1,11 +1,13 @@
 """What is written anew says the same, and nothing is written over."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from class_folders import write_classes
+from class_folders import write_classes, write_image
 from drawn import Picture, outlined, pictures, write_cvat, write_voc
 from PIL import Image
 from tests.mask_sets import make_masks
@@ -193,6 +195,16 @@ def test_nothing_is_written_over_or_left_half(tmp_path: Path, monkeypatch: pytes
         convert_data(tmp_path / "taken", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "voc"]
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["mine"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_class_tables_name_files_whose_names_are_no_utf8(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_image(tmp_path / "classes" / "train" / name / os.fsdecode(b"a\xff.png"), len(name))
+    convert_data(tmp_path / "classes", tmp_path / "out")
+    train = piip.open_data(tmp_path / "out", "train")
+    assert [train.classes[label] for _, label in train.images] == ["cat", "dog"]
+    assert [path.name for path, _ in train.images] == ["a_dcff.png"] * 2
 
 
 def test_an_empty_folder_that_is_there_stays_and_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
