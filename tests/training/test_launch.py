@@ -15,6 +15,7 @@ from piip import processes
 from piip.training import launch, peers
 from piip.training.accelerator import check_launcher
 from piip.training.failures import TrainingFailure
+from piip.training.interrupt import StopRequest
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +120,17 @@ def test_who_was_killed_could_not_say_how_to_go_on(
     assert said.endswith("runs out. To go on: piip train --resume RUN\n")
 
 
+def test_who_is_left_behind_by_the_launcher_stops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone = StopRequest()
+    monkeypatch.setenv(launch.FOLDER, str(tmp_path))
+    request = StopRequest()
+    assert not request.in_time(1)
+    monkeypatch.setattr("os.getppid", lambda: 1)
+    assert not alone.in_time(1)
+    assert request.in_time(1)
+    assert request.signal == signal.SIGTERM
+
+
 def test_alone_every_question_has_a_plain_answer() -> None:
     device = torch.device("cpu")
     assert (processes.count(), processes.rank(), processes.launched()) == (1, 0, 1)
@@ -164,6 +176,7 @@ cli.main()
     [
         (signal.SIGTERM, "launcher", 143, "and saved; resume"),
         (signal.SIGINT, "launcher", 130, "and saved; resume"),
+        (signal.SIGKILL, "launcher", -9, "and saved; resume"),
         (signal.SIGKILL, "process", 137, "process 1 was killed by signal 9"),
         (signal.SIGSTOP, "process", 3, "silent for 0.1 minutes"),
     ],

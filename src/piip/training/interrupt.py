@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from piip import processes
+from piip.training.launch import FOLDER
 
 
 class Interrupted(BaseException):
@@ -32,6 +34,7 @@ class StopRequest:
         self._before: float | None = None
         self._longest = 0.0
         self._at_once = False
+        self._launcher = os.getppid() if FOLDER in os.environ else None
 
     def __bool__(self) -> bool:
         return self.signal is not None or self.asked or self.time_is_up
@@ -57,7 +60,13 @@ class StopRequest:
         self._before = now
         if self._deadline is not None and now + batches * self._longest >= self._deadline:
             self.time_is_up = True
+        self._look_for_launcher()
         return bool(self)
+
+    def _look_for_launcher(self) -> None:
+        """Who is left behind by a launcher that was killed stops as if it had been told to: nobody else can tell it."""
+        if self._launcher is not None and os.getppid() != self._launcher and self.signal is None:
+            self.signal = signal.SIGTERM
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: the first signal is remembered, a second Ctrl-C interrupts at once."""
@@ -98,6 +107,7 @@ class StopRequest:
     def _is_due(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.time_is_up = True
+        self._look_for_launcher()
         return bool(self)
 
     @contextmanager
