@@ -209,4 +209,8 @@ def table_titles(path: Path) -> list[str]:
     """The titles of a table, for a first look; none where they cannot be read."""
     lines = beginning_of(path).splitlines()
     header = lines[0] if lines else ""
-    return [title.strip() for title in next(csv.reader([header], delimiter=max(DELIMITERS, key=header.count)), [])]
+    try:
+        titles = next(csv.reader([header], delimiter=max(DELIMITERS, key=header.count)), [])
+    except csv.Error:  # a NUL, before Python 3.11
+        return []
+    return [title.strip() for title in titles]
