@@ -9,7 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from piip.data.image_files import SUFFIXES, ImageError
-from piip.data.layout import comparable, is_hidden
+from piip.data.layout import is_hidden
+from piip.files import comparable
 
 
 class ImageFinder:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from piip.data.image_files import SUFFIXES
-from piip.files import comparable as comparable
+from piip.files import comparable
 
 SplitName = Literal["train", "val", "test"]
 

@@ -74,9 +74,10 @@ LEAN_ON_CPU: Twins = {
     ResizedPositions: LeanPositions,
     DeformableSampling: RowSampling,
     FPN: ChannelsLastFPN,
+    RoIAlign: RoIAlignByProducts,
 }
 LEAN_ON_GPU: Twins = {DeformableSampling: KernelSampling}
-TRAINED_ON_CPU: Twins = {Injector: LeanInjector, RoIAlign: RoIAlignByProducts, nn.Conv2d: ChannelsFirstConv2d}
+TRAINED_ON_CPU: Twins = {Injector: LeanInjector, nn.Conv2d: ChannelsFirstConv2d}
 PREDICTED_ON_CPU: Twins = {
     Blocks: BlocksInPlace,
     FoldedInjector: InjectorInPieces,
@@ -86,7 +87,7 @@ PREDICTED_ON_CPU: Twins = {
     ConvMerge: ConvMergeInPlace,
     LightMerge: LightMergeInPlace,
 }
-HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces, RoIAlign: RoIAlignByProducts}
+HEAD_PREDICTED_ON_CPU: Twins = {FPN: FPNInPieces, RPN: RPNInPieces}
 """heads are never compiled"""
 RUN_ON_GPU: Twins = {Blocks: BlocksByRows, FoldedInjector: InjectorByRows}
 """a compiler makes such passes by itself"""

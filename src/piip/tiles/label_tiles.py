@@ -11,11 +11,11 @@ from piip.data.conversion.labelled import write_classes
 from piip.data.conversion.together import flat_names
 from piip.data.decode import decode_image, decode_values
 from piip.data.image_files import ImageError
-from piip.data.layout import comparable
 from piip.data.report import DataError, Findings
 from piip.data.segmentation.folders import find_mask_splits
 from piip.data.segmentation.masks import MaskData, open_masks
 from piip.data.whole_images import UNDECODABLE
+from piip.files import comparable
 from piip.tiles.grid import grid
 from piip.tiles.pixels import copy_whole, is_whole, save_tile, tile_stem, tile_suffix
 

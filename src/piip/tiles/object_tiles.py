@@ -19,12 +19,11 @@ from piip.data.detection.coco import read_split
 from piip.data.detection.dataset import load_image
 from piip.data.detection.splits import find_splits
 from piip.data.image_files import ImageError
-from piip.data.layout import comparable
 from piip.data.report import CheckReport, DataError
 from piip.data.seeding import generator
 from piip.data.whole_images import UNDECODABLE
 from piip.data.windows import FileImage, headers_up_to
-from piip.files import write_json
+from piip.files import comparable, write_json
 from piip.tiles.clipped import clipped, share_within
 from piip.tiles.grid import Tile, grid
 from piip.tiles.pixels import copy_whole, is_whole, save_tile, tile_stem, tile_suffix

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from piip.data.image_files import is_jpeg
-from piip.data.layout import comparable
 from piip.data.windows import FileImage
+from piip.files import comparable
 from piip.structures import Size
 from piip.tiles.grid import Tile
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from piip.data.detection.annotations import CocoData
-from piip.data.layout import comparable
+from piip.files import comparable
 
 Split = TypeVar("Split", bound=str)
 

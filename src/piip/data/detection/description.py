@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from piip.data.layout import NAMES, SplitName, comparable
+from piip.data.layout import NAMES, SplitName
 from piip.data.report import DataError
 from piip.data.text_files import read_yaml
+from piip.files import comparable
 
 LARGEST_NUMBER = 1 << 31
 """of a class"""

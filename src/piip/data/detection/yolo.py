@@ -18,10 +18,11 @@ from piip.data.detection.description import load, split_values, yolo_names
 from piip.data.find_image import ImageFinder
 from piip.data.formats.records import FEWEST_CORNERS, Source, polygon_area
 from piip.data.image_files import ImageError, read_header, upright_size
-from piip.data.layout import child, child_folder, comparable, images_below, is_hidden
+from piip.data.layout import child, child_folder, images_below, is_hidden
 from piip.data.many_files import of_each
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import read_lines
+from piip.files import comparable
 from piip.structures import Size
 
 YAML_SUFFIXES = (".yaml", ".yml")

@@ -132,8 +132,9 @@ def _extent(given: dict[str, str]) -> tuple[float, float, float, float] | None:
     """(x1, y1, x2, y2) of whatever shape."""
     if "points" in given:
         sides = numbers(side for point in given["points"].split(";") for side in point.split(","))
-        whole = sides is not None and len(sides) > 1
-        return (min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])) if sides and whole else None
+        if sides is None or len(sides) < 2:
+            return None
+        return min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])
     for names in (SIDES, ("left", "top", "width", "height"), ("cx", "cy", "rx", "ry")):
         found = numbers(given.get(name) for name in names)
         if found is not None:

@@ -20,10 +20,11 @@ from piip.data.formats.places import Kind, Place, find_places
 from piip.data.formats.records import Content, Format, FormatSplit, Records, Source, Split
 from piip.data.formats.shapes import numbers
 from piip.data.image_files import ImageError
-from piip.data.layout import NAMES, SplitName, child, child_folder, comparable, images_below
+from piip.data.layout import NAMES, SplitName, child, child_folder, images_below
 from piip.data.report import CheckReport, DataError
 from piip.data.text_files import LARGEST_DESCRIPTION, read_lines
 from piip.data.xml_files import Element, children_of_root, root_tag
+from piip.files import comparable
 
 NAME = "Pascal VOC"
 KIND = Kind(("Annotations", "annotation", "xml", "xmls", "labels"), ".xml", lambda file: root_tag(file) == "annotation")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from piip.data.image_files import is_jpeg
-from piip.data.layout import comparable, images_below
+from piip.data.layout import images_below
 from piip.data.report import Findings
 from piip.data.segmentation.folders import MaskSplit
+from piip.files import comparable
 
 _ENDING = re.compile(r"[-_. ]+[A-Za-z][\w-]*|")
 """what may follow the part of a name that image and mask share: a word after a separator, as in "_mask", or nothing"""
